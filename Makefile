@@ -1,0 +1,71 @@
+# Every command sets up what it needs in a virtual environment inside the checkout.
+
+PYTHON ?= $(firstword $(foreach python,python3 python3.13 python3.12 python3.11,\
+	$(shell $(python) -c 'import sys; sys.version_info >= (3, 11) and print("$(python)")' 2>/dev/null)))
+VENV := .venv
+BIN := $(VENV)/bin
+WORKERS ?= 2
+
+# The tests that run on every backend; the others need TensorFlow or none.
+BACKEND_TESTS := tests/cells tests/test_losses.py tests/test_metrics.py \
+	tests/test_sizing.py tests/test_generation.py
+PYTEST := TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m pytest -n $(WORKERS)
+
+.PHONY: help demo test test-torch test-slow lint format package tensorboard clean
+
+help:  ## what there is
+	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' Makefile | while IFS=: read name text; \
+	do printf '  make %-12s%s\n' "$$name" "$$text"; done
+
+demo: $(BIN)/.examples  ## train the four cells on Bach's chorales (ARGS="--help" for more)
+	$(BIN)/python examples/polyphonic_music.py $(ARGS)
+
+test: $(BIN)/.dev  ## all tests on TensorFlow, those of the cells on JAX too
+	KERAS_BACKEND=tensorflow $(PYTEST)
+	KERAS_BACKEND=jax $(PYTEST) $(BACKEND_TESTS)
+	@echo "Tested on TensorFlow and JAX. Not tested: PyTorch (make test-torch)."
+
+test-torch: $(BIN)/.torch  ## the tests of the cells on PyTorch (a large download)
+	KERAS_BACKEND=torch $(PYTEST) $(BACKEND_TESTS)
+
+test-slow: $(BIN)/.dev  ## the tests that take long: the demo as a user runs it
+	KERAS_BACKEND=tensorflow $(PYTEST) -m slow
+
+lint: $(BIN)/.dev  ## ruff: style, formatting, type hints, docstrings
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(BIN)/.dev  ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+package: $(BIN)/.dev  ## build wheel and sdist, and try each in an empty environment
+	rm -rf dist .venv-package
+	$(BIN)/python -m build --outdir dist .
+	for archive in dist/*.whl dist/*.tar.gz; do \
+		$(PYTHON) -m venv --clear .venv-package && \
+		.venv-package/bin/pip install --quiet $$archive && \
+		(cd /tmp && $(CURDIR)/.venv-package/bin/python - < $(CURDIR)/tests/check_package.py) \
+		|| exit 1; done
+	rm -rf .venv-package
+
+tensorboard: $(BIN)/.examples  ## look at what the demo logged
+	$(BIN)/tensorboard --logdir runs
+
+clean:  ## remove environments, builds and caches; the results in runs/ stay
+	rm -rf .venv* build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp says which extra is installed; setup.cfg is newer when it has changed.
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed (or: make PYTHON=/path/to/python)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(BIN)/.examples $(BIN)/.dev: $(BIN)/.%: setup.cfg pyproject.toml | $(BIN)/python
+	@echo "Setting up $(VENV) for $*, once:"
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	@touch $@
+
+$(BIN)/.torch: $(BIN)/.dev
+	$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0
+	@touch $@

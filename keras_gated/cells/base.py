@@ -1,0 +1,342 @@
+"""What all cells share: arguments, weights, dropout, weight noise, configuration.
+
+Shapes, here and in every cell file: `batch` sequences, `input_dim` features of
+a step, `units` of the state, and `n` column blocks of a kernel, one a gate.
+"""
+
+import math
+import numbers
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import keras
+from keras import ops
+
+Tensor = Any
+"""A tensor of the Keras backend in use."""
+
+
+class Weights(NamedTuple):
+    """A cell's weights in the letters of the paper, as its `step` takes them."""
+
+    W: Tensor
+    """Input kernel, `(input_dim, n * units)`."""
+    U: Tensor
+    """Recurrent kernel, `(units, n * units)`."""
+    b: Tensor = 0.0
+    """Bias of the projected input, `(n * units,)`; 0 where there is none."""
+    b_U: Tensor = 0.0
+    """Bias of the recurrent product, `(n * units,)`; 0 where there is none."""
+    V: Tensor = None
+    """Peephole kernel, `(3, units)`; only an LSTM with peepholes has one."""
+
+
+class RecurrentCell(keras.layers.SimpleRNNCell):
+    """Abstract base of the cells.
+
+    It extends the simplest cell of Keras for what that already holds and
+    `keras.layers.RNN` relies on: the arguments of Keras's cells, their
+    configuration, and the dropout masks that are drawn once a sequence. A
+    concrete cell names its `gates` and writes its `step`.
+
+    Args:
+        units: Positive integer, the size of the state and of the output.
+        activation: The candidate's activation, a name or a callable; `None`
+            for the identity. Default: `"tanh"`.
+        weight_noise: Standard deviation of the Gaussian noise added to the
+            kernel, the recurrent kernel and the peepholes (not to the biases)
+            while training. It is drawn once for every batch of sequences; the
+            gradient is taken at the noisy weights and applied to the clean
+            ones (Graves, 2011, https://papers.nips.cc/paper/4329). Default: 0.
+        **kwargs: The further arguments of `keras.layers.SimpleRNNCell`:
+            `use_bias`, `kernel_initializer`, `recurrent_initializer`,
+            `bias_initializer`, `kernel_regularizer`, `recurrent_regularizer`,
+            `bias_regularizer`, `kernel_constraint`, `recurrent_constraint`,
+            `bias_constraint`, `dropout` and `recurrent_dropout` (one mask for
+            the input and one for the state, each drawn once a sequence and
+            shared by the gates: the tied weights of Gal and Ghahramani, 2016,
+            https://arxiv.org/abs/1512.05287), `seed`, and those of
+            `keras.layers.Layer` (`name`, `dtype`, `trainable`).
+
+    Raises:
+        ValueError: An argument is out of its range.
+    """
+
+    gates: tuple[str, ...]
+    """The column blocks of the kernels, in the letters of the paper."""
+
+    def __init__(
+        self,
+        units: int,
+        activation: str | Callable | None = "tanh",
+        *,
+        weight_noise: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
+        _check_units(units)
+        _check_activation("activation", activation)
+        _check_number("weight_noise", weight_noise, 0, math.inf)
+        for name in ("dropout", "recurrent_dropout"):
+            _check_number(name, kwargs.get(name, 0.0), 0, 1)
+        super().__init__(int(units), activation=activation, **kwargs)
+        self.weight_noise = float(weight_noise)
+        # Keras tracks lists and dicts that are attributes of a layer; tensors
+        # that live only as long as one sequence must not be tracked.
+        self._sequence = SimpleNamespace(noise=None)
+
+    def step(
+        self,
+        x: Tensor,
+        states: list[Tensor],
+        weights: Weights,
+        drop: Callable[[Tensor], Tensor],
+    ) -> tuple[list[Tensor], dict[str, Tensor]]:
+        """One time step, a pure function.
+
+        Args:
+            x: The projected input `W x + b`, `(batch, n * units)`.
+            states: The previous states, each `(batch, units)`.
+            weights: The weights, noisy while training.
+            drop: Applies recurrent dropout to a state on its way into a
+                product with `U`; the identity outside training.
+
+        Returns:
+            The next states, the output first, and the gates by name, each
+            `(batch, units)`.
+        """
+        raise NotImplementedError
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        if len(input_shape) != 2 or input_shape[-1] is None:
+            raise ValueError(
+                f"{type(self).__name__} takes the inputs of one step, of shape "
+                "(batch, features) with a known number of features (a recurrent "
+                "layer over it takes (batch, time, features)). Received: "
+                f"input_shape={tuple(input_shape)}"
+            )
+        columns = len(self.gates) * self.units
+        self.kernel = self.add_weight(
+            name="kernel",
+            shape=(input_shape[-1], columns),
+            initializer=self.kernel_initializer,
+            regularizer=self.kernel_regularizer,
+            constraint=self.kernel_constraint,
+        )
+        self.recurrent_kernel = self.add_weight(
+            name="recurrent_kernel",
+            shape=(self.units, columns),
+            initializer=self.recurrent_initializer,
+            regularizer=self.recurrent_regularizer,
+            constraint=self.recurrent_constraint,
+        )
+        self.bias = None
+        if self.use_bias:
+            self.bias = self.add_weight(
+                name="bias",
+                shape=self._bias_shape(),
+                initializer=self._initial_bias,
+                regularizer=self.bias_regularizer,
+                constraint=self.bias_constraint,
+            )
+
+    def call(
+        self,
+        inputs: Tensor,
+        states: list[Tensor] | Tensor,
+        training: bool = False,
+    ) -> tuple[Tensor, list[Tensor] | Tensor]:
+        """One time step of a batch.
+
+        Args:
+            inputs: `(batch, input_dim)`.
+            states: The previous states, each `(batch, units)`, in a list, or
+                the bare tensor where there is but one.
+            training: Whether dropout and weight noise act. Default: `False`.
+
+        Returns:
+            The output `(batch, units)`, and the next states in the form in
+            which the previous ones came.
+
+        Raises:
+            ValueError: `inputs` or `states` have another rank, size or number.
+        """
+        drop_in = self.get_dropout_mask(inputs) if training else None
+        if drop_in is not None:
+            inputs = inputs * drop_in
+        new_states, _ = self._step(inputs, states, training)
+        listed = isinstance(states, (list, tuple))
+        return new_states[0], new_states if listed else new_states[0]
+
+    def gate_activations(
+        self, inputs: Tensor, states: list[Tensor] | Tensor
+    ) -> dict[str, Tensor]:
+        """What the gates do at one step, outside training.
+
+        Args:
+            inputs: `(batch, input_dim)`.
+            states: The previous states, as `call` takes them.
+
+        Returns:
+            The gates and the candidate by name (`"update"`, `"reset"`,
+            `"input"`, `"forget"`, `"output"`, `"candidate"`: those that the
+            cell has), each `(batch, units)`.
+
+        Raises:
+            ValueError: `inputs` or `states` have another rank, size or number.
+        """
+        inputs = ops.convert_to_tensor(inputs, dtype=self.compute_dtype)
+        if not self.built:
+            self.build(tuple(inputs.shape))
+        _, gates = self._step(inputs, states, training=False)
+        return gates
+
+    def _step(
+        self, inputs: Tensor, states: list[Tensor] | Tensor, training: bool
+    ) -> tuple[list[Tensor], dict[str, Tensor]]:
+        if not isinstance(states, (list, tuple)):
+            states = [states]
+        self._check_step(inputs, states)
+        inputs = ops.convert_to_tensor(inputs, dtype=self.compute_dtype)
+        states = [ops.convert_to_tensor(s, dtype=self.compute_dtype) for s in states]
+        drop_h = self.get_recurrent_dropout_mask(states[0]) if training else None
+        drop = (lambda h: h) if drop_h is None else (lambda h: h * drop_h)
+        weights = self._current_weights(training)
+        return self.step(inputs @ weights.W + weights.b, states, weights, drop)
+
+    def _current_weights(self, training: bool) -> Weights:
+        """The weights as they are at this step, with their noise while training."""
+        weights = Weights(
+            W=self._current("kernel", training),
+            U=self._current("recurrent_kernel", training),
+        )
+        if self.use_bias:
+            weights = weights._replace(b=self._current("bias", training))
+        return weights
+
+    def _current(self, name: str, training: bool) -> Tensor:
+        value = ops.convert_to_tensor(getattr(self, name), dtype=self.compute_dtype)
+        noise = self._weight_noise() if training else {}
+        return value + noise[name] if name in noise else value
+
+    def _weight_noise(self) -> dict[str, Tensor]:
+        if self._sequence.noise is None and self.weight_noise:
+            self._sequence.noise = {
+                name: keras.random.normal(
+                    getattr(self, name).shape,
+                    stddev=self.weight_noise,
+                    dtype=self.compute_dtype,
+                    seed=self.seed_generator,
+                )
+                for name in self._noisy_weights()
+            }
+        return self._sequence.noise or {}
+
+    def _noisy_weights(self) -> tuple[str, ...]:
+        return ("kernel", "recurrent_kernel")
+
+    # `keras.layers.RNN` calls the next two before and after its loop, which
+    # makes them the beginning and the end of a sequence.
+
+    def get_dropout_mask(self, step_input: Tensor) -> Tensor | None:
+        self._weight_noise()
+        return super().get_dropout_mask(step_input)
+
+    def reset_dropout_mask(self) -> None:
+        self._sequence.noise = None
+        super().reset_dropout_mask()
+
+    def _bias_shape(self) -> tuple[int, ...]:
+        return (len(self.gates) * self.units,)
+
+    def _initial_bias(self, shape: tuple[int, ...], dtype: str | None = None) -> Tensor:
+        return self.bias_initializer(shape, dtype=dtype)
+
+    def _check_step(self, inputs: Tensor, states: list[Tensor]) -> None:
+        name = type(self).__name__
+        input_dim = self.kernel.shape[0]
+        shape = tuple(inputs.shape)
+        if len(shape) != 2 or shape[-1] != input_dim:
+            raise ValueError(
+                f"{name} takes `inputs` of shape (batch, {input_dim}). "
+                f"Received: inputs.shape={shape}"
+            )
+        sizes = keras.tree.flatten(self.state_size)
+        shapes = [tuple(s.shape) for s in states]
+        if len(shapes) != len(sizes) or any(
+            len(shape) != 2 or shape[-1] != size
+            for shape, size in zip(shapes, sizes, strict=True)
+        ):
+            expected = ", ".join(f"(batch, {size})" for size in sizes)
+            raise ValueError(
+                f"{name} takes {len(sizes)} state(s) of shape {expected}. "
+                f"Received: {len(shapes)} of shape {shapes}"
+            )
+
+    def get_initial_state(self, batch_size: int | None = None) -> list[Tensor]:
+        """The states before the first step: zeros, each `(batch_size, units)`."""
+        return [
+            ops.zeros((batch_size, size), dtype=self.compute_dtype)
+            for size in keras.tree.flatten(self.state_size)
+        ]
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "weight_noise": self.weight_noise}
+
+
+class GatedCell(RecurrentCell):
+    """Abstract base of the cells with gates.
+
+    Args:
+        units: Positive integer, the size of the state and of the output.
+        activation: The candidate's activation. Default: `"tanh"`.
+        recurrent_activation: The gates' activation, a name or a callable;
+            `None` for the identity. Default: `"sigmoid"`.
+        **kwargs: See `RecurrentCell`.
+    """
+
+    def __init__(
+        self,
+        units: int,
+        activation: str | Callable | None = "tanh",
+        recurrent_activation: str | Callable | None = "sigmoid",
+        **kwargs: Any,
+    ) -> None:
+        _check_activation("recurrent_activation", recurrent_activation)
+        super().__init__(units, activation, **kwargs)
+        self.recurrent_activation = keras.activations.get(recurrent_activation)
+
+    def get_config(self) -> dict[str, Any]:
+        recurrent_activation = keras.activations.serialize(self.recurrent_activation)
+        return {**super().get_config(), "recurrent_activation": recurrent_activation}
+
+
+def _check_units(units: int) -> None:
+    whole = isinstance(units, numbers.Integral) and not isinstance(units, bool)
+    if not whole or units < 1:
+        raise ValueError(
+            f"Argument `units` must be a positive integer. Received: units={units!r}"
+        )
+
+
+def _check_number(name: str, value: float, low: float, high: float) -> None:
+    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not real or not low <= value <= high or math.isinf(value):
+        accepted = (
+            f"from {low} to {high}" if math.isfinite(high) else f"of at least {low}"
+        )
+        raise ValueError(
+            f"Argument `{name}` must be a finite number {accepted}. "
+            f"Received: {name}={value!r}"
+        )
+
+
+def _check_activation(name: str, value: str | Callable | None) -> None:
+    try:
+        keras.activations.get(value)
+    except ValueError as error:
+        raise ValueError(
+            f"Argument `{name}` must be the name of a Keras activation (such as "
+            "'tanh', 'sigmoid' or 'relu'), a callable, or None for the identity. "
+            f"Received: {name}={value!r}"
+        ) from error

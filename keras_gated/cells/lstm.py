@@ -1,0 +1,150 @@
+"""The long short-term memory, with or without peepholes."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_gated.cells.base import GatedCell, Tensor, Weights
+
+
+@keras.saving.register_keras_serializable(package="keras_gated")
+class LSTMCell(GatedCell):
+    """The long short-term memory with peepholes, as in Graves (2013).
+
+    From `x` `(batch, input_dim)`, the previous output `h` and the previous
+    memory `c`, both `(batch, units)` (https://arxiv.org/abs/1308.0850,
+    equations 7 to 11; Chung et al., 2014, equations 3 and 4):
+
+        i = σ(W_i x + U_i h + V_i ⊙ c + b_i)     input gate
+        f = σ(W_f x + U_f h + V_f ⊙ c + b_f)     forget gate
+        c_cand = tanh(W_c x + U_c h + b_c)       candidate
+        c = f ⊙ c + i ⊙ c_cand
+        o = σ(W_o x + U_o h + V_o ⊙ c + b_o)     output gate, sees the new c
+        h = o ⊙ tanh(c)
+
+    With `peephole=False` the terms in `V` are gone and the cell computes what
+    `keras.layers.LSTMCell` computes.
+
+    Args:
+        units: Positive integer, the size of the state and of the output.
+        activation: The activation of the candidate and of the memory, a name
+            or a callable; `None` for the identity. Default: `"tanh"`.
+        recurrent_activation: The gates' activation. Default: `"sigmoid"`.
+        peephole: Whether the gates see the memory. Default: `True`.
+        unit_forget_bias: Whether the forget gate's bias starts at 1.
+            Default: `True`.
+        peephole_initializer: Initializer of the peepholes. Default:
+            `"glorot_uniform"`.
+        peephole_regularizer: Regularizer of the peepholes. Default: `None`.
+        peephole_constraint: Constraint of the peepholes. Default: `None`.
+        weight_noise: Standard deviation of the noise added to the kernels and
+            the peepholes while training. Default: 0.
+        **kwargs: The further arguments of `keras.layers.LSTMCell`, see
+            `keras_gated.cells.base.RecurrentCell`.
+
+    Attributes:
+        kernel: `(input_dim, 4 * units)`, columns `W_i | W_f | W_c | W_o`.
+        recurrent_kernel: `(units, 4 * units)`, columns `U_i | U_f | U_c | U_o`.
+        bias: `(4 * units,)`, `b_i | b_f | b_c | b_o`, or `None`.
+        peephole_kernel: `(3, units)`, rows `V_i`, `V_f`, `V_o`; `None` with
+            `peephole=False`.
+
+    Raises:
+        ValueError: An argument is out of its range.
+
+    Example:
+
+    >>> import keras, numpy as np
+    >>> from keras_gated import LSTMCell
+    >>> layer = keras.layers.RNN(LSTMCell(4), return_state=True)
+    >>> output, h, c = layer(np.ones((2, 5, 3), "float32"))
+    >>> output.shape == h.shape == c.shape == (2, 4)
+    True
+    """
+
+    gates = ("i", "f", "c", "o")
+
+    def __init__(
+        self,
+        units: int,
+        activation: str | Callable | None = "tanh",
+        recurrent_activation: str | Callable | None = "sigmoid",
+        *,
+        peephole: bool = True,
+        unit_forget_bias: bool = True,
+        peephole_initializer: Any = "glorot_uniform",
+        peephole_regularizer: Any = None,
+        peephole_constraint: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(units, activation, recurrent_activation, **kwargs)
+        self.peephole = bool(peephole)
+        self.unit_forget_bias = bool(unit_forget_bias)
+        self.peephole_initializer = keras.initializers.get(peephole_initializer)
+        self.peephole_regularizer = keras.regularizers.get(peephole_regularizer)
+        self.peephole_constraint = keras.constraints.get(peephole_constraint)
+        self.state_size = [self.units, self.units]
+
+    def step(
+        self,
+        x: Tensor,
+        states: list[Tensor],
+        weights: Weights,
+        drop: Callable[[Tensor], Tensor],
+    ) -> tuple[list[Tensor], dict[str, Tensor]]:
+        sigmoid, tanh = self.recurrent_activation, self.activation
+        h, c = states
+        a_i, a_f, a_c, a_o = ops.split(x + drop(h) @ weights.U, 4, axis=-1)
+        V_i, V_f, V_o = ops.unstack(weights.V, 3) if self.peephole else (0, 0, 0)
+
+        i = sigmoid(a_i + V_i * c)
+        f = sigmoid(a_f + V_f * c)
+        c_cand = tanh(a_c)
+        c = f * c + i * c_cand
+        o = sigmoid(a_o + V_o * c)
+        h = o * tanh(c)
+        return [h, c], {"input": i, "forget": f, "candidate": c_cand, "output": o}
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        super().build(input_shape)
+        self.peephole_kernel = None
+        if self.peephole:
+            self.peephole_kernel = self.add_weight(
+                name="peephole_kernel",
+                shape=(3, self.units),
+                initializer=self.peephole_initializer,
+                regularizer=self.peephole_regularizer,
+                constraint=self.peephole_constraint,
+            )
+
+    def _current_weights(self, training: bool) -> Weights:
+        weights = super()._current_weights(training)
+        if self.peephole:
+            weights = weights._replace(V=self._current("peephole_kernel", training))
+        return weights
+
+    def _noisy_weights(self) -> tuple[str, ...]:
+        names = super()._noisy_weights()
+        return (*names, "peephole_kernel") if self.peephole else names
+
+    def _initial_bias(self, shape: tuple[int, ...], dtype: str | None = None) -> Tensor:
+        bias = super()._initial_bias(shape, dtype)
+        if not self.unit_forget_bias:
+            return bias
+        b_i, b_f, b_c, b_o = ops.split(bias, 4)
+        return ops.concatenate([b_i, ops.ones_like(b_f), b_c, b_o])
+
+    def get_config(self) -> dict[str, Any]:
+        serialize = {
+            "peephole_initializer": keras.initializers.serialize,
+            "peephole_regularizer": keras.regularizers.serialize,
+            "peephole_constraint": keras.constraints.serialize,
+        }
+        return {
+            **super().get_config(),
+            "peephole": self.peephole,
+            "unit_forget_bias": self.unit_forget_bias,
+            **{name: to(getattr(self, name)) for name, to in serialize.items()},
+        }

@@ -1,0 +1,79 @@
+"""Optional packages, and files that are either whole or absent."""
+
+import contextlib
+import importlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+
+def require(package: str, extra: str) -> ModuleType:
+    """Imports an optional package.
+
+    Args:
+        package: The name to import.
+        extra: The extra of keras_gated that installs it.
+
+    Returns:
+        The module.
+
+    Raises:
+        ImportError: It is not installed; the message names the extra.
+    """
+    try:
+        return importlib.import_module(package)
+    except ModuleNotFoundError as error:
+        if error.name != package.partition(".")[0]:
+            raise
+        raise ImportError(
+            f"This needs the package {error.name!r}, which is not installed. "
+            f"Install it with: pip install 'keras-gated[{extra}]'",
+            name=error.name,
+        ) from error
+
+
+def cache_directory(directory: str | os.PathLike | None = None) -> Path:
+    """Where downloaded and prepared data is kept.
+
+    Args:
+        directory: Overrides the default, `datasets/keras_gated` in Keras's own
+            folder (`$KERAS_HOME`, or `~/.keras`).
+
+    Returns:
+        The path, which need not exist yet.
+    """
+    if directory is not None:
+        return Path(directory).expanduser()
+    home = os.environ.get("KERAS_HOME") or Path.home() / ".keras"
+    return Path(home) / "datasets" / "keras_gated"
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
+    """Lets a file appear at `path` only once it is whole.
+
+    Whatever ends the block early (an error, Ctrl-C, a kill) leaves what was at
+    `path` before.
+
+    Args:
+        path: Where the file is to be; missing folders are made.
+
+    Yields:
+        A path beside it, with the same ending, to write to.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(path.suffix, f".{path.stem}-", path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        # mkstemp makes files for the owner alone; give what `open` would give.
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

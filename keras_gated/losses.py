@@ -1,0 +1,66 @@
+"""Losses: negative log-likelihoods, one value a step."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+Tensor = Any
+
+
+def bernoulli_nll(y_true: Tensor, logits: Tensor) -> Tensor:
+    """Negative log-likelihood of independent Bernoulli variables, in nats.
+
+    Args:
+        y_true: Zeros and ones, `(..., notes)`.
+        logits: The log-odds of a one, `(..., notes)`, of the same dtype.
+
+    Returns:
+        The sum over the notes, `(...)`.
+    """
+    return ops.sum(ops.binary_crossentropy(y_true, logits, from_logits=True), axis=-1)
+
+
+@keras.saving.register_keras_serializable(package="keras_gated")
+class BernoulliNLL(keras.losses.Loss):
+    """The negative log-likelihood of binary frames, in nats a step.
+
+    A step's value is the sum over notes of the binary cross-entropies of
+    `sigmoid(logits)` (Chung et al., 2014, https://arxiv.org/abs/1412.3555,
+    section 4.1). The default reduction is the mean over the steps that count:
+    padding of weight 0 is neither summed nor counted. Over several batches of
+    different lengths Keras's displayed loss is a mean of batch means; the exact
+    figure of a whole set is `keras_gated.metrics.FrameNLL`.
+
+    Args:
+        reduction: As in `keras.losses.Loss`. Default:
+            `"mean_with_sample_weight"`, the mean over steps by their weight.
+        name: Default: `"bernoulli_nll"`.
+        dtype: The dtype of the computation, as in `keras.losses.Loss`.
+            Default: `keras.config.floatx()`, also under mixed precision.
+
+    Call arguments:
+        y_true: Zeros and ones, `(batch, time, notes)`.
+        y_pred: Logits, `(batch, time, notes)`.
+        sample_weight: `(batch, time)`; 0 for padding.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_gated.losses import BernoulliNLL
+    >>> loss = BernoulliNLL(reduction=None)
+    >>> nats = loss(np.zeros((2, 5, 88)), np.zeros((2, 5, 88)))
+    >>> nats.shape == (2, 5) and abs(float(nats[0, 0]) - 88 * np.log(2)) < 1e-4
+    True
+    """
+
+    def __init__(
+        self,
+        reduction: str | None = "mean_with_sample_weight",
+        name: str = "bernoulli_nll",
+        dtype: str | None = None,
+    ) -> None:
+        super().__init__(name=name, reduction=reduction, dtype=dtype)
+
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
+        return bernoulli_nll(y_true, y_pred)

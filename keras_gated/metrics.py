@@ -1,0 +1,290 @@
+"""Metrics of binary frames, exact over a whole data set.
+
+Shapes: `batch` sequences, `time` steps, `notes` columns of a piano roll. Every
+metric here adds up what its figure is made of (sums and counts over steps or
+sequences) and divides once, in `result`. Batch size, order, padding and ragged
+lengths therefore leave no trace, provided that the weights say which steps
+count: pass these metrics to `compile(weighted_metrics=[...])`.
+"""
+
+import math
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_gated.losses import bernoulli_nll
+
+Tensor = Any
+
+
+class FrameMetric(keras.metrics.Metric):
+    """Abstract base: totals over the steps that count.
+
+    Args:
+        totals: The names of the sums that the metric keeps.
+        name: The metric's name in logs.
+        dtype: The dtype of the computation and of the totals. Default:
+            `keras.config.floatx()`.
+    """
+
+    def __init__(self, totals: tuple[str, ...], name: str, dtype: str | None) -> None:
+        super().__init__(name=name, dtype=dtype)
+        self._totals = {
+            total: self.add_variable(
+                shape=(), initializer="zeros", dtype=self.dtype, name=total
+            )
+            for total in totals
+        }
+
+    def _frames(
+        self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Targets, logits `(..., notes)` and weights `(...)`, Keras's mask applied."""
+        mask = getattr(y_pred, "_keras_mask", None)
+        y_true = ops.convert_to_tensor(y_true, dtype=self.dtype)
+        y_pred = ops.convert_to_tensor(y_pred, dtype=self.dtype)
+        if tuple(y_true.shape[-1:]) != tuple(y_pred.shape[-1:]) or (
+            len(y_true.shape) != len(y_pred.shape)
+        ):
+            raise ValueError(
+                f"{type(self).__name__} takes targets and logits of one shape, "
+                f"(batch, time, notes). Received: y_true.shape={y_true.shape}, "
+                f"y_pred.shape={y_pred.shape}"
+            )
+        steps = ops.shape(y_pred)[:-1]
+        weights = ops.ones(steps, dtype=self.dtype)
+        for weight in (sample_weight, mask):
+            if weight is not None:
+                weights = weights * self._spread(weight, len(steps))
+        return y_true, y_pred, weights
+
+    def _spread(self, weight: Tensor, rank: int) -> Tensor:
+        """A weight of steps or of whole sequences, ready to multiply steps."""
+        weight = ops.convert_to_tensor(weight, dtype=self.dtype)
+        if len(weight.shape) == rank + 1 and weight.shape[-1] == 1:
+            weight = ops.squeeze(weight, -1)
+        if len(weight.shape) > rank:
+            raise ValueError(
+                f"{type(self).__name__} takes a `sample_weight` of shape "
+                "(batch, time) or (batch,), for it weighs steps and not notes. "
+                f"Received: sample_weight.shape={tuple(weight.shape)}"
+            )
+        while 0 < len(weight.shape) < rank:
+            weight = ops.expand_dims(weight, -1)
+        return weight
+
+    def _add(self, **values: Tensor) -> None:
+        for total, value in values.items():
+            self._totals[total].assign_add(ops.sum(value))
+
+    def reset_state(self) -> None:
+        for total in self._totals.values():
+            total.assign(ops.zeros((), dtype=total.dtype))
+
+
+@keras.saving.register_keras_serializable(package="keras_gated")
+class FrameNLL(FrameMetric):
+    """Negative log-likelihood of binary frames over a whole set, in nats a step.
+
+    With `average="step"` all steps of the set count alike; with
+    `average="sequence"` every sequence does: the mean over the sequences of
+    each one's mean. The literature uses both, and for sets of uneven length
+    they differ by up to one nat for the same model.
+
+    Args:
+        average: `"step"` (default) or `"sequence"`.
+        name: Default: `"frame_nll"`, or `"frame_nll_sequence"`.
+        dtype: The dtype of computation and totals. Default:
+            `keras.config.floatx()`.
+
+    Call arguments:
+        y_true: Zeros and ones, `(batch, time, notes)`.
+        y_pred: Logits, `(batch, time, notes)`.
+        sample_weight: `(batch, time)` or `(batch,)`; 0 for what does not
+            count. A sequence without any weight is no sequence; one with some
+            counts once.
+
+    Raises:
+        ValueError: `average` is neither of the two, or shapes do not match.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_gated.metrics import FrameNLL
+    >>> metric = FrameNLL()
+    >>> metric.update_state(np.zeros((2, 5, 88)), np.zeros((2, 5, 88)))
+    >>> abs(float(metric.result()) - 88 * np.log(2)) < 1e-4
+    True
+    """
+
+    def __init__(
+        self,
+        average: str = "step",
+        name: str | None = None,
+        dtype: str | None = None,
+    ) -> None:
+        if average not in ("step", "sequence"):
+            raise ValueError(
+                "Argument `average` must be 'step' or 'sequence'. "
+                f"Received: average={average!r}"
+            )
+        default = "frame_nll" if average == "step" else "frame_nll_sequence"
+        super().__init__(("nats", "count"), name=name or default, dtype=dtype)
+        self.average = average
+        self._direction = "down"  # what `monitor=` of Keras's callbacks goes by
+
+    def update_state(
+        self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None
+    ) -> None:
+        y_true, y_pred, weights = self._frames(y_true, y_pred, sample_weight)
+        nats = bernoulli_nll(y_true, y_pred)
+        nats = ops.where(weights > 0, nats * weights, ops.zeros_like(nats))
+        if self.average == "step":
+            self._add(nats=nats, count=weights)
+        else:
+            if len(weights.shape) != 2:
+                raise ValueError(
+                    "FrameNLL(average='sequence') takes logits of shape (batch, "
+                    f"time, notes). Received: y_pred.shape={tuple(y_pred.shape)}"
+                )
+            total = ops.sum(weights, axis=1)
+            means = ops.divide_no_nan(ops.sum(nats, axis=1), total)
+            self._add(nats=means, count=ops.cast(total > 0, self.dtype))
+
+    def result(self) -> Tensor:
+        return ops.divide_no_nan(
+            ops.convert_to_tensor(self._totals["nats"]),
+            ops.convert_to_tensor(self._totals["count"]),
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "average": self.average}
+
+
+class NoteCounts(FrameMetric):
+    """Abstract base: notes rightly on, wrongly on and wrongly off, over a set."""
+
+    def __init__(self, threshold: float, name: str, dtype: str | None) -> None:
+        if not 0 < threshold < 1:
+            raise ValueError(
+                "Argument `threshold` must be a probability between 0 and 1. "
+                f"Received: threshold={threshold!r}"
+            )
+        totals = ("true_positives", "false_positives", "false_negatives")
+        super().__init__(totals, name=name, dtype=dtype)
+        self.threshold = float(threshold)
+        self._direction = "up"  # what `monitor=` of Keras's callbacks goes by
+
+    def update_state(
+        self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None
+    ) -> None:
+        y_true, y_pred, weights = self._frames(y_true, y_pred, sample_weight)
+        weights = ops.expand_dims(weights, -1)
+        on = y_true > 0.5
+        played = y_pred > math.log(self.threshold / (1 - self.threshold))
+        self._add(
+            true_positives=weights * ops.cast(on & played, self.dtype),
+            false_positives=weights * ops.cast(~on & played, self.dtype),
+            false_negatives=weights * ops.cast(on & ~played, self.dtype),
+        )
+
+    def _counts(self) -> tuple[Tensor, Tensor]:
+        """True positives, and false ones of both kinds."""
+        true, false_on, false_off = (
+            ops.convert_to_tensor(total) for total in self._totals.values()
+        )
+        return true, false_on + false_off
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "threshold": self.threshold}
+
+
+@keras.saving.register_keras_serializable(package="keras_gated")
+class FrameAccuracy(NoteCounts):
+    """Frame-level accuracy of binary frames over a whole set.
+
+    `TP / (TP + FP + FN)`, each summed over all notes of all steps (Bay, Ehmann
+    and Downie, 2009, *Evaluation of Multiple-F0 Estimation and Tracking
+    Systems*, equation 4), which is what `mir_eval.multipitch` calls accuracy.
+    Silence rightly predicted adds nothing; a set of nothing else has 0.
+
+    Args:
+        threshold: The probability above which a note is played. Default: 0.5.
+        name: Default: `"frame_accuracy"`.
+        dtype: The dtype of computation and totals. Default:
+            `keras.config.floatx()`.
+
+    Call arguments:
+        y_true: Zeros and ones, `(batch, time, notes)`.
+        y_pred: Logits, `(batch, time, notes)`.
+        sample_weight: `(batch, time)` or `(batch,)`; 0 for what does not count.
+
+    Raises:
+        ValueError: `threshold` is not between 0 and 1, or shapes do not match.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_gated.metrics import FrameAccuracy
+    >>> metric = FrameAccuracy()
+    >>> metric.update_state(np.array([[[1, 1, 0.0]]]), np.array([[[2, -2, 2.0]]]))
+    >>> round(float(metric.result()), 4)  # 1 right, 1 missed, 1 too many
+    0.3333
+    """
+
+    def __init__(
+        self,
+        threshold: float = 0.5,
+        name: str = "frame_accuracy",
+        dtype: str | None = None,
+    ) -> None:
+        super().__init__(threshold, name, dtype)
+
+    def result(self) -> Tensor:
+        true, false = self._counts()
+        return ops.divide_no_nan(true, true + false)
+
+
+@keras.saving.register_keras_serializable(package="keras_gated")
+class FrameF1(NoteCounts):
+    """Frame-level F1 of binary frames over a whole set.
+
+    `2 TP / (2 TP + FP + FN)`, the harmonic mean of precision and recall, each
+    count summed over all notes of all steps.
+
+    Args:
+        threshold: The probability above which a note is played. Default: 0.5.
+        name: Default: `"frame_f1"`.
+        dtype: The dtype of computation and totals. Default:
+            `keras.config.floatx()`.
+
+    Call arguments:
+        y_true: Zeros and ones, `(batch, time, notes)`.
+        y_pred: Logits, `(batch, time, notes)`.
+        sample_weight: `(batch, time)` or `(batch,)`; 0 for what does not count.
+
+    Raises:
+        ValueError: `threshold` is not between 0 and 1, or shapes do not match.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_gated.metrics import FrameF1
+    >>> metric = FrameF1()
+    >>> metric.update_state(np.array([[[1, 1, 0.0]]]), np.array([[[2, -2, 2.0]]]))
+    >>> float(metric.result())
+    0.5
+    """
+
+    def __init__(
+        self,
+        threshold: float = 0.5,
+        name: str = "frame_f1",
+        dtype: str | None = None,
+    ) -> None:
+        super().__init__(threshold, name, dtype)
+
+    def result(self) -> Tensor:
+        true, false = self._counts()
+        return ops.divide_no_nan(2 * true, 2 * true + false)

@@ -1,0 +1,151 @@
+"""Weight noise and dropout: when they act, on what, and how long."""
+
+import keras
+import numpy as np
+import pytest
+from differentiate import gradients
+from keras import ops
+from oracles import INPUTS, ROWS, UNITS, array, built, sequences
+
+each_cell = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
+
+
+def recorder(cell):
+    """Remembers the state of the random generators; the result brings it back."""
+    state = cell.seed_generator.state
+    before = array(state).copy()
+
+    def rewind():
+        keras.utils.set_random_seed(2)  # PyTorch's dropout draws from its global one
+        state.assign(before)
+
+    rewind()
+    return rewind
+
+
+@each_cell
+@pytest.mark.parametrize(
+    "option", ["weight_noise", "dropout", "recurrent_dropout"], ids=str
+)
+def test_acts_in_training_only_and_anew_for_every_batch(row, option):
+    cell, _ = built(row, **{option: 0.4})
+    plain, _ = built(row)
+    layer = keras.layers.RNN(cell, return_sequences=True)
+    x, _ = sequences()
+    evaluated = array(layer(x))
+    np.testing.assert_array_equal(evaluated, array(layer(x, training=False)))
+    reference = keras.layers.RNN(plain, return_sequences=True)(x)
+    np.testing.assert_allclose(evaluated, array(reference), atol=1e-6)
+    first, second = (array(layer(x, training=True)) for _ in range(2))
+    assert np.abs(first - evaluated).max() > 1e-3
+    assert np.abs(first - second).max() > 1e-3
+
+
+@each_cell
+@pytest.mark.parametrize("option", ["weight_noise", "dropout", "recurrent_dropout"])
+@pytest.mark.parametrize("unroll", [True, False])
+def test_stays_the_same_along_a_sequence(row, option, unroll):
+    """A long sequence equals its steps taken one by one with the same draw."""
+    cell, _ = built(row, seed=1, **{option: 0.4})
+    layer = keras.layers.RNN(cell, return_sequences=True, unroll=unroll)
+    x, _ = sequences()
+    layer(x)
+    rewind = recorder(cell)
+    whole = array(layer(x, training=True))
+    rewind()
+    states = cell.get_initial_state(len(x))
+    steps = []
+    for t in range(x.shape[1]):  # the draw is kept until it is reset
+        y, states = cell(ops.convert_to_tensor(x[:, t]), states, training=True)
+        steps.append(array(y))
+    cell.reset_dropout_mask()
+    cell.reset_recurrent_dropout_mask()
+    np.testing.assert_allclose(np.stack(steps, axis=1), whole, atol=1e-6)
+
+
+@each_cell
+def test_noise_is_on_kernels_and_peepholes_with_its_deviation(row):
+    """Seen from outside: the weights that explain a noisy step."""
+    cell = row.make(units=64, weight_noise=0.3, activation=None)
+    cell.build((None, 50))
+    clean = {w.name: array(w).copy() for w in cell.trainable_variables}
+    noisy = cell._current_weights(training=True)
+    difference = {
+        "kernel": array(noisy.W) - clean["kernel"],
+        "recurrent_kernel": array(noisy.U) - clean["recurrent_kernel"],
+    }
+    if row.id == "lstm":
+        difference["peephole_kernel"] = array(noisy.V) - clean["peephole_kernel"]
+    for name, noise in difference.items():
+        n = noise.size
+        assert abs(noise.mean()) < 4 * 0.3 / np.sqrt(n), name
+        assert abs(noise.std() - 0.3) < 4 * 0.3 / np.sqrt(2 * n), name
+    biases = np.concatenate([np.ravel(array(b)) for b in (noisy.b, noisy.b_U)])
+    np.testing.assert_array_equal(biases[: clean["bias"].size], clean["bias"].ravel())
+    same = cell._current_weights(training=True)
+    np.testing.assert_array_equal(array(same.W), array(noisy.W))
+
+
+@each_cell
+def test_gradient_is_taken_at_the_noisy_weights_and_applied_to_the_clean(row):
+    noisy_cell, _ = built(row, weight_noise=0.3)
+    layer = keras.layers.RNN(noisy_cell)
+    x, _ = sequences()
+    layer(x)
+    rewind = recorder(noisy_cell)
+    noisy = noisy_cell._current_weights(training=True)
+    noisy_cell.reset_dropout_mask()
+    rewind()
+    _, by_weight, by_input = gradients(layer, [x], training=True)
+
+    clean_cell, _ = built(row)
+    at_noisy = keras.layers.RNN(clean_cell)
+    at_noisy(x)
+    values = [noisy.W, noisy.U, clean_cell.bias.value, noisy.V]
+    for variable, value in zip(clean_cell.trainable_variables, values, strict=False):
+        variable.assign(value)
+    _, expected, expected_by_input = gradients(at_noisy, [x])
+    np.testing.assert_allclose(by_input, expected_by_input, atol=1e-5)
+    for ours, theirs in zip(by_weight, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-4)
+
+    model = keras.Sequential([layer])
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    weights = [array(w).copy() for w in noisy_cell.trainable_variables]
+    model.fit(x, np.zeros((len(x), UNITS), "float32"), epochs=3, verbose=0)
+    for variable, weight in zip(noisy_cell.trainable_variables, weights, strict=True):
+        np.testing.assert_array_equal(array(variable), weight)  # bit for bit
+
+
+def test_dropout_keeps_the_expected_share_and_scale():
+    cell = keras.layers.RNN(ROWS[0].make(1, dropout=0.25, activation=None))
+    x = np.ones((4000, 1, INPUTS), "float32")
+    cell(x)
+    cell.cell.set_weights(
+        [
+            np.eye(INPUTS, 1, dtype="float32"),
+            np.zeros((1, 1), "float32"),
+            np.zeros(1, "float32"),
+            *cell.cell.get_weights()[3:],
+        ]
+    )
+    kept = array(cell(x, training=True))[:, 0]
+    values, counts = np.unique(np.round(kept, 5), return_counts=True)
+    np.testing.assert_allclose(values, [0, 4 / 3], atol=1e-5)
+    assert abs(counts[0] / len(x) - 0.25) < 0.03
+
+
+@each_cell
+def test_a_seed_makes_training_repeatable(row):
+    """The noise of the same seed is the same, and of another is another."""
+
+    x, _ = sequences()
+
+    def run(seed):
+        keras.utils.set_random_seed(5)
+        layer = keras.layers.RNN(row.make(seed=seed, weight_noise=0.3, dropout=0.3))
+        return [array(layer(x, training=True)) for _ in range(2)]
+
+    first = run(3)
+    np.testing.assert_array_equal(first, run(3))
+    assert np.abs(np.subtract(first, run(4))).max() > 1e-3
