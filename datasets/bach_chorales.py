@@ -94,9 +94,9 @@ def load_notes(
     try:
         _write(path, works)
     except OSError as error:
-        keras.utils.io_utils.print_msg(
-            f"The chorales could not be kept at {path} and will be read again "
-            f"next time: {error}"
+        print(
+            f"The chorales could not be kept at {path} and will be read again next "
+            f"time: {error}"
         )
     return works
 

@@ -40,7 +40,8 @@ def from_notes(notes: Sequence, ticks_per_step: int | Fraction) -> np.ndarray:
 
     Raises:
         ValueError: `notes` has another shape, negative times, or an end before
-            its start; or `ticks_per_step` is not positive.
+            its start; or `ticks_per_step` is not positive; or the numbers are
+            too large to be exact.
 
     Example:
 
@@ -66,6 +67,11 @@ def from_notes(notes: Sequence, ticks_per_step: int | Fraction) -> np.ndarray:
     key = pitch - LOWEST_PITCH
     piano = (key >= 0) & (key < KEYS)
     twice, ticks = 2 * step.denominator, step.numerator
+    if twice * int(end.max(initial=0)) + 2 * ticks >= 2**63:
+        raise ValueError(
+            "Times of `notes` and `ticks_per_step` must fit 64 bits together. "
+            f"Received: ticks_per_step={step} and notes up to {end.max(initial=0)}"
+        )
     start, end = (
         (twice * x[piano] + ticks) // (2 * ticks) for x in (start, end)
     )  # floor(x / step + 1/2) in whole numbers

@@ -89,7 +89,7 @@ def parse_arguments() -> argparse.Namespace:
     add(
         "--learning-rate",
         type=positive(float),
-        default=0.002,
+        default=0.005,
         metavar="X",
         help="of RMSProp (default: %(default)s)",
     )
@@ -192,21 +192,27 @@ def train_cell(
     clock = EpochClock()
     print(f"\n{name}: {units} units, {cell.count_params():,} parameters")
     began = time.perf_counter()
-    history = model.fit(
-        train,
-        validation_data=valid,
-        epochs=args.epochs,
-        shuffle=False,  # the data set shuffles
-        verbose=0,
-        callbacks=[
-            clock,
-            callbacks.EpochProgress(("nll", "val_nll")),
-            callbacks.BestModel(run / name / "best.keras", "val_nll"),
-            callbacks.PianoRollImage(run / name, data[2][0], every=10),
-            keras.callbacks.TensorBoard(run / name, write_graph=False),
-            keras.callbacks.EarlyStopping("val_nll", patience=args.patience),
-        ],
-    ).history
+    watchers = [
+        clock,
+        callbacks.EpochProgress(("nll", "val_nll")),
+        callbacks.BestModel(run / name / "best.keras", "val_nll"),
+        callbacks.PianoRollImage(run / name, data[2][0], every=10),
+        keras.callbacks.TensorBoard(run / name, write_graph=False),
+        keras.callbacks.EarlyStopping("val_nll", patience=args.patience),
+    ]
+    try:
+        history = model.fit(
+            train,
+            validation_data=valid,
+            epochs=args.epochs,
+            shuffle=False,  # the data set shuffles
+            verbose=0,
+            callbacks=watchers,
+        ).history
+    except KeyboardInterrupt:
+        for watcher in watchers:  # what they have not yet written, they write now
+            watcher.on_train_end()
+        raise
     seconds = time.perf_counter() - began
     model.load_weights(run / name / "best.keras")
     scores = model.evaluate(test, verbose=0, return_dict=True)
@@ -289,8 +295,12 @@ def plot_learning_curves(curves: dict[str, dict], path: Path) -> None:
             style = {"color": f"C{color}"}
             axes.plot(x, curve["nll"], ":", **style)
             axes.plot(x, curve["val_nll"], label=name, **style)
+    # The first epochs are far above all others and would flatten them.
+    settled = [nll for curve in curves.values() for nll in curve["val_nll"][2:]]
     for axes, label in zip(panels, ("epochs", "seconds"), strict=True):
         axes.set(xlabel=label, yscale="log")
+        if settled:
+            axes.set_ylim(0.97 * min(settled), 1.1 * max(settled))
         axes.grid(which="both", linewidth=0.3)
     panels[0].set_ylabel("nats a step (validation; dotted: training, with noise)")
     panels[0].legend()

@@ -120,6 +120,8 @@ class _Stepper:
             input_tensors=keras.Input(batch_shape=(size, 1, notes)),
             clone_function=_one_step,
         )
+        if tuple(self.model.output_shape) != (size, 1, notes):
+            raise _not_stepwise(model)
         self.trainable = list(self.model.trainable_variables)
         self.non_trainable = list(self.model.non_trainable_variables)
 
@@ -201,10 +203,15 @@ def _check_causal(model: keras.Model, frames: np.ndarray, stepwise: np.ndarray) 
     whole = ops.convert_to_numpy(ops.cast(model(frames, training=False), "float32"))
     whole, stepwise = whole.swapaxes(0, 1), stepwise[: frames.shape[1], :, 0]
     # Wide enough for half precision, and far below what a wrong context does.
-    if whole.shape != stepwise.shape or not np.allclose(whole, stepwise, 0.1, 0.1):
-        raise ValueError(
-            "Argument `model` must map (batch, time, notes) to logits of the same "
-            "shape, with no layer but recurrent ones that looks from one step at "
-            "another. Received a model whose logits step by step differ from its "
-            f"logits over the whole sequence: model={model.name!r}"
-        )
+    if not np.allclose(whole, stepwise, 0.1, 0.1):
+        raise _not_stepwise(model)
+
+
+def _not_stepwise(model: keras.Model) -> ValueError:
+    return ValueError(
+        "Argument `model` must map frames (batch, time, notes) to logits of the same "
+        "shape, with no layer but recurrent ones that looks from one step at another: "
+        "otherwise its logits step by step are not those of the whole sequence. "
+        f"Received: model={model.name!r} with layers "
+        f"{[type(layer).__name__ for layer in model.layers]}"
+    )

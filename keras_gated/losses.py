@@ -50,8 +50,10 @@ class BernoulliNLL(keras.losses.Loss):
     >>> from keras_gated.losses import BernoulliNLL
     >>> loss = BernoulliNLL(reduction=None)
     >>> nats = loss(np.zeros((2, 5, 88)), np.zeros((2, 5, 88)))
-    >>> nats.shape == (2, 5) and abs(float(nats[0, 0]) - 88 * np.log(2)) < 1e-4
+    >>> nats.shape == (2, 5)
     True
+    >>> round(float(nats[0, 0]), 3)  # 88 log(2)
+    60.997
     """
 
     def __init__(

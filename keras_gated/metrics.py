@@ -114,8 +114,8 @@ class FrameNLL(FrameMetric):
     >>> from keras_gated.metrics import FrameNLL
     >>> metric = FrameNLL()
     >>> metric.update_state(np.zeros((2, 5, 88)), np.zeros((2, 5, 88)))
-    >>> abs(float(metric.result()) - 88 * np.log(2)) < 1e-4
-    True
+    >>> round(float(metric.result()), 3)  # 88 log(2)
+    60.997
     """
 
     def __init__(

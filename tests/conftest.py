@@ -4,6 +4,7 @@ One suite serves all backends: `KERAS_BACKEND` says which. A backend that is not
 installed ends the run with an error, so that it can never count as passed.
 """
 
+import fcntl
 import importlib.util
 import os
 
@@ -42,8 +43,31 @@ def _fixed_seed():
     keras.utils.set_random_seed(1)
 
 
+@pytest.fixture(scope="session")
+def keras_home(tmp_path_factory):
+    """A folder for all processes of this run, in the place of the user's own."""
+    home = tmp_path_factory.getbasetemp()
+    return (home.parent if "PYTEST_XDIST_WORKER" in os.environ else home) / "keras_home"
+
+
+@pytest.fixture(scope="session")
+def chorales_home(keras_home):
+    """The same folder with the chorales in it, read by the first who asks."""
+    pytest.importorskip("music21", reason="the extra 'examples' is not installed")
+    from keras_gated.datasets import bach_chorales
+    from keras_gated.files import cache_directory
+
+    keras_home.mkdir(parents=True, exist_ok=True)
+    with open(keras_home / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("KERAS_HOME", str(keras_home))
+            bach_chorales.load_notes(verbose=0)
+            return cache_directory()
+
+
 @pytest.fixture(autouse=True)
-def _keras_home(tmp_path_factory, monkeypatch):
-    """No test reads or writes the user's own cache, or the runs of another."""
-    shared = tmp_path_factory.getbasetemp().parent / "keras_home"
-    monkeypatch.setenv("KERAS_HOME", str(shared))
+def _keras_home(keras_home, monkeypatch, request):
+    monkeypatch.setenv("KERAS_HOME", str(keras_home))
+    if request.node.name == "datasets.bach_chorales.load_data":  # its docstring
+        request.getfixturevalue("chorales_home")

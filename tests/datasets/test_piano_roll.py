@@ -1,0 +1,256 @@
+"""Piano rolls: rounding, notes and back, batches."""
+
+import itertools
+from fractions import Fraction
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from keras_gated.datasets import piano_roll
+from keras_gated.metrics import FrameNLL
+
+PUBLISHED = Path(__file__).parents[3] / "shared" / "data" / "polyphonic"
+
+rolls_strategy = hnp.arrays(
+    np.uint8, st.tuples(st.integers(1, 20), st.just(88)), elements=st.integers(0, 1)
+)
+
+
+def random_rolls(lengths, seed=0):
+    random = np.random.default_rng(seed)
+    return [(random.random((n, 88)) < 0.05).astype(np.uint8) for n in lengths]
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 4000), st.integers(0, 999), st.integers(0, 127)),
+        max_size=8,
+    ),
+    st.fractions(Fraction(1, 3), 700, max_denominator=1000),
+)
+def test_rounding_of_notes(notes, ticks_per_step):
+    """The rule, written a second time, cell by cell."""
+    notes = [(start, start + length, pitch) for start, length, pitch in notes]
+    roll = piano_roll.from_notes(notes, ticks_per_step)
+
+    def q(x):  # nearest, halves upward
+        return (Fraction(x) / ticks_per_step + Fraction(1, 2)).__floor__()
+
+    kept = [(q(s), q(e), p) for s, e, p in notes if 21 <= p <= 108]
+    assert len(roll) == max((e for _, e, _ in kept), default=0)
+    expected = np.zeros_like(roll)
+    for start, end, pitch in kept:
+        for t in range(start, end):
+            expected[t, pitch - 21] = 1
+    np.testing.assert_array_equal(roll, expected)
+
+
+def test_rounding_by_hand():
+    # An eighth step of 240 ticks: 119 falls back, 120 goes on; too short vanishes.
+    notes = [(119, 360, 21), (120, 359, 108), (480, 599, 60), (0, 480, 20)]
+    roll = piano_roll.from_notes(notes, 240)
+    assert roll.shape == (2, 88)
+    assert roll[:, 0].tolist() == [1, 1]
+    assert roll[:, 87].tolist() == [0, 0]
+    assert roll.sum() == 2
+    assert piano_roll.from_notes([], 240).shape == (0, 88)
+
+
+@given(rolls_strategy)
+def test_notes_and_back(roll):
+    notes = piano_roll.to_notes(roll)
+    back = piano_roll.from_notes(notes, 1)
+    assert len(back) <= len(roll)
+    np.testing.assert_array_equal(back, roll[: len(back)])
+    assert not roll[len(back) :].any()
+    for (_, end, pitch), (start, _, other) in itertools.permutations(notes.tolist(), 2):
+        assert pitch != other or end != start, "a note is cut in two"
+
+
+def test_bad_notes():
+    with pytest.raises(ValueError, match="0 <= start <= end"):
+        piano_roll.from_notes([(5, 4, 60)], 1)
+    with pytest.raises(ValueError, match="0 <= start <= end"):
+        piano_roll.from_notes([(-1, 4, 60)], 1)
+    with pytest.raises(ValueError, match="`ticks_per_step` must be positive"):
+        piano_roll.from_notes([(0, 4, 60)], 0)
+    with pytest.raises(ValueError, match="must fit 64 bits"):
+        piano_roll.from_notes([(0, 10**12, 60)], Fraction(10**9 + 1, 10**9))
+
+
+LENGTHS = [2, 3, 3, 7, 8, 9, 9, 20, 21, 35, 36, 36, 50]
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("batch_size", [1, 4, 16])
+@pytest.mark.parametrize("max_shapes", [1, 3, 100])
+def test_every_step_is_there_once(shuffle, batch_size, max_shapes):
+    rolls = random_rolls(LENGTHS)
+    rolls[3][:] = 0  # a rest throughout is data
+    dataset = piano_roll.next_step_dataset(
+        rolls, batch_size, shuffle, seed=1, max_shapes=max_shapes
+    )
+    seen, shapes = [], set()
+    batches = list(dataset.as_numpy_iterator())
+    for inputs, targets, weights in batches:
+        assert inputs.shape == targets.shape == (*weights.shape, 88)
+        assert {x.dtype.name for x in (inputs, targets, weights)} == {"float32"}
+        shapes.add(inputs.shape)
+        for x, y, w in zip(inputs, targets, weights, strict=True):
+            steps = int(w.sum())
+            assert w.tolist() == [1] * steps + [0] * (len(w) - steps)
+            assert not x[steps:].any()
+            assert not y[steps:].any()
+            if steps:
+                np.testing.assert_array_equal(x[1:steps], y[: steps - 1])
+                seen.append(np.concatenate([x[:1], y[:steps]]).astype(np.uint8))
+    assert sorted(map(bytes, seen)) == sorted(map(bytes, rolls))
+    assert len(batches) == len(dataset) == -(-len(rolls) // batch_size)
+    assert len(shapes) <= max_shapes
+    assert {shape[0] for shape in shapes} == {batch_size}
+
+
+def test_shuffling():
+    rolls = random_rolls([20, 21] * 8)
+
+    def order(dataset):
+        return [inputs[:, 0].tobytes() for inputs, *_ in dataset.as_numpy_iterator()]
+
+    fixed = piano_roll.next_step_dataset(rolls, 4)
+    assert order(fixed) == order(fixed)
+    first, same, other = (
+        piano_roll.next_step_dataset(rolls, 4, True, seed, max_shapes=1)
+        for seed in (1, 1, 2)
+    )
+    passes = [order(first), order(first)]
+    assert passes[0] != passes[1], "each pass has its own order"
+    assert [order(same), order(same)] == passes
+    assert order(other) != passes[0]
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.integers(1, 60), min_size=1, max_size=9),
+    st.integers(1, 3),
+    st.integers(1, 4),
+)
+def test_lengths_are_chosen_so_that_padding_is_least(lengths, batch_size, groups):
+    """Against all ways to cut the sorted batches into so many groups."""
+    found = piano_roll._groups_of_like_length(lengths, batch_size, groups)
+    assert len(found) <= groups
+    members = np.concatenate([group for group, _ in found])
+    assert sorted(members) == list(range(len(lengths)))
+    for group, length in found:
+        assert max(lengths[i] for i in group) == length
+
+    def cost(batches_and_lengths):
+        return sum(batches * length for batches, length in batches_and_lengths)
+
+    longest = sorted(lengths, reverse=True)[::batch_size]
+    n = len(longest)
+    best = min(
+        cost((end - begin, longest[begin]) for begin, end in itertools.pairwise(cuts))
+        for k in range(min(groups, n))
+        for inner in itertools.combinations(range(1, n), k)
+        for cuts in [(0, *inner, n)]
+    )
+    assert (
+        cost((-(-len(group) // batch_size), length) for group, length in found) == best
+    )
+
+
+def test_padding_cannot_reach_a_step_that_counts():
+    """A model's figure over the data set is that over its bare sequences."""
+    from keras_gated import GRUCell
+
+    rolls = random_rolls(LENGTHS)
+    model = keras.Sequential(
+        [
+            keras.Input((None, 88)),
+            keras.layers.RNN(GRUCell(5), return_sequences=True),
+            keras.layers.Dense(88),
+        ]
+    )
+    model.compile(loss="mse", weighted_metrics=[FrameNLL(), FrameNLL("sequence")])
+    bare = [FrameNLL(), FrameNLL("sequence")]
+    for roll in rolls:
+        x = roll[None].astype("float32")
+        for metric in bare:
+            metric.update_state(x[:, 1:], model(x[:, :-1]))
+    expected = [float(metric.result()) for metric in bare]
+    for batch_size, shuffle in ((1, False), (4, True), (16, False)):
+        dataset = piano_roll.next_step_dataset(rolls, batch_size, shuffle)
+        scores = model.evaluate(dataset, verbose=0)
+        np.testing.assert_allclose(scores[1:], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("rolls", "message"),
+    [
+        ([], "at least one roll; it is empty"),
+        ([np.zeros((5, 88)), np.zeros((5, 87))], r"rolls\[1\] of shape \[5, 87\]"),
+        ([np.zeros(88)], r"rolls\[0\] of shape \[88\]"),
+        ([np.full((5, 88), 64)], r"rolls\[0\] with the value .*64"),
+        ([np.full((5, 88), np.nan)], r"rolls\[0\] with the value .*nan"),
+        ([np.zeros((5, 88)), np.zeros((1, 88))], r"rolls\[1\] with 1"),
+        ([np.zeros((0, 88))], r"rolls\[0\] with 0"),
+    ],
+)
+def test_bad_rolls(rolls, message):
+    with pytest.raises(ValueError, match=message):
+        piano_roll.next_step_dataset(rolls)
+
+
+@pytest.mark.parametrize("value", [0, -1, 2.5, None])
+@pytest.mark.parametrize("name", ["batch_size", "max_shapes"])
+def test_bad_numbers(name, value):
+    with pytest.raises(ValueError, match=f"`{name}` must be a positive integer"):
+        piano_roll.next_step_dataset(random_rolls([4]), **{name: value})
+
+
+def test_picture(tmp_path):
+    roll = random_rolls([40])[0]
+    axes = piano_roll.plot(roll, title="a title")
+    image = axes.get_images()[0]
+    np.testing.assert_array_equal(image.get_array(), roll.T)
+    assert image.get_extent() == [-0.5, 39.5, 20.5, 108.5]  # pitch j+21 at its number
+    axes.figure.savefig(tmp_path / "roll.png")
+    assert (tmp_path / "roll.png").read_bytes()[1:4] == b"PNG"
+    with pytest.raises(ValueError, match=r"shape \[T, 88\]"):
+        piano_roll.plot(roll[:, :80])
+
+
+@pytest.mark.skipif(not PUBLISHED.is_dir(), reason=f"no published sets in {PUBLISHED}")
+@pytest.mark.parametrize(
+    ("name", "by_step", "by_sequence"),
+    # Published figures of the simplest baseline: every key at its training rate.
+    [
+        ("Nottingham", 10.26, 10.13),
+        ("JSB_Chorales", 11.09, 11.04),
+        ("MuseData", 11.51, 10.56),
+        ("Piano_midi", 11.05, 11.39),
+    ],
+)
+def test_pipeline_and_metric_give_the_known_figures_of_published_sets(
+    name, by_step, by_sequence
+):
+    from scipy.io import loadmat
+
+    sets = loadmat(PUBLISHED / f"{name}.mat")
+    train, test = (list(sets[part][0]) for part in ("traindata", "testdata"))
+    steps = np.concatenate([roll[1:] for roll in train])
+    rate = (steps.sum(0) + 0.5) / (len(steps) + 1)
+    logits = np.log(rate / (1 - rate)).astype("float32")
+    metrics = FrameNLL(), FrameNLL("sequence")
+    for _, targets, weights in piano_roll.next_step_dataset(test, 8):
+        for metric in metrics:
+            metric.update_state(
+                targets, np.broadcast_to(logits, targets.shape), sample_weight=weights
+            )
+    results = [float(metric.result()) for metric in metrics]
+    np.testing.assert_allclose(results, [by_step, by_sequence], atol=0.03)

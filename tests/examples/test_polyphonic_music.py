@@ -1,0 +1,194 @@
+"""The demo: short on small music in every test run, whole where asked for."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from keras_gated.datasets import midi
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "examples" / "polyphonic_music.py"
+CELLS = ["tanh", "lstm", "gru", "simplified_gru"]
+
+
+def run(*arguments, **options):
+    return subprocess.run(
+        [sys.executable, str(SCRIPT), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        **options,
+    )
+
+
+@pytest.fixture
+def music(tmp_path):
+    """A folder of small MIDI files that a cell can learn something from."""
+    random = np.random.default_rng(0)
+    for n in range(10):
+        roll = np.zeros((40, 88), np.uint8)
+        for t in range(40):
+            roll[t, 40 + (t + n) % 5] = 1
+        roll[random.integers(0, 40, 3), 60] = 1
+        midi.write(roll, tmp_path / "music" / f"{n}.mid")
+    return tmp_path / "music"
+
+
+def results(log_dir):
+    (folder,) = log_dir.iterdir()
+    return folder, json.loads((folder / "results.json").read_text())
+
+
+def scalars(folder):
+    """All TensorBoard scalars of a run, by tag: steps and values."""
+    import tensorflow as tf
+    from tensorboard.backend.event_processing import event_accumulator
+
+    log = event_accumulator.EventAccumulator(str(folder), size_guidance={"tensors": 0})
+    log.Reload()
+    values = {
+        tag: [
+            (event.step, tf.make_ndarray(event.tensor_proto))
+            for event in log.Tensors(tag)
+        ]
+        for tag in log.Tags()["tensors"]
+    }
+    return log, {
+        tag: [(step, value.item()) for step, value in curve]
+        for tag, curve in values.items()
+        if curve[0][1].size == 1
+    }
+
+
+def test_short_run_writes_everything(music, tmp_path):
+    (music / "broken.mid").write_bytes(b"MThd")
+    done = run(
+        *("--midi-dir", music, "--log-dir", tmp_path / "runs", "--epochs", 3),
+        *("--cells", "gru", "tanh", "--units", 7, "--seed", 5, "--batch-size", 4),
+        check=True,
+    )
+    assert "skipped" in done.stdout
+    assert "broken.mid" in done.stdout
+    assert "training: 6 pieces" in done.stdout
+    folder, record = results(tmp_path / "runs")
+    assert [row["cell"] for row in record["rows"]] == ["gru", "tanh"]
+    assert "--seed 5" in record["command"]
+    for row in record["rows"]:
+        assert (row["units"], row["epochs"]) == (7, 3)
+        curve = record["curves"][row["cell"]]
+        assert len(curve["nll"]) == len(curve["seconds"]) == 3
+        assert curve["nll"][-1] < curve["nll"][0]
+        assert row["valid_nll"] == min(curve["val_nll"])
+        assert f"{row['test_nll']:.3f}" in done.stdout
+
+        written = folder / row["cell"]
+        model = keras.saving.load_model(written / "best.keras")
+        assert model.layers[0].cell.weight_noise == 0.075
+        assert model.optimizer.global_clipnorm == 1.0
+        assert midi.read(written / "continuation.mid").shape[1] == 88
+        for picture in (written / "continuation.png", folder / "learning_curves.png"):
+            assert picture.read_bytes()[1:4] == b"PNG"
+        _, train = scalars(written / "train")
+        _, valid = scalars(written / "validation")
+        np.testing.assert_allclose(
+            [v for _, v in train["epoch_nll"]], curve["nll"], rtol=1e-5
+        )
+        np.testing.assert_allclose(
+            [v for _, v in valid["epoch_nll"]], curve["val_nll"], rtol=1e-5
+        )
+        log, values = scalars(written)
+        assert values["result/test_nll"][0][1] == pytest.approx(row["test_nll"])
+        assert "piano_roll" in log.Tags()["tensors"]
+        assert "_hparams_/session_start_info" in log.Tags()["tensors"]
+
+
+def test_help():
+    text = run("--help", check=True).stdout
+    for option in (
+        "--cells",
+        "--units",
+        "--epochs",
+        "--seed",
+        "--midi-dir",
+        "--log-dir",
+    ):
+        assert option in text
+    assert "(default: " in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--midi-dir", "{empty}"], "holds no MIDI file"),
+        (["--midi-dir", "{empty}/none"], "is not a folder"),
+        (["--epochs", "0"], "positive whole number"),
+        (["--units", "2.5"], "positive whole number"),
+        (["--cells", "transformer"], "invalid choice: 'transformer'"),
+        (["--learning-rate", "-1"], "positive number"),
+    ],
+)
+def test_bad_arguments_end_with_2_and_a_line(tmp_path, arguments, message):
+    done = run(
+        *(a.format(empty=tmp_path) for a in arguments), "--log-dir", tmp_path / "runs"
+    )
+    assert done.returncode == 2
+    lines = done.stderr.splitlines()
+    assert message in lines[-1]
+    assert "polyphonic_music.py: error:" in lines[-1]
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_too_few_files(music, tmp_path):
+    for path in sorted(music.iterdir())[2:]:
+        path.unlink()
+    done = run("--midi-dir", music, "--log-dir", tmp_path / "runs")
+    assert done.returncode == 2
+    assert "holds 2 MIDI file(s)" in done.stderr
+
+
+def test_ctrl_c_leaves_the_logs_and_the_best_model(music, tmp_path):
+    process = subprocess.Popen(
+        [
+            *(sys.executable, str(SCRIPT), "--midi-dir", str(music)),
+            *("--log-dir", str(tmp_path / "runs"), "--cells", "tanh"),
+            *("--units", "5", "--epochs", "100000", "--patience", "100000"),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    best = None
+    deadline = time.monotonic() + 120
+    while not best and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.5)
+        best = next(tmp_path.glob("runs/*/tanh/best.keras"), None)
+    time.sleep(3)  # a few epochs more
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Interrupted" in out
+    assert "Traceback" not in err
+    assert keras.saving.load_model(best).layers[0].cell.units == 5
+    _, valid = scalars(best.parent / "validation")
+    assert valid["epoch_nll"]
+
+
+@pytest.mark.slow
+def test_the_demo_as_a_user_runs_it(tmp_path):
+    """Four cells on the chorales, to figures near those in README."""
+    done = run("--log-dir", tmp_path / "runs", check=True, env={**os.environ})
+    folder, record = results(tmp_path / "runs")
+    assert [row["cell"] for row in record["rows"]] == CELLS
+    assert record["sequences"] == [210, 70, 69]
+    for row in record["rows"]:
+        assert 19_700 < row["parameters"] < 20_300
+        assert row["test_nll"] < 7.3, done.stdout
+        assert (folder / row["cell"] / "continuation.mid").exists()

@@ -1,0 +1,51 @@
+"""Optional packages, and files that are whole or absent."""
+
+import sys
+
+import pytest
+
+from keras_gated import files
+
+
+def test_a_file_appears_whole(tmp_path):
+    path = tmp_path / "new" / "folder" / "file.txt"
+    with files.atomic_path(path) as temporary:
+        assert temporary.suffix == ".txt"
+        temporary.write_text("first")
+        assert not path.exists()
+    assert path.read_text() == "first"
+    assert [p.name for p in path.parent.iterdir()] == ["file.txt"]
+    (tmp_path / "plain").write_text("")
+    assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+def test_an_interruption_leaves_what_was_there(tmp_path, error):
+    path = tmp_path / "file.txt"
+    path.write_text("before")
+
+    def interrupted():
+        with files.atomic_path(path) as temporary:
+            temporary.write_text("half of i")
+            raise error
+
+    with pytest.raises(error):
+        interrupted()
+    assert path.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_require(monkeypatch):
+    assert files.require("json", extra="examples").dumps([1]) == "[1]"
+    monkeypatch.setitem(sys.modules, "music21", None)
+    with pytest.raises(ImportError, match=r"'music21'.*keras-gated\[examples\]"):
+        files.require("music21", extra="examples")
+
+
+def test_cache_directory(monkeypatch, tmp_path):
+    assert files.cache_directory(tmp_path) == tmp_path
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    assert files.cache_directory() == tmp_path / "datasets" / "keras_gated"
+    monkeypatch.delenv("KERAS_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert files.cache_directory() == tmp_path / ".keras" / "datasets" / "keras_gated"

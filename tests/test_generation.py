@@ -1,0 +1,116 @@
+"""Sampling: step by step is what the whole sequence gives, and follows the odds."""
+
+import keras
+import numpy as np
+import pytest
+from oracles import ROWS, array
+
+from keras_gated.generation import generate
+
+NOTES = 6
+
+
+def model_of(*cells, **dense):
+    """A functional model of recurrent layers in a row, all weights random."""
+    x = inputs = keras.Input((None, NOTES))
+    for cell in cells:
+        x = keras.layers.RNN(cell, return_sequences=True)(x)
+        x = keras.layers.Dropout(0.5)(x)
+    model = keras.Model(inputs, keras.layers.Dense(NOTES, **dense)(x))
+    random = np.random.default_rng(1)
+    for weight in model.trainable_variables:
+        weight.assign(1.5 * random.normal(size=weight.shape))
+    return model
+
+
+def primer(batch=(), time=5):
+    return np.random.default_rng(2).integers(0, 2, (*batch, time, NOTES))
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
+def test_without_chance_equals_feeding_back_the_whole_sequence(row):
+    model = model_of(row.make(7))
+    start = primer(batch=(2,))
+    continuation = generate(model, start, 12, temperature=0)
+    assert continuation.shape == (2, 12, NOTES)
+    assert continuation.dtype == np.uint8
+    frames = start.astype("float32")
+    for _ in range(12):
+        logits = array(model(frames))[:, -1:]
+        frames = np.concatenate([frames, (logits > 0).astype("float32")], axis=1)
+    np.testing.assert_array_equal(continuation, frames[:, 5:])
+    assert 0 < continuation.mean() < 1
+
+
+def test_nested_stacks_and_layers_in_a_row():
+    cells = [row.make(4) for row in ROWS[1:4]]
+    model = model_of(cells, ROWS[0].make(5), keras.layers.GRUCell(5))
+    start = primer()
+    continuation = generate(model, start, 8, temperature=0)
+    frames = start[None].astype("float32")
+    for _ in range(8):
+        logits = array(model(frames))[:, -1:]
+        frames = np.concatenate([frames, (logits > 0).astype("float32")], axis=1)
+    np.testing.assert_array_equal(continuation, frames[0, 5:])
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+def test_samples_follow_the_probabilities(temperature):
+    """A model that forgets gives independent samples of known odds."""
+    bias = np.array([-4, -1, 0, 0.5, 2, 30])
+    model = model_of(ROWS[0].make(3))
+    dense = model.layers[-1]
+    dense.set_weights([np.zeros((3, NOTES)), bias])
+    samples = generate(model, primer(batch=(20,)), 500, temperature, seed=4)
+    p = 1 / (1 + np.exp(-bias / temperature))
+    deviation = np.sqrt(p * (1 - p) / 10_000)
+    assert (abs(samples.mean((0, 1)) - p) < 4.5 * deviation + 1e-9).all()
+
+
+def test_seed():
+    model = model_of(ROWS[3].make(4))
+    first = generate(model, primer(), 40, seed=1)
+    np.testing.assert_array_equal(first, generate(model, primer(), 40, seed=1))
+    assert (first != generate(model, primer(), 40, seed=2)).any()
+    assert (generate(model, primer(), 40) != generate(model, primer(), 40)).any()
+
+
+def test_the_model_is_left_as_it_was():
+    model = model_of(ROWS[3].make(4, weight_noise=0.1))
+    before = [array(w).copy() for w in model.weights]
+    generate(model, primer(), 4, seed=1)
+    for weight, value in zip(model.weights, before, strict=True):
+        np.testing.assert_array_equal(array(weight), value)
+
+
+def test_bad_arguments():
+    model = model_of(ROWS[0].make(3))
+    for bad in (np.zeros(NOTES), np.zeros((4, NOTES + 1)), np.zeros((0, NOTES))):
+        with pytest.raises(ValueError, match="`primer` must have the shape"):
+            generate(model, bad, 4)
+    for bad in (0, -1, 2.5):
+        with pytest.raises(ValueError, match="`steps` must be a positive integer"):
+            generate(model, primer(), bad)
+    for bad in (-1, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="`temperature` must be"):
+            generate(model, primer(), 4, temperature=bad)
+
+
+def test_models_that_cannot_go_step_by_step():
+    backwards = keras.layers.RNN(
+        ROWS[0].make(NOTES), go_backwards=True, return_sequences=True
+    )
+    both = keras.layers.Bidirectional(
+        keras.layers.RNN(ROWS[0].make(NOTES), return_sequences=True), merge_mode="sum"
+    )
+    for layer in (backwards, both):
+        model = keras.Sequential([keras.Input((None, NOTES)), layer])
+        with pytest.raises(ValueError, match="reads sequences backwards"):
+            generate(model, primer(), 4)
+    for layer in (
+        keras.layers.Conv1D(NOTES, 3, padding="causal"),
+        keras.layers.RNN(ROWS[0].make(NOTES)),
+    ):
+        model = keras.Sequential([keras.Input((None, NOTES)), layer])
+        with pytest.raises(ValueError, match="looks from one step at another"):
+            generate(model, primer(time=1), 4)
