@@ -67,7 +67,7 @@ def parse_arguments() -> argparse.Namespace:
     add(
         "--epochs",
         type=whole,
-        default=120,
+        default=100,
         metavar="N",
         help="at most so many passes over the training set (default: %(default)s)",
     )
