@@ -67,7 +67,7 @@ def parse_arguments() -> argparse.Namespace:
     add(
         "--epochs",
         type=whole,
-        default=100,
+        default=120,
         metavar="N",
         help="at most so many passes over the training set (default: %(default)s)",
     )
@@ -244,25 +244,29 @@ class EpochClock(keras.callbacks.Callback):
 
 
 def log_hyperparameters(folder: Path, args: argparse.Namespace, row: dict) -> None:
-    """For TensorBoard's HParams tab."""
+    """For TensorBoard's HParams tab: a row a cell, beside it what came of it."""
     import tensorflow as tf
     from tensorboard.plugins.hparams import api
 
-    with tf.summary.create_file_writer(str(folder)).as_default():
-        api.hparams(
-            {
-                "cell": row["cell"],
-                "units": row["units"],
-                "parameters": row["parameters"],
-                "learning_rate": args.learning_rate,
-                "batch_size": args.batch_size,
-                "weight_noise": WEIGHT_NOISE,
-                "gradient_norm": GRADIENT_NORM,
-                "seed": args.seed,
-            },
-            trial_id=row["cell"],
+    settings = {
+        "cell": row["cell"],
+        "units": row["units"],
+        "parameters": row["parameters"],
+        "learning_rate": args.learning_rate,
+        "batch_size": args.batch_size,
+        "weight_noise": WEIGHT_NOISE,
+        "gradient_norm": GRADIENT_NORM,
+        "seed": args.seed,
+    }
+    figures = ("valid_nll", "test_nll", "test_nll_sequence", "test_accuracy")
+    with tf.summary.create_file_writer(str(folder.parent)).as_default():
+        api.hparams_config(
+            hparams=[api.HParam(name) for name in settings],
+            metrics=[api.Metric(f"result/{figure}") for figure in figures],
         )
-        for figure in ("valid_nll", "test_nll", "test_nll_sequence", "test_accuracy"):
+    with tf.summary.create_file_writer(str(folder)).as_default():
+        api.hparams(settings, trial_id=row["cell"])
+        for figure in figures:
             tf.summary.scalar(f"result/{figure}", row[figure], step=row["epochs"])
 
 
@@ -299,6 +303,8 @@ def plot_learning_curves(curves: dict[str, dict], path: Path) -> None:
     settled = [nll for curve in curves.values() for nll in curve["val_nll"][2:]]
     for axes, label in zip(panels, ("epochs", "seconds"), strict=True):
         axes.set(xlabel=label, yscale="log")
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("{x:g}")
         if settled:
             axes.set_ylim(0.97 * min(settled), 1.1 * max(settled))
         axes.grid(which="both", linewidth=0.3)

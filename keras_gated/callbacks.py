@@ -117,7 +117,7 @@ class PianoRollImage(keras.callbacks.Callback):
 
         logits = self.model(self.roll[None, :-1], training=False)[0]
         predicted = keras.ops.convert_to_numpy(keras.ops.sigmoid(logits))
-        figure = Figure((10, 6), layout="constrained")
+        figure = Figure((7, 5), layout="constrained")
         upper, lower = figure.subplots(2, sharex=True)
         piano_roll.plot(predicted, upper, f"predicted, after epoch {epoch + 1}")
         piano_roll.plot(self.roll[1:], lower, "played")

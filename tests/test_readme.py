@@ -1,0 +1,31 @@
+"""What README says works, as it stands there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def test_python_of_readme(chorales_home, tmp_path, monkeypatch):
+    """All blocks in a row; only the number of epochs is cut."""
+    from keras_gated.datasets import bach_chorales, midi
+
+    whole = bach_chorales.load_data()
+    few = tuple(part[:12] for part in whole)
+    monkeypatch.setattr(bach_chorales, "load_data", lambda **_: few)
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    assert len(blocks) == 2
+    code = "\n".join(blocks)
+    assert "epochs=20" in code
+    exec(code.replace("epochs=20", "epochs=1"), {})
+    assert midi.read(tmp_path / "new.mid").any()
+
+
+@pytest.mark.parametrize("command", ["make demo", "make test"])
+def test_commands_of_readme_are_there(command):
+    makefile = (README.parent / "Makefile").read_text()
+    assert command in README.read_text()
+    assert re.search(rf"^{command.removeprefix('make ')}:", makefile, re.MULTILINE)
