@@ -8,7 +8,7 @@ WORKERS ?= 2
 
 # The tests that run on every backend; the others need TensorFlow or none.
 BACKEND_TESTS := tests/cells tests/test_losses.py tests/test_metrics.py \
-	tests/test_sizing.py tests/test_generation.py
+	tests/test_generation.py
 PYTEST := TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m pytest -n $(WORKERS)
 
 .PHONY: help demo test test-torch test-slow lint format package tensorboard clean
@@ -45,7 +45,7 @@ package: $(BIN)/.dev  ## build wheel and sdist, and try each in an empty environ
 	for archive in dist/*.whl dist/*.tar.gz; do \
 		$(PYTHON) -m venv --clear .venv-package && \
 		.venv-package/bin/pip install --quiet $$archive && \
-		(cd /tmp && $(CURDIR)/.venv-package/bin/python - < $(CURDIR)/tests/check_package.py) \
+		(cd /tmp && $(CURDIR)/.venv-package/bin/python - < $(CURDIR)/.ci/check_package.py) \
 		|| exit 1; done
 	rm -rf .venv-package
 

@@ -148,6 +148,10 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
     ) -> tuple[Tensor, list[Tensor] | Tensor]:
         """One time step of a batch.
 
+        Called by hand while training, outside a recurrent layer, the cell keeps
+        its dropout masks and weight noise from step to step until
+        `reset_dropout_mask()` and `reset_recurrent_dropout_mask()` are called.
+
         Args:
             inputs: `(batch, input_dim)`.
             states: The previous states, each `(batch, units)`, in a list, or
