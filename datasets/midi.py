@@ -156,7 +156,14 @@ def write(
 
 
 def check_steps_per_quarter(steps_per_quarter: int) -> None:
-    """Raises a `ValueError` for anything but a positive integer."""
+    """Refuses what cannot be a number of steps in a quarter note.
+
+    Args:
+        steps_per_quarter: What should be a positive integer.
+
+    Raises:
+        ValueError: It is not.
+    """
     if not isinstance(steps_per_quarter, (int, np.integer)) or steps_per_quarter < 1:
         raise ValueError(
             "Argument `steps_per_quarter` must be a positive integer. "

@@ -1,6 +1,6 @@
 """Gated recurrent cells for Keras 3, and what their study needs."""
 
-from keras_gated import generation, losses, metrics
+from keras_gated import callbacks, datasets, generation, losses, metrics
 from keras_gated.cells import GRUCell, LSTMCell, SimplifiedGRUCell, TanhCell
 from keras_gated.sizing import match_units
 
@@ -11,6 +11,8 @@ __all__ = [
     "LSTMCell",
     "SimplifiedGRUCell",
     "TanhCell",
+    "callbacks",
+    "datasets",
     "generation",
     "losses",
     "match_units",

@@ -1,0 +1,71 @@
+"""The package as a whole: what it exports, and what a run claims to have tested."""
+
+import inspect
+import os
+import subprocess
+import sys
+
+import keras
+import pytest
+
+import keras_gated
+
+
+def public_objects():
+    modules = [keras_gated] + [
+        getattr(keras_gated, name)
+        for name in keras_gated.__all__
+        if inspect.ismodule(getattr(keras_gated, name))
+    ]
+    modules += [getattr(keras_gated.datasets, n) for n in keras_gated.datasets.__all__]
+    for module in modules:
+        for name, value in vars(module).items():
+            own = getattr(value, "__module__", "").startswith("keras_gated")
+            if own and not name.startswith("_") and callable(value):
+                yield pytest.param(value, id=f"{module.__name__}.{name}")
+
+
+@pytest.mark.parametrize("value", public_objects())
+def test_public_names_are_documented(value):
+    text = inspect.getdoc(value) or ""
+    assert len(text) > 20
+    if inspect.isclass(value) and issubclass(value, Exception):
+        return
+    takes = [
+        p for p in inspect.signature(value).parameters if p not in ("args", "kwargs")
+    ]
+    described = text.partition("Args:")[2]
+    if takes and "Args:" not in text:
+        assert inspect.isclass(value), "a function's arguments are not described"
+        return
+    missing = [p for p in takes if f"{p}:" not in described]
+    assert not missing, f"not described: {missing}"
+
+
+@pytest.mark.parametrize(
+    "cell_class",
+    [c for c in vars(keras_gated).values() if inspect.isclass(c)],
+    ids=lambda c: c.__name__,
+)
+def test_cells_are_registered_under_the_name_of_the_package(cell_class):
+    name = keras.saving.get_registered_name(cell_class)
+    assert name == f"keras_gated>{cell_class.__name__}"
+
+
+def test_a_backend_that_is_not_there_is_not_passed():
+    run = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "--collect-only",
+            "-q",
+            "tests/test_losses.py",
+        ],
+        env={**os.environ, "KERAS_BACKEND": "no_such_backend"},
+        capture_output=True,
+        text=True,
+        cwd=os.path.dirname(os.path.dirname(__file__)),
+    )
+    assert run.returncode == 4
+    assert "NOT TESTED on no_such_backend" in run.stdout + run.stderr
