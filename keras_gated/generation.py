@@ -1,8 +1,9 @@
 """Sampling from a trained next-step model, one step at a time."""
 
+import contextlib
 import math
 import numbers
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -27,7 +28,8 @@ def generate(
         model: A Sequential or functional model from frames `(batch, time,
             notes)` to the logits of the next ones, of the same shape, whose
             layers treat every step alike, but for recurrent ones
-            (`keras.layers.RNN` and what derives from it).
+            (`keras.layers.RNN` and what derives from it), and none of whose
+            layers is itself a model.
         primer: What comes before, zeros and ones, `(time, notes)` or
             `(batch, time, notes)`, of one step at least. A frame of zeros
             starts from silence.
@@ -139,6 +141,11 @@ class _Stepper:
 
 def _one_step(layer: keras.layers.Layer) -> keras.layers.Layer:
     """The layer itself, or, if it is recurrent, one that takes a step a call."""
+    if isinstance(layer, keras.Model):
+        raise ValueError(
+            "A model within a model cannot be run step by step; put its layers into "
+            f"the outer one. Received a model with the model {layer.name!r} inside"
+        )
     if isinstance(layer, keras.layers.Bidirectional) or getattr(
         layer, "go_backwards", False
     ):
@@ -200,11 +207,26 @@ def _run_compiled(function: Callable, *args: Any) -> Any:
 
 def _check_causal(model: keras.Model, frames: np.ndarray, stepwise: np.ndarray) -> None:
     """Refuses a model whose steps depend on each other beyond its states."""
-    whole = ops.convert_to_numpy(ops.cast(model(frames, training=False), "float32"))
+    with _states_kept(model):
+        whole = ops.cast(model(frames, training=False), "float32")
+    whole = ops.convert_to_numpy(whole)
     whole, stepwise = whole.swapaxes(0, 1), stepwise[: frames.shape[1], :, 0]
     # Wide enough for half precision, and far below what a wrong context does.
     if not np.allclose(whole, stepwise, 0.1, 0.1):
         raise _not_stepwise(model)
+
+
+@contextlib.contextmanager
+def _states_kept(model: keras.Model) -> Iterator[None]:
+    """Lets stateful layers begin anew, and gives them back their states."""
+    layers = [layer for layer in model.layers if getattr(layer, "stateful", False)]
+    states = [v for layer in layers for v in keras.tree.flatten(layer.states)]
+    values = [ops.convert_to_numpy(v).copy() for v in states]
+    for layer in layers:
+        layer.reset_state()
+    yield
+    for state, value in zip(states, values, strict=True):
+        state.assign(value)
 
 
 def _not_stepwise(model: keras.Model) -> ValueError:

@@ -75,6 +75,28 @@ def test_seed():
     assert (generate(model, primer(), 40) != generate(model, primer(), 40)).any()
 
 
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_half_precision(policy):
+    cell = ROWS[1].make(7, dtype=policy)
+    layer = keras.layers.RNN(cell, return_sequences=True, dtype=policy)
+    dense = keras.layers.Dense(NOTES, dtype=policy)
+    model = keras.Sequential([keras.Input((None, NOTES)), layer, dense])
+    assert generate(model, primer(), 8, seed=1).shape == (8, NOTES)
+
+
+def test_a_stateful_model_keeps_its_states():
+    layer = keras.layers.RNN(ROWS[3].make(4), return_sequences=True, stateful=True)
+    model = keras.Sequential(
+        [keras.Input(batch_shape=(1, None, NOTES)), layer, keras.layers.Dense(NOTES)]
+    )
+    first = generate(model, primer(), 12, seed=1)
+    model(np.ones((1, 3, NOTES)))
+    before = array(layer.states[0]).copy()
+    assert np.abs(before).max() > 0
+    np.testing.assert_array_equal(generate(model, primer(), 12, seed=1), first)
+    np.testing.assert_array_equal(array(layer.states[0]), before)
+
+
 def test_the_model_is_left_as_it_was():
     model = model_of(ROWS[3].make(4, weight_noise=0.1))
     before = [array(w).copy() for w in model.weights]
@@ -107,6 +129,10 @@ def test_models_that_cannot_go_step_by_step():
         model = keras.Sequential([keras.Input((None, NOTES)), layer])
         with pytest.raises(ValueError, match="reads sequences backwards"):
             generate(model, primer(), 4)
+    inner = keras.Sequential([keras.Input((None, NOTES)), keras.layers.Dense(NOTES)])
+    model = keras.Sequential([keras.Input((None, NOTES)), inner])
+    with pytest.raises(ValueError, match="A model within a model"):
+        generate(model, primer(), 4)
     for layer in (
         keras.layers.Conv1D(NOTES, 3, padding="causal"),
         keras.layers.RNN(ROWS[0].make(NOTES)),
