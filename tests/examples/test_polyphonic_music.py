@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -204,12 +203,14 @@ def test_ctrl_c_leaves_the_logs_and_the_best_model(music, tmp_path):
 
 @pytest.mark.slow
 def test_the_demo_as_a_user_runs_it(tmp_path):
-    """Four cells on the chorales, to figures near those in README."""
-    done = run("--log-dir", tmp_path / "runs", check=True, env={**os.environ})
+    """Four cells on the chorales; ten epochs show that all of them learn."""
+    done = run("--log-dir", tmp_path / "runs", "--epochs", 10, check=True)
     folder, record = results(tmp_path / "runs")
     assert [row["cell"] for row in record["rows"]] == CELLS
     assert record["sequences"] == [210, 70, 69]
     for row in record["rows"]:
         assert 19_700 < row["parameters"] < 20_300
-        assert row["test_nll"] < 7.3, done.stdout
+        # Every key at its training rate gives 11.76, and after 10 epochs the cells
+        # were between 8.0 and 9.4 by validation (docs/demo/results.json).
+        assert row["test_nll"] < 10.3, done.stdout
         assert (folder / row["cell"] / "continuation.mid").exists()
