@@ -56,16 +56,15 @@ class TestKerasContract(TestCase):
 
     def test_rnn_over_cell(self):
         for row in ROWS:
-            for arguments in ({}, {"dropout": 0.2, "weight_noise": 0.1, "seed": 3}):
-                self.run_layer_test(
-                    keras.layers.RNN,
-                    init_kwargs={"cell": row.make(**arguments)},
-                    input_shape=(BATCH, TIME, INPUTS),
-                    expected_output_shape=(BATCH, UNITS),
-                    expected_num_trainable_weights=4 if row.id == "lstm" else 3,
-                    expected_num_non_trainable_weights=0,
-                    supports_masking=True,
-                )
+            self.run_layer_test(
+                keras.layers.RNN,
+                init_kwargs={"cell": row.make(dropout=0.2, weight_noise=0.1, seed=3)},
+                input_shape=(BATCH, TIME, INPUTS),
+                expected_output_shape=(BATCH, UNITS),
+                expected_num_trainable_weights=4 if row.id == "lstm" else 3,
+                expected_num_non_trainable_weights=0,
+                supports_masking=True,
+            )
 
     def test_cell_alone(self):
         for row in ROWS:
