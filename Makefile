@@ -45,7 +45,7 @@ package: $(BIN)/.dev  ## build wheel and sdist, and try each in an empty environ
 	for archive in dist/*.whl dist/*.tar.gz; do \
 		$(PYTHON) -m venv --clear .venv-package && \
 		.venv-package/bin/pip install --quiet $$archive && \
-		(cd /tmp && $(CURDIR)/.venv-package/bin/python - < $(CURDIR)/.ci/check_package.py) \
+		.venv-package/bin/python -I .ci/check_package.py \
 		|| exit 1; done
 	rm -rf .venv-package
 
