@@ -1,20 +1,40 @@
-"""Gated recurrent cells for Keras 3, and what their study needs."""
+"""Gated recurrent cells and fast layers for Keras 3, and what their study needs."""
 
 from keras_gated import callbacks, datasets, generation, losses, metrics
 from keras_gated.cells import GRUCell, LSTMCell, SimplifiedGRUCell, TanhCell
+from keras_gated.layers import (
+    GRU,
+    LSTM,
+    RNN,
+    SimplifiedGRU,
+    TanhRNN,
+    from_addons,
+    from_keras,
+    from_torch,
+    to_keras,
+)
 from keras_gated.sizing import match_units
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
     "GRUCell",
     "LSTMCell",
+    "SimplifiedGRU",
     "SimplifiedGRUCell",
     "TanhCell",
+    "TanhRNN",
     "callbacks",
     "datasets",
+    "from_addons",
+    "from_keras",
+    "from_torch",
     "generation",
     "losses",
     "match_units",
     "metrics",
+    "to_keras",
 ]

@@ -22,14 +22,50 @@ class Weights(NamedTuple):
 
     W: Tensor
     """Input kernel, `(input_dim, n * units)`."""
-    U: Tensor
-    """Recurrent kernel, `(units, n * units)`."""
-    b: Tensor = 0.0
+    U: Tensor | tuple[Tensor, ...]
+    """Recurrent kernel, `(units, n * units)`; in a tuple, the columns of each
+    of several recurrent products."""
+    b: Tensor | float = 0.0
     """Bias of the projected input, `(n * units,)`; 0 where there is none."""
-    b_U: Tensor = 0.0
+    b_U: Tensor | float = 0.0
     """Bias of the recurrent product, `(n * units,)`; 0 where there is none."""
-    V: Tensor = None
-    """Peephole kernel, `(3, units)`; only an LSTM with peepholes has one."""
+    V: tuple[Tensor, ...] | None = None
+    """Peepholes, each `(units,)`; only an LSTM has them."""
+
+
+class Product:
+    """The product of a state with a recurrent kernel, and its gradient.
+
+    Args:
+        drop: The recurrent dropout mask, of the state's shape; `None` outside
+            training. It acts on the way into a product, nowhere else.
+    """
+
+    def __init__(self, drop: Tensor | None = None) -> None:
+        self.dropped = (lambda h: h) if drop is None else (lambda h: h * drop)
+
+    def __call__(self, h: Tensor, U: Tensor) -> Tensor:
+        return self.dropped(h) @ U
+
+    def backward(self, d_product: Tensor, U: Tensor) -> Tensor:
+        """The gradient of the state."""
+        return self.dropped(d_product @ ops.transpose(U))
+
+    def weight(self, h: Tensor, d_product: Tensor) -> Tensor:
+        """The gradient of the kernel, summed over the rows."""
+        return ops.transpose(self.dropped(h)) @ d_product
+
+
+GATE_NAMES = {
+    "i": "input",
+    "f": "forget",
+    "o": "output",
+    "z": "update",
+    "r": "reset",
+    "c_cand": "candidate",
+    "h_cand": "candidate",
+}
+"""What the letters of the equations are called."""
 
 
 class RecurrentCell(keras.layers.SimpleRNNCell):
@@ -37,8 +73,13 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
 
     It extends the simplest cell of Keras for what that already holds and
     `keras.layers.RNN` relies on: the arguments of Keras's cells, their
-    configuration, and the dropout masks that are drawn once a sequence. A
-    concrete cell names its `gates` and writes its `step`.
+    configuration, and the dropout masks that are drawn once a sequence.
+
+    A concrete cell names its `gates` and writes its equations: `step`, and for
+    the fast loop of `keras_gated.RNN` the gradient of `step` in three pure
+    functions. `partials` and `weights_gradient` are called once for all steps,
+    `step_gradient` at every step, with nothing in it that does not depend on
+    the step after.
 
     Args:
         units: Positive integer, the size of the state and of the output.
@@ -87,23 +128,78 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
 
     def step(
         self,
-        x: Tensor,
+        x: list[Tensor],
         states: list[Tensor],
         weights: Weights,
-        drop: Callable[[Tensor], Tensor],
+        product: Product,
     ) -> tuple[list[Tensor], dict[str, Tensor]]:
         """One time step, a pure function.
 
         Args:
-            x: The projected input `W x + b`, `(batch, n * units)`.
+            x: The projected input `W x + b` by gate, each `(batch, units)`.
             states: The previous states, each `(batch, units)`.
             weights: The weights, noisy while training.
-            drop: Applies recurrent dropout to a state on its way into a
-                product with `U`; the identity outside training.
+            product: Multiplies a state with a recurrent kernel.
 
         Returns:
-            The next states, the output first, and the gates by name, each
-            `(batch, units)`.
+            The next states, the output first, and by their letters the gates
+            and whatever else the gradient needs, each `(batch, units)`.
+        """
+        raise NotImplementedError
+
+    def partials(
+        self, states: list[Tensor], gates: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """The partial derivatives of `step` that are products of elements.
+
+        Args:
+            states: The previous states, each `(rows, units)`: a row for every
+                step of every sequence.
+            gates: The gates that `step` returned, each `(rows, units)`.
+
+        Returns:
+            What `step_gradient` multiplies with, each `(rows, units)`.
+        """
+        raise NotImplementedError
+
+    def step_gradient(
+        self,
+        d_states: list[Tensor],
+        partials: dict[str, Tensor],
+        weights: Weights,
+        product: Product,
+    ) -> tuple[Tensor, list[Tensor]]:
+        """From the gradient of a step's new states that of what made them.
+
+        Args:
+            d_states: The gradients of the new states, each `(batch, units)`.
+            partials: Those of this step, each `(batch, units)`.
+            weights: As in `step`.
+            product: As in `step`.
+
+        Returns:
+            The gradients of the projected input, `(batch, n * units)`, and of
+            the previous states, each `(batch, units)`.
+        """
+        raise NotImplementedError
+
+    def weights_gradient(
+        self,
+        d_x: Tensor,
+        states: list[Tensor],
+        gates: dict[str, Tensor],
+        product: Product,
+    ) -> dict[str, Tensor | tuple[Tensor, ...]]:
+        """The gradients of the weights of the recurrence, over all steps.
+
+        Args:
+            d_x: The gradient of the projected input, `(rows, n * units)`.
+            states: As in `partials`.
+            gates: As in `partials`.
+            product: As in `step`, for all rows.
+
+        Returns:
+            The gradients by the letters of `Weights`.
         """
         raise NotImplementedError
 
@@ -193,20 +289,20 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
         if not self.built:
             self.build(tuple(inputs.shape))
         _, gates = self._step(inputs, states, training=False)
-        return gates
+        return {GATE_NAMES[k]: gate for k, gate in gates.items() if k in GATE_NAMES}
 
     def _step(
         self, inputs: Tensor, states: list[Tensor] | Tensor, training: bool
     ) -> tuple[list[Tensor], dict[str, Tensor]]:
         if not isinstance(states, (list, tuple)):
             states = [states]
-        self._check_step(inputs, states)
+        self._check_step(inputs.shape, [s.shape for s in states])
         inputs = ops.convert_to_tensor(inputs, dtype=self.compute_dtype)
         states = [ops.convert_to_tensor(s, dtype=self.compute_dtype) for s in states]
         drop_h = self.get_recurrent_dropout_mask(states[0]) if training else None
-        drop = (lambda h: h) if drop_h is None else (lambda h: h * drop_h)
         weights = self._current_weights(training)
-        return self.step(inputs @ weights.W + weights.b, states, weights, drop)
+        x = ops.split(inputs @ weights.W + weights.b, len(self.gates), axis=-1)
+        return self.step(x, states, weights, Product(drop_h))
 
     def _current_weights(self, training: bool) -> Weights:
         """The weights as they are at this step, with their noise while training."""
@@ -256,17 +352,17 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
     def _initial_bias(self, shape: tuple[int, ...], dtype: str | None = None) -> Tensor:
         return self.bias_initializer(shape, dtype=dtype)
 
-    def _check_step(self, inputs: Tensor, states: list[Tensor]) -> None:
+    def _check_step(self, input_shape: tuple, state_shapes: list[tuple]) -> None:
         name = type(self).__name__
         input_dim = self.kernel.shape[0]
-        shape = tuple(inputs.shape)
+        shape = tuple(input_shape)
         if len(shape) != 2 or shape[-1] != input_dim:
             raise ValueError(
                 f"{name} takes `inputs` of shape (batch, {input_dim}). "
                 f"Received: inputs.shape={shape}"
             )
         sizes = keras.tree.flatten(self.state_size)
-        shapes = [tuple(s.shape) for s in states]
+        shapes = [tuple(s) for s in state_shapes]
         if len(shapes) != len(sizes) or any(
             len(shape) != 2 or shape[-1] != size
             for shape, size in zip(shapes, sizes, strict=True)

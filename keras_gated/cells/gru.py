@@ -6,7 +6,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_gated.cells.base import GatedCell, Tensor, Weights
+from keras_gated.cells.activations import derivative
+from keras_gated.cells.base import GatedCell, Product, Tensor, Weights
 
 
 @keras.saving.register_keras_serializable(package="keras_gated")
@@ -81,32 +82,100 @@ class GRUCell(GatedCell):
 
     def step(
         self,
-        x: Tensor,
+        x: list[Tensor],
         states: list[Tensor],
         weights: Weights,
-        drop: Callable[[Tensor], Tensor],
+        product: Product,
     ) -> tuple[list[Tensor], dict[str, Tensor]]:
         sigmoid, tanh = self.recurrent_activation, self.activation
-        (h,) = states
-        x_zr, x_h = ops.split(x, [2 * self.units], axis=-1)
+        (h,), (x_z, x_r, x_h) = states, x
 
         if self.reset_after:
-            u = drop(h) @ weights.U + weights.b_U
-            u_zr, u_h = ops.split(u, [2 * self.units], axis=-1)
-            z, r = ops.split(sigmoid(x_zr + u_zr), 2, axis=-1)
+            u = product(h, weights.U) + weights.b_U
+            u_z, u_r, u_h = ops.split(u, 3, axis=-1)
+            z = sigmoid(x_z + u_z)
+            r = sigmoid(x_r + u_r)
             h_cand = tanh(x_h + r * u_h)
         else:
-            U_zr, U_h = ops.split(weights.U, [2 * self.units], axis=-1)
-            z, r = ops.split(sigmoid(x_zr + drop(h) @ U_zr), 2, axis=-1)
-            h_cand = tanh(x_h + drop(r * h) @ U_h)
+            U_zr, U_h = weights.U
+            u_z, u_r = ops.split(product(h, U_zr), 2, axis=-1)
+            z = sigmoid(x_z + u_z)
+            r = sigmoid(x_r + u_r)
+            h_cand = tanh(x_h + product(r * h, U_h))
         h = (1 - z) * h + z * h_cand
-        return [h], {"update": z, "reset": r, "candidate": h_cand}
+        gates = {"z": z, "r": r, "h_cand": h_cand}
+        return [h], {**gates, "u_h": u_h} if self.reset_after else gates
+
+    def partials(
+        self, states: list[Tensor], gates: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        d_sigmoid = derivative(self.recurrent_activation)
+        d_tanh = derivative(self.activation)
+        (h,), z, r, h_cand = states, gates["z"], gates["r"], gates["h_cand"]
+
+        a_h = z * d_tanh(h_cand)
+        partials = {
+            "a_z": (h_cand - h) * d_sigmoid(z),
+            "a_h": a_h,
+            "h": 1 - z,
+            "r": r,
+        }
+        if self.reset_after:
+            return {**partials, "a_r": a_h * gates["u_h"] * d_sigmoid(r)}
+        return {**partials, "rh_a_r": h * d_sigmoid(r)}
+
+    def step_gradient(
+        self,
+        d_states: list[Tensor],
+        partials: dict[str, Tensor],
+        weights: Weights,
+        product: Product,
+    ) -> tuple[Tensor, list[Tensor]]:
+        (d_h,) = d_states
+
+        d_a_z = d_h * partials["a_z"]
+        d_a_h = d_h * partials["a_h"]
+        if self.reset_after:
+            d_a_zr = ops.concatenate([d_a_z, d_h * partials["a_r"]], axis=-1)
+            d_u = ops.concatenate([d_a_zr, d_a_h * partials["r"]], axis=-1)
+            d_h = d_h * partials["h"] + product.backward(d_u, weights.U)
+        else:
+            U_zr, U_h = weights.U
+            d_rh = product.backward(d_a_h, U_h)
+            d_a_r = d_rh * partials["rh_a_r"]
+            d_a_zr = ops.concatenate([d_a_z, d_a_r], axis=-1)
+            d_h = (
+                d_h * partials["h"]
+                + d_rh * partials["r"]
+                + product.backward(d_a_zr, U_zr)
+            )
+        return ops.concatenate([d_a_zr, d_a_h], axis=-1), [d_h]
+
+    def weights_gradient(
+        self,
+        d_x: Tensor,
+        states: list[Tensor],
+        gates: dict[str, Tensor],
+        product: Product,
+    ) -> dict[str, Tensor | tuple[Tensor, ...]]:
+        (h,), r = states, gates["r"]
+        d_a_zr, d_a_h = ops.split(d_x, [2 * self.units], axis=-1)
+        if self.reset_after:
+            d_u = ops.concatenate([d_a_zr, d_a_h * r], axis=-1)
+            gradients = {"U": product.weight(h, d_u)}
+            if self.use_bias:
+                gradients["b_U"] = ops.sum(d_u, axis=0)
+            return gradients
+        return {"U": (product.weight(h, d_a_zr), product.weight(r * h, d_a_h))}
 
     def _current_weights(self, training: bool) -> Weights:
         weights = super()._current_weights(training)
-        if self.reset_after and self.use_bias:
+        if not self.reset_after:
+            U_zr, U_h = ops.split(weights.U, [2 * self.units], axis=-1)
+            return weights._replace(U=(U_zr, U_h))
+        if self.use_bias:
             b, b_U = ops.unstack(weights.b, 2)
-            weights = weights._replace(b=b, b_U=b_U)
+            return weights._replace(b=b, b_U=b_U)
         return weights
 
     def _bias_shape(self) -> tuple[int, ...]:

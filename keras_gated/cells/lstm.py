@@ -6,7 +6,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_gated.cells.base import GatedCell, Tensor, Weights
+from keras_gated.cells.activations import derivative
+from keras_gated.cells.base import GatedCell, Product, Tensor, Weights
 
 
 @keras.saving.register_keras_serializable(package="keras_gated")
@@ -89,23 +90,79 @@ class LSTMCell(GatedCell):
 
     def step(
         self,
-        x: Tensor,
+        x: list[Tensor],
         states: list[Tensor],
         weights: Weights,
-        drop: Callable[[Tensor], Tensor],
+        product: Product,
     ) -> tuple[list[Tensor], dict[str, Tensor]]:
         sigmoid, tanh = self.recurrent_activation, self.activation
         h, c = states
-        a_i, a_f, a_c, a_o = ops.split(x + drop(h) @ weights.U, 4, axis=-1)
-        V_i, V_f, V_o = ops.unstack(weights.V, 3) if self.peephole else (0, 0, 0)
+        x_i, x_f, x_c, x_o = x
+        u_i, u_f, u_c, u_o = ops.split(product(h, weights.U), 4, axis=-1)
+        V_i, V_f, V_o = weights.V if self.peephole else (0, 0, 0)
 
-        i = sigmoid(a_i + V_i * c)
-        f = sigmoid(a_f + V_f * c)
-        c_cand = tanh(a_c)
+        i = sigmoid(x_i + u_i + V_i * c)
+        f = sigmoid(x_f + u_f + V_f * c)
+        c_cand = tanh(x_c + u_c)
         c = f * c + i * c_cand
-        o = sigmoid(a_o + V_o * c)
-        h = o * tanh(c)
-        return [h, c], {"input": i, "forget": f, "candidate": c_cand, "output": o}
+        o = sigmoid(x_o + u_o + V_o * c)
+        tanh_c = tanh(c)
+        h = o * tanh_c
+        return [h, c], {"i": i, "f": f, "c_cand": c_cand, "o": o, "tanh_c": tanh_c}
+
+    def partials(
+        self, states: list[Tensor], gates: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        d_sigmoid = derivative(self.recurrent_activation)
+        d_tanh = derivative(self.activation)
+        _, c = states
+        letters = ("i", "f", "c_cand", "o", "tanh_c")
+        i, f, c_cand, o, tanh_c = (gates[letter] for letter in letters)
+
+        return {
+            "c_a_i": c_cand * d_sigmoid(i),
+            "c_a_f": c * d_sigmoid(f),
+            "c_a_c": i * d_tanh(c_cand),
+            "h_a_o": tanh_c * d_sigmoid(o),
+            "c_c": f,
+            "h_c": o * d_tanh(tanh_c),
+        }
+
+    def step_gradient(
+        self,
+        d_states: list[Tensor],
+        partials: dict[str, Tensor],
+        weights: Weights,
+        product: Product,
+    ) -> tuple[Tensor, list[Tensor]]:
+        d_h, d_c = d_states
+        V_i, V_f, V_o = weights.V if self.peephole else (0, 0, 0)
+
+        d_a_o = d_h * partials["h_a_o"]
+        d_c = d_c + d_h * partials["h_c"] + d_a_o * V_o
+        d_a_i = d_c * partials["c_a_i"]
+        d_a_f = d_c * partials["c_a_f"]
+        d_a_c = d_c * partials["c_a_c"]
+        d_a = ops.concatenate([d_a_i, d_a_f, d_a_c, d_a_o], axis=-1)
+        d_c = d_c * partials["c_c"] + d_a_i * V_i + d_a_f * V_f
+        d_h = product.backward(d_a, weights.U)
+        return d_a, [d_h, d_c]
+
+    def weights_gradient(
+        self,
+        d_x: Tensor,
+        states: list[Tensor],
+        gates: dict[str, Tensor],
+        product: Product,
+    ) -> dict[str, Tensor | tuple[Tensor, ...]]:
+        h, c = states
+        gradients = {"U": product.weight(h, d_x)}
+        if self.peephole:
+            d_a_i, d_a_f, _, d_a_o = ops.split(d_x, 4, axis=-1)
+            new_c = gates["f"] * c + gates["i"] * gates["c_cand"]
+            pairs = (d_a_i, c), (d_a_f, c), (d_a_o, new_c)
+            gradients["V"] = tuple(ops.sum(d_a * c, axis=0) for d_a, c in pairs)
+        return gradients
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         super().build(input_shape)
@@ -122,7 +179,8 @@ class LSTMCell(GatedCell):
     def _current_weights(self, training: bool) -> Weights:
         weights = super()._current_weights(training)
         if self.peephole:
-            weights = weights._replace(V=self._current("peephole_kernel", training))
+            V = ops.unstack(self._current("peephole_kernel", training), 3)
+            return weights._replace(V=tuple(V))
         return weights
 
     def _noisy_weights(self) -> tuple[str, ...]:

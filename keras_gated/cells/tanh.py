@@ -1,10 +1,9 @@
 """The tanh cell, the traditional recurrent unit."""
 
-from collections.abc import Callable
-
 import keras
 
-from keras_gated.cells.base import RecurrentCell, Tensor, Weights
+from keras_gated.cells.activations import derivative
+from keras_gated.cells.base import Product, RecurrentCell, Tensor, Weights
 
 
 @keras.saving.register_keras_serializable(package="keras_gated")
@@ -50,13 +49,42 @@ class TanhCell(RecurrentCell):
 
     def step(
         self,
-        x: Tensor,
+        x: list[Tensor],
         states: list[Tensor],
         weights: Weights,
-        drop: Callable[[Tensor], Tensor],
+        product: Product,
     ) -> tuple[list[Tensor], dict[str, Tensor]]:
         tanh = self.activation
-        (h,) = states
+        (h,), (x_h,) = states, x
 
-        h = tanh(x + drop(h) @ weights.U)
-        return [h], {"candidate": h}
+        h = tanh(x_h + product(h, weights.U))
+        return [h], {"h_cand": h}
+
+    def partials(
+        self, states: list[Tensor], gates: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        d_tanh = derivative(self.activation)
+        return {"h": d_tanh(gates["h_cand"])}
+
+    def step_gradient(
+        self,
+        d_states: list[Tensor],
+        partials: dict[str, Tensor],
+        weights: Weights,
+        product: Product,
+    ) -> tuple[Tensor, list[Tensor]]:
+        (d_h,) = d_states
+
+        d_x = d_h * partials["h"]
+        d_h = product.backward(d_x, weights.U)
+        return d_x, [d_h]
+
+    def weights_gradient(
+        self,
+        d_x: Tensor,
+        states: list[Tensor],
+        gates: dict[str, Tensor],
+        product: Product,
+    ) -> dict[str, Tensor | tuple[Tensor, ...]]:
+        (h,) = states
+        return {"U": product.weight(h, d_x)}

@@ -63,6 +63,11 @@ def test_stays_the_same_along_a_sequence(row, option, unroll):
     np.testing.assert_allclose(np.stack(steps, axis=1), whole, atol=1e-6)
 
 
+def whole(U):
+    """A recurrent kernel that may come in the parts of several products."""
+    return np.concatenate([array(part) for part in keras.tree.flatten(U)], axis=-1)
+
+
 @each_cell
 def test_noise_is_on_kernels_and_peepholes_with_its_deviation(row):
     """Seen from outside: the weights that explain a noisy step."""
@@ -72,10 +77,11 @@ def test_noise_is_on_kernels_and_peepholes_with_its_deviation(row):
     noisy = cell._current_weights(training=True)
     difference = {
         "kernel": array(noisy.W) - clean["kernel"],
-        "recurrent_kernel": array(noisy.U) - clean["recurrent_kernel"],
+        "recurrent_kernel": whole(noisy.U) - clean["recurrent_kernel"],
     }
     if row.id == "lstm":
-        difference["peephole_kernel"] = array(noisy.V) - clean["peephole_kernel"]
+        peepholes = np.stack([array(V) for V in noisy.V])
+        difference["peephole_kernel"] = peepholes - clean["peephole_kernel"]
     for name, noise in difference.items():
         n = noise.size
         assert abs(noise.mean()) < 4 * 0.3 / np.sqrt(n), name
@@ -101,7 +107,8 @@ def test_gradient_is_taken_at_the_noisy_weights_and_applied_to_the_clean(row):
     clean_cell, _ = built(row)
     at_noisy = keras.layers.RNN(clean_cell)
     at_noisy(x)
-    values = [noisy.W, noisy.U, clean_cell.bias.value, noisy.V]
+    peepholes = None if noisy.V is None else keras.ops.stack(noisy.V)
+    values = [noisy.W, whole(noisy.U), clean_cell.bias.value, peepholes]
     for variable, value in zip(clean_cell.trainable_variables, values, strict=False):
         variable.assign(value)
     _, expected, expected_by_input = gradients(at_noisy, [x])

@@ -1,0 +1,290 @@
+"""Weights from and to other people's layers, where the equations coincide.
+
+Three things differ between the conventions. `z`: here and in the paper it
+weighs the candidate, elsewhere the old state; theirs is `1 - z`, and because
+`1 - σ(a) = σ(-a)` the columns of `z` change their sign. The biases: PyTorch has
+two where the sum of both is all that counts, except in the candidate of a GRU.
+And the order of the gates.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_gated.cells import GRUCell, LSTMCell, TanhCell
+from keras_gated.layers.by_units import GRU, LSTM, ByUnits, TanhRNN
+from keras_gated.layers.rnn import RNN
+
+_OF_KERAS = {
+    keras.layers.SimpleRNNCell: TanhRNN,
+    keras.layers.LSTMCell: LSTM,
+    keras.layers.GRUCell: GRU,
+}
+_TO_KERAS = {
+    TanhCell: keras.layers.SimpleRNN,
+    LSTMCell: keras.layers.LSTM,
+    GRUCell: keras.layers.GRU,
+}
+_LAYER_ARGUMENTS = (
+    "name",
+    "return_sequences",
+    "return_state",
+    "go_backwards",
+    "stateful",
+    "unroll",
+    "zero_output_for_mask",
+)
+
+
+def from_keras(layer: keras.layers.Layer) -> ByUnits:
+    """A layer of this package with the weights and the numbers of one of Keras.
+
+    Args:
+        layer: A built `keras.layers.SimpleRNN`, `LSTM` or `GRU`, or a
+            `keras.layers.RNN` over one of their cells.
+
+    Returns:
+        A built `TanhRNN`, `LSTM` (without peepholes) or `GRU` (with the
+        `reset_after` that the layer has), with the same arguments.
+
+    Raises:
+        ValueError: The layer is another one, or not built.
+
+    Example:
+
+    >>> import keras, numpy as np
+    >>> from keras_gated import from_keras
+    >>> theirs, x = keras.layers.GRU(4), np.ones((2, 5, 3), "float32")
+    >>> expected = theirs(x)
+    >>> bool(np.allclose(from_keras(theirs)(x), expected, atol=1e-6))
+    True
+    """
+    cell = getattr(layer, "cell", None)
+    layer_class = _OF_KERAS.get(type(cell))
+    if layer_class is None:
+        raise ValueError(
+            "from_keras takes a SimpleRNN, LSTM or GRU of Keras, or an RNN over one "
+            f"of their cells. Received: layer={layer!r}"
+        )
+    _check_built(layer, cell)
+    config = {**_cell_config(cell), **_layer_config(layer)}
+    config.pop("implementation", None)
+    if layer_class is LSTM:
+        config["peephole"] = False
+    weights = _variables(cell)
+    if layer_class is GRU:
+        weights = [_negate_z(w) for w in weights]
+    return _with_weights(layer_class(**config), weights)
+
+
+def to_keras(layer: RNN) -> keras.layers.Layer:
+    """The layer of Keras with the weights and the numbers of one of this package.
+
+    Args:
+        layer: A built `RNN` over a `TanhCell`, an `LSTMCell` without peepholes or
+            a `GRUCell`; or a `TanhRNN`, `LSTM` or `GRU`.
+
+    Returns:
+        A built `keras.layers.SimpleRNN`, `LSTM` or `GRU`.
+
+    Raises:
+        ValueError: Keras has no layer of these equations, or the layer is not
+            built. The message gives the reason.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_gated import GRU, to_keras
+    >>> ours, x = GRU(4), np.ones((2, 5, 3), "float32")
+    >>> expected = ours(x)
+    >>> bool(np.allclose(to_keras(ours)(x), expected, atol=1e-6))
+    True
+    """
+    cell = getattr(layer, "cell", None)
+    layer_class = _TO_KERAS.get(type(cell))
+    reason = None
+    if layer_class is None:
+        reason = f"it has no layer for {type(cell).__name__}"
+    elif getattr(cell, "peephole", False):
+        reason = "its LSTM has no peepholes"
+    elif cell.weight_noise:
+        reason = "its layers have no weight noise"
+    if reason:
+        raise ValueError(
+            f"This layer has no twin in Keras: {reason}. Received: layer={layer!r}"
+        )
+    _check_built(layer, cell)
+    config = {**_cell_config(cell), **_layer_config(layer)}
+    for name in ("weight_noise", *(n for n in config if n.startswith("peephole"))):
+        del config[name]
+    weights = _variables(cell)
+    if layer_class is keras.layers.GRU:
+        weights = [_negate_z(w) for w in weights]
+    return _with_weights(layer_class(**config), weights)
+
+
+def from_torch(module: Any) -> keras.layers.Layer:
+    """A layer with the weights and the numbers of a recurrent module of PyTorch.
+
+    The layers here are batch-major: what the module computes of `x` they compute
+    of `x`, or of `x` with its first axes swapped if it is not `batch_first`.
+
+    Args:
+        module: A `torch.nn.RNN`, `LSTM` or `GRU`.
+
+    Returns:
+        A built `TanhRNN`, `LSTM` (without peepholes) or `GRU` (with
+        `reset_after`) that returns sequences; in a `keras.layers.Bidirectional`
+        where the module is bidirectional, and in a `keras.Sequential`, with the
+        dropout between, where it has several layers.
+
+    Raises:
+        ValueError: The module is another one, or an LSTM with projections.
+
+    Example:
+
+    >>> import torch, numpy as np  # doctest: +SKIP
+    >>> from keras_gated import from_torch  # doctest: +SKIP
+    >>> layer = from_torch(torch.nn.GRU(3, 4, batch_first=True))  # doctest: +SKIP
+    >>> layer(np.ones((2, 5, 3), "float32")).shape  # doctest: +SKIP
+    (2, 5, 4)
+    """
+    kind = getattr(module, "mode", None)
+    if kind not in _OF_TORCH:
+        raise ValueError(
+            f"from_torch takes a torch.nn.RNN, LSTM or GRU. Received: module={module!r}"
+        )
+    if getattr(module, "proj_size", 0):
+        raise ValueError(
+            "An LSTM with projections (proj_size > 0) has other equations than any "
+            f"cell here. Received: module={module!r}"
+        )
+    layer_class, arguments = _OF_TORCH[kind]
+    layers = []
+    for k in range(module.num_layers):
+        if layers and module.dropout:
+            layers.append(keras.layers.Dropout(module.dropout))
+        ways = [
+            _with_weights(
+                layer_class(
+                    module.hidden_size,
+                    use_bias=module.bias,
+                    return_sequences=True,
+                    go_backwards=suffix == "_reverse",
+                    **arguments,
+                ),
+                _torch_weights(module, f"_l{k}{suffix}"),
+            )
+            for suffix in ("", "_reverse")[: 1 + module.bidirectional]
+        ]
+        layers.append(_bidirectional(*ways) if module.bidirectional else ways[0])
+    return layers[0] if len(layers) == 1 else keras.Sequential(layers)
+
+
+def from_addons(
+    weights: Sequence[np.ndarray], recurrent_activation: Any = "sigmoid", **kwargs: Any
+) -> LSTM:
+    """A layer with the weights of `tensorflow_addons.rnn.PeepholeLSTMCell`.
+
+    Args:
+        weights: What `get_weights()` of the cell, or of the layer over it,
+            returned: kernel, recurrent kernel, bias (if it has one), and the
+            peepholes of the input, forget and output gate.
+        recurrent_activation: That of the cell. Mind that `"hard_sigmoid"` was
+            another function in Keras 2, `min(max(0.2 x + 0.5, 0), 1)`; to have
+            it, pass it as a callable.
+        **kwargs: Further arguments of `LSTM`, such as `return_sequences`.
+
+    Returns:
+        A built `LSTM` with peepholes.
+
+    Raises:
+        ValueError: The weights have not the shapes of such a cell.
+    """
+    weights = [np.asarray(w) for w in weights]
+    shapes = [w.shape for w in weights]
+    units = shapes[1][0] if len(shapes) > 1 and len(shapes[1]) == 2 else 0
+    expected = [(shapes[0][0] if shapes else 0, 4 * units), (units, 4 * units)]
+    expected += [(4 * units,)] * (len(weights) == 6) + [(units,)] * 3
+    if not units or shapes != expected:
+        raise ValueError(
+            "from_addons takes the weights of a PeepholeLSTMCell: kernel (inputs, "
+            "4 * units), recurrent kernel (units, 4 * units), bias (4 * units,) "
+            "unless it has none, and three peepholes (units,). Received the "
+            f"shapes: {shapes}"
+        )
+    *matrices, V_i, V_f, V_o = weights
+    layer = LSTM(
+        units,
+        recurrent_activation=recurrent_activation,
+        use_bias=len(weights) == 6,
+        **kwargs,
+    )
+    return _with_weights(layer, [*matrices, np.stack([V_i, V_f, V_o])])
+
+
+_OF_TORCH = {
+    "RNN_TANH": (TanhRNN, {}),
+    "RNN_RELU": (TanhRNN, {"activation": "relu"}),
+    "LSTM": (LSTM, {"peephole": False}),
+    "GRU": (GRU, {"reset_after": True}),
+}
+
+
+def _torch_weights(module: Any, suffix: str) -> list[np.ndarray]:
+    def get(name: str) -> np.ndarray:
+        return getattr(module, name + suffix).detach().cpu().numpy().T
+
+    W, U = get("weight_ih"), get("weight_hh")
+    biases = [get("bias_ih"), get("bias_hh")] if module.bias else []
+    if module.mode != "GRU":  # in PyTorch, too: i, f, c, o
+        return [W, U, sum(biases)] if biases else [W, U]
+    weights = [W, U, np.stack(biases)] if biases else [W, U]
+    return [_negate_z(_swap_r_and_z(w)) for w in weights]
+
+
+def _negate_z(weight: np.ndarray) -> np.ndarray:
+    z, rest = np.split(weight, [weight.shape[-1] // 3], axis=-1)
+    return np.concatenate([-z, rest], axis=-1)
+
+
+def _swap_r_and_z(weight: np.ndarray) -> np.ndarray:
+    r, z, h = np.split(weight, 3, axis=-1)
+    return np.concatenate([z, r, h], axis=-1)
+
+
+def _bidirectional(forward: ByUnits, backward: ByUnits) -> keras.layers.Layer:
+    layer = keras.layers.Bidirectional(forward, backward_layer=backward)
+    layer.build((None, None, forward.cell.kernel.shape[0]))
+    layer.forward_layer.set_weights(forward.get_weights())
+    return layer
+
+
+def _variables(cell: keras.layers.Layer) -> list[np.ndarray]:
+    return [keras.ops.convert_to_numpy(w) for w in cell.trainable_variables]
+
+
+def _with_weights(layer: Any, weights: list[np.ndarray]) -> Any:
+    layer.build((None, None, len(weights[0])))
+    for variable, weight in zip(layer.trainable_variables, weights, strict=True):
+        variable.assign(weight)
+    return layer
+
+
+def _cell_config(cell: keras.layers.Layer) -> dict[str, Any]:
+    config = cell.get_config()
+    return {name: value for name, value in config.items() if name not in ("name",)}
+
+
+def _layer_config(layer: keras.layers.RNN) -> dict[str, Any]:
+    return {name: getattr(layer, name) for name in _LAYER_ARGUMENTS}
+
+
+def _check_built(layer: keras.layers.Layer, cell: keras.layers.Layer) -> None:
+    if not cell.built:
+        raise ValueError(
+            "The layer has no weights yet: call it, or its build(), first. "
+            f"Received: layer={layer!r}"
+        )

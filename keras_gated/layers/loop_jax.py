@@ -1,0 +1,46 @@
+"""The loop on JAX: `lax.scan` inside `jax.custom_vjp`."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from keras_gated.cells.base import RecurrentCell, Tensor
+from keras_gated.layers.loop import Arguments, Kept, Loop
+
+
+class JaxLoop(Loop):
+    """Compiled once for every shape, wherever it is called from."""
+
+    def __init__(self, cell: RecurrentCell) -> None:
+        super().__init__(cell)
+
+        @jax.custom_vjp
+        def run(arguments: Arguments) -> tuple[Tensor, list[Tensor]]:
+            states, kept = self.forward(arguments, keep=False)
+            return kept.history[0], states
+
+        def forward(arguments: Arguments) -> tuple[Any, tuple[Arguments, Kept]]:
+            states, kept = self.forward(arguments, keep=True)
+            return (kept.history[0], states), (arguments, kept)
+
+        def backward(residuals: tuple[Arguments, Kept], d: Any) -> tuple[Arguments]:
+            d_outputs, d_states = d
+            return (self.backward(*residuals, d_outputs, d_states),)
+
+        run.defvjp(forward, backward)
+        self._run = jax.jit(run)
+
+    def __call__(
+        self, arguments: Arguments, training: bool
+    ) -> tuple[Tensor, list[Tensor]]:
+        return self._run(arguments)
+
+    def scan(
+        self,
+        step: Callable[[list[Tensor], Any], tuple[list[Tensor], Any]],
+        carry: list[Tensor],
+        inputs: Any,
+        reverse: bool = False,
+    ) -> tuple[list[Tensor], Any]:
+        return jax.lax.scan(step, carry, inputs, reverse=reverse)

@@ -1,0 +1,106 @@
+"""The loop on TensorFlow: `tf.while_loop` inside `tf.custom_gradient`."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import tensorflow as tf
+from keras import tree
+
+from keras_gated.cells.base import RecurrentCell, Tensor
+from keras_gated.layers.loop import Arguments, Loop, split
+
+_compiled = partial(tf.function, jit_compile=True, autograph=False)
+
+
+class TensorFlowLoop(Loop):
+    """While training, forward and backward are each compiled with XLA.
+
+    In a model that is not compiled as a whole (Keras's default without a GPU)
+    TensorFlow takes longer to schedule a step of few units than to compute it.
+    Inference is left as it is nevertheless: what XLA has compiled cannot be
+    exported to other formats.
+    """
+
+    def __init__(self, cell: RecurrentCell) -> None:
+        super().__init__(cell)
+        self._forward = _compiled(self.forward)
+        self._backward = _compiled(self.backward)
+
+    def __call__(
+        self, arguments: Arguments, training: bool
+    ) -> tuple[Tensor, list[Tensor]]:
+        forward = self._forward if training else self.forward
+        backward = self._backward if training else self.backward
+        tensors, pack, pick = split(arguments)
+
+        # Nothing in here may be recorded on a tape: XLA cannot hand out what
+        # automatic differentiation would want to keep of its loops.
+        @tf.custom_gradient
+        def run(*tensors: Tensor) -> tuple[list[Tensor], Callable]:
+            arguments = pack([tf.stop_gradient(tensor) for tensor in tensors])
+            states, kept = forward(arguments, training)
+
+            def gradient(*d: Tensor) -> list[Tensor]:
+                @tf.custom_gradient
+                def once(*inputs: Tensor) -> tuple[list[Tensor], Callable]:
+                    d_outputs, *d_states = map(tf.stop_gradient, inputs[: len(d)])
+                    gradients = backward(arguments, kept, d_outputs, d_states)
+                    return pick(gradients), _no_second_gradient
+
+                return once(*d, *tensors)
+
+            return [kept.history[0], *states], gradient
+
+        outputs, *states = run(*map(tf.convert_to_tensor, tensors))  # no variables
+        return outputs, states
+
+    def scan(
+        self,
+        step: Callable[[list[Tensor], Any], tuple[list[Tensor], Any]],
+        carry: list[Tensor],
+        inputs: Any,
+        reverse: bool = False,
+    ) -> tuple[list[Tensor], Any]:
+        flat = tree.flatten(inputs)
+        steps = flat[0].shape[0]
+        steps = tf.shape(flat[0])[0] if steps is None else steps
+        structure = None
+
+        def run(carry: list[Tensor], t: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+            nonlocal structure
+            now = [None if tensor is None else tensor[t] for tensor in flat]
+            new_carry, structure = step(carry, tree.pack_sequence_as(inputs, now))
+            for new, old in zip(new_carry, carry, strict=True):
+                new.set_shape(old.shape)
+            return new_carry, tree.flatten(structure)
+
+        # A loop has to know its outputs before it begins; what this computes
+        # is not used, and not computed in a graph.
+        _, first = run(carry, 0)
+
+        def body(k: Tensor, carry: list, arrays: list) -> tuple[Tensor, list, list]:
+            t = steps - 1 - k if reverse else k
+            carry, outputs = run(carry, t)
+            pairs = zip(arrays, outputs, strict=True)
+            return k + 1, carry, [array.write(t, output) for array, output in pairs]
+
+        arrays = [
+            tf.TensorArray(output.dtype, size=steps, element_shape=output.shape)
+            for output in first
+        ]
+        _, carry, arrays = tf.while_loop(
+            lambda k, *_: k < steps,
+            body,
+            (0, list(carry), arrays),
+            maximum_iterations=steps,
+        )
+        outputs = [array.stack() for array in arrays]
+        return list(carry), tree.pack_sequence_as(structure, outputs)
+
+
+def _no_second_gradient(*_: Tensor) -> None:
+    raise NotImplementedError(
+        "On TensorFlow the fast loop has no gradient of its gradient. "
+        'Construct the layer with path="keras" to have one.'
+    )

@@ -1,0 +1,222 @@
+"""The sequence layer over a cell, with the fast loop where it applies."""
+
+import logging
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_gated.cells.activations import derivative
+from keras_gated.cells.base import RecurrentCell, Tensor
+from keras_gated.layers.loop import Arguments, Loop
+
+logger = logging.getLogger("keras_gated")
+
+PATHS = ("auto", "fast", "keras")
+
+
+@keras.saving.register_keras_serializable(package="keras_gated")
+class RNN(keras.layers.RNN):
+    """`keras.layers.RNN`, several times as fast over the cells of this package.
+
+    Same arguments, same calls, same numbers. The loop differs: the inputs of all
+    steps are projected in one product; the loop holds the recurrence alone; its
+    gradient is written by hand and forms that of each weight in one product.
+
+    Over any other cell, and where `path` says so, Keras's own loop runs.
+
+    Args:
+        cell: One of the cells of the package (or, on Keras's path, any cell or
+            list of cells that `keras.layers.RNN` takes).
+        return_sequences: Whether to return the outputs of all steps,
+            `(batch, time, units)`, or that of the last. Default: `False`.
+        return_state: Whether to return the last states, too. Default: `False`.
+        go_backwards: Whether to begin with the last step; the outputs come in
+            the order in which they were computed. Default: `False`.
+        stateful: Whether a batch goes on from the states in which the batch
+            before it ended. Default: `False`.
+        unroll: Whether to unroll Keras's loop; the fast loop is none that could
+            gain by it. Default: `False`.
+        zero_output_for_mask: Whether the output of a masked step is zero instead
+            of that of the step before. Default: `False`.
+        path: `"auto"` takes the fast loop where it applies, `"fast"` raises an
+            error where it does not, `"keras"` always takes Keras's loop.
+            Default: `"auto"`.
+        **kwargs: `name`, `dtype`, `trainable`, `activity_regularizer`.
+
+    Call arguments:
+        sequences: `(batch, time, input_dim)`.
+        initial_state: The states before the first step, a list of
+            `(batch, units)`. Default: zeros, or the last ones if stateful.
+        mask: Boolean `(batch, time)`, `False` where a step is to be skipped; any
+            pattern. Default: `None`.
+        training: Whether dropout and weight noise act. Default: `False`.
+
+    Raises:
+        ValueError: `path` is none of the three, or `"fast"` where the fast loop
+            does not apply; the message gives the reason.
+
+    On TensorFlow the loop is compiled with XLA while training, which takes
+    about a second for every new shape of a batch, and has no second-order
+    gradient (`path="keras"` has). On PyTorch it has none either.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_gated import RNN, GRUCell
+    >>> layer = RNN(GRUCell(4), return_sequences=True)
+    >>> layer(np.ones((2, 5, 3), "float32")).shape == (2, 5, 4)
+    True
+    >>> layer.path
+    'fast: GRUCell brings the gradient of its step'
+    >>> RNN(GRUCell(4, activation="gelu")).path
+    'keras: the derivative of activation gelu is not known here'
+    """
+
+    def __init__(
+        self,
+        cell: Any,
+        return_sequences: bool = False,
+        return_state: bool = False,
+        go_backwards: bool = False,
+        stateful: bool = False,
+        unroll: bool = False,
+        zero_output_for_mask: bool = False,
+        path: str = "auto",
+        **kwargs: Any,
+    ) -> None:
+        if path not in PATHS:
+            raise ValueError(
+                f"Argument `path` must be one of {PATHS}. Received: path={path!r}"
+            )
+        super().__init__(
+            cell,
+            return_sequences=return_sequences,
+            return_state=return_state,
+            go_backwards=go_backwards,
+            stateful=stateful,
+            unroll=unroll,
+            zero_output_for_mask=zero_output_for_mask,
+            **kwargs,
+        )
+        self._wanted_path = path
+        obstacle = self._obstacle()
+        if path == "fast" and obstacle:
+            raise ValueError(
+                f'The fast loop does not apply: {obstacle}. With path="auto" '
+                "Keras's loop takes its place."
+            )
+        self._loop = None if obstacle else _loop(self.cell)
+
+    @property
+    def path(self) -> str:
+        """Which loop runs, `"fast: …"` or `"keras: …"`, and why.
+
+        (A layer of Keras has its place in the model under this name, which
+        nothing reads but `DTypePolicyMap`; see `build`.)
+        """
+        obstacle = self._obstacle()
+        if obstacle:
+            return f"keras: {obstacle}"
+        return f"fast: {type(self.cell).__name__} brings the gradient of its step"
+
+    def _obstacle(self) -> str | None:
+        """Why the fast loop does not apply, if it does not."""
+        cell = self.cell
+        name = type(cell).__name__
+        if self._wanted_path == "keras":
+            return 'path="keras" was asked for'
+        if self.unroll:
+            return "unroll=True was asked for"
+        if not isinstance(cell, RecurrentCell):
+            return f"{name} is not a cell of keras_gated"
+        if type(cell).call is not RecurrentCell.call:
+            return f"{name} has a call of its own"
+        if _origin(cell, "step") is not _origin(cell, "step_gradient"):
+            return f"{name} has a step of its own and no step_gradient for it"
+        for argument in ("activation", "recurrent_activation"):
+            activation = getattr(cell, argument, keras.activations.tanh)
+            if derivative(activation) is None:
+                named = getattr(activation, "__name__", activation)
+                return f"the derivative of {argument} {named} is not known here"
+        return None
+
+    def build(self, sequences_shape: tuple, initial_state_shape: Any = None) -> None:
+        if isinstance(self._dtype_policy, keras.dtype_policies.DTypePolicyMap):
+            # The map looks layers up by `path`, which is not ours to be found by.
+            self._dtype_policy = self._dtype_policy[self._path]
+        super().build(sequences_shape, initial_state_shape)
+        logger.info("%s: %s", self.name, self.path)
+
+    def inner_loop(
+        self,
+        sequences: Tensor,
+        initial_state: list[Tensor],
+        mask: Tensor | None,
+        training: bool = False,
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """What `keras.layers.RNN.call` calls between its preparations and returns.
+
+        Returns:
+            The last output, all outputs, and the last states.
+        """
+        if self._loop is None:
+            return super().inner_loop(sequences, initial_state, mask, training)
+        cell = self.cell
+        cell._check_step(
+            (sequences.shape[0], *sequences.shape[2:]), [s.shape for s in initial_state]
+        )
+        sequences = ops.convert_to_tensor(sequences, dtype=cell.compute_dtype)
+        steps = ops.transpose(sequences, (1, 0, 2))
+        if mask is not None:
+            mask = ops.cast(keras.tree.flatten(mask)[0], "bool")
+            mask = ops.reshape(mask, ops.shape(sequences)[:2])  # or (…, 1)
+            mask = ops.expand_dims(ops.transpose(mask), -1)
+        if self.go_backwards:
+            steps = ops.flip(steps, axis=0)
+            mask = None if mask is None else ops.flip(mask, axis=0)
+        drop = None
+        if training:
+            drop_in = cell.get_dropout_mask(steps[0])
+            steps = steps if drop_in is None else steps * drop_in
+            drop = cell.get_recurrent_dropout_mask(initial_state[0])
+
+        weights = cell._current_weights(training)
+        time, batch, features = ops.shape(steps)
+        x = ops.reshape(steps, (time * batch, features)) @ weights.W + weights.b
+        x = ops.reshape(x, (time, batch, x.shape[-1]))
+        recurrent = weights._replace(W=None, b=None)
+        arguments = Arguments(x, initial_state, recurrent, mask, drop)
+        outputs, states = self._loop(arguments, training)
+        if mask is not None:
+            outputs = self._outputs_under_mask(outputs, mask)
+        return outputs[-1], ops.transpose(outputs, (1, 0, 2)), states
+
+    def _outputs_under_mask(self, outputs: Tensor, mask: Tensor) -> Tensor:
+        """As Keras has them, where a masked step repeats the output before it."""
+        if self.zero_output_for_mask:
+            shown = mask
+        elif keras.config.backend() == "jax":
+            return outputs  # before the first step that counts, the initial state
+        else:  # before the first step that counts, zeros
+            shown = ops.cumsum(ops.cast(mask, "int32"), axis=0) > 0
+        return ops.where(shown, outputs, ops.zeros_like(outputs))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "path": self._wanted_path}
+
+
+def _origin(cell: RecurrentCell, method: str) -> type:
+    """The class that defines a method."""
+    return next(kind for kind in type(cell).__mro__ if method in vars(kind))
+
+
+def _loop(cell: RecurrentCell) -> Loop:
+    backend = keras.config.backend()
+    if backend == "tensorflow":
+        from keras_gated.layers.loop_tensorflow import TensorFlowLoop as BackendLoop
+    elif backend == "jax":
+        from keras_gated.layers.loop_jax import JaxLoop as BackendLoop
+    else:
+        from keras_gated.layers.loop_torch import TorchLoop as BackendLoop
+    return BackendLoop(cell)

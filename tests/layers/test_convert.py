@@ -1,0 +1,95 @@
+"""Weights from and to Keras, PyTorch and TensorFlow Addons, biases random."""
+
+import importlib.util
+import pathlib
+
+import keras
+import numpy as np
+import pytest
+from oracles import array, sequences
+
+import keras_gated
+from keras_gated import from_addons, from_keras, from_torch, to_keras
+
+BIAS = {"bias_initializer": "random_normal"}
+KERAS_LAYERS = {
+    "SimpleRNN": lambda **k: keras.layers.SimpleRNN(4, **BIAS, **k),
+    "LSTM": lambda **k: keras.layers.LSTM(4, **BIAS, **k),
+    "GRU": lambda **k: keras.layers.GRU(4, **BIAS, **k),
+    "GRU, reset before": lambda **k: keras.layers.GRU(
+        4, reset_after=False, **BIAS, **k
+    ),
+    "RNN": lambda **k: keras.layers.RNN(keras.layers.GRUCell(4, **BIAS), **k),
+}
+
+
+@pytest.mark.parametrize("name", KERAS_LAYERS)
+@pytest.mark.parametrize("use", [{}, {"return_sequences": True, "go_backwards": True}])
+def test_keras_there_and_back(name, use):
+    theirs = KERAS_LAYERS[name](**use)
+    x, _ = sequences()
+    expected = array(theirs(x))
+    ours = from_keras(theirs)
+    assert ours.path.startswith("fast")
+    np.testing.assert_allclose(array(ours(x)), expected, atol=1e-6)
+    again = to_keras(ours)
+    np.testing.assert_array_equal(array(again(x)), expected)
+    for a, b in zip(again.get_weights(), theirs.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("layer", "reason"),
+    [
+        (lambda: keras_gated.LSTM(4), "no peepholes"),
+        (lambda: keras_gated.SimplifiedGRU(4), "no layer for SimplifiedGRUCell"),
+        (lambda: keras_gated.GRU(4, weight_noise=0.1), "no weight noise"),
+        (lambda: keras_gated.GRU(4), "no weights yet"),
+    ],
+)
+def test_to_keras_says_why_not(layer, reason):
+    with pytest.raises(ValueError, match=reason):
+        to_keras(layer())
+
+
+def test_from_says_what_it_takes():
+    with pytest.raises(ValueError, match="from_keras takes"):
+        from_keras(keras.layers.Dense(3))
+    with pytest.raises(ValueError, match="from_torch takes"):
+        from_torch(keras.layers.Dense(3))
+    with pytest.raises(ValueError, match=r"shapes: \[\(3, 16\)\]"):
+        from_addons([np.zeros((3, 16))])
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("torch") is None, reason="PyTorch is not installed"
+)
+@pytest.mark.parametrize(
+    ("kind", "arguments"),
+    [
+        ("RNN", {}),
+        ("RNN", {"nonlinearity": "relu", "bias": False}),
+        ("LSTM", {"num_layers": 2, "dropout": 0.5}),
+        ("GRU", {"num_layers": 2, "bidirectional": True}),
+        ("GRU", {"bias": False}),
+    ],
+)
+def test_torch(kind, arguments):
+    import torch
+
+    torch.manual_seed(1)
+    module = getattr(torch.nn, kind)(3, 4, batch_first=True, **arguments).eval()
+    x, _ = sequences()
+    expected, _ = module(torch.tensor(x))
+    got = array(from_torch(module)(x, training=False))
+    np.testing.assert_allclose(got, expected.detach().numpy(), atol=1e-6)
+
+
+def test_addons():
+    """See make_addons_peephole.py for where the numbers come from."""
+    made = np.load(pathlib.Path(__file__).with_name("addons_peephole.npz"))
+    assert made["activation"] == "sigmoid"
+    weights = [made[f"weight_{k}"] for k in range(6)]
+    layer = from_addons(weights, return_sequences=True, return_state=True)
+    for got, name in zip(layer(made["x"]), "yhc", strict=True):
+        np.testing.assert_allclose(array(got), made[name], atol=1e-6)

@@ -1,0 +1,335 @@
+"""The fast loop beside Keras's loop over the same cell."""
+
+import logging
+
+import keras
+import numpy as np
+import pytest
+from differentiate import gradients
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from oracles import (
+    BATCH,
+    INPUTS,
+    ROWS,
+    TIME,
+    UNITS,
+    array,
+    built,
+    precise_activations,
+    randomise,
+    sequences,
+)
+
+import keras_gated
+from keras_gated import RNN
+
+each_cell = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
+BACKEND = keras.config.backend()
+GAPS = [[0, 1, 0, 1, 1], [1, 0, 0, 1, 0]]
+ALL = {"return_sequences": True, "return_state": True}
+
+
+def both_paths(row, x, layer=None, call=None, dtype="float64", training=True, **cell):
+    """Outputs and gradients by Keras's loop and by the fast one, flat."""
+    results = []
+    for path in ("keras", "fast"):
+        own = {**precise_activations(row), **cell}
+        made = row.make(dtype=dtype, seed=5, **own)
+        made.build((None, x.shape[-1]))
+        randomise(made)
+        rnn = RNN(made, dtype=dtype, path=path, **(layer or {}))
+        rnn.build(x.shape)
+        call_ = dict(call or {})
+        if call_.pop("states", False):
+            _, states = sequences(dtype=dtype, batch=len(x))
+            count = len(keras.tree.flatten(made.state_size))
+            call_["initial_state"] = states[:count]
+        keras.utils.set_random_seed(11)  # PyTorch's dropout has no other seed
+        value, by_weight, by_input = gradients(rnn, [x], training, **call_)
+        outputs = keras.tree.flatten(rnn(x, training=False, **call_))
+        states = rnn.states or []
+        results.append(
+            [value, *by_weight, by_input, *map(array, outputs), *map(array, states)]
+        )
+    return results
+
+
+def assert_same(results, atol=1e-9):
+    for theirs, ours in zip(*results, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=atol, rtol=atol)
+
+
+# Each case has several options at once; the random search below mixes them.
+CASES = {
+    "plain": ({}, {}, {}),
+    "masked, from a state": (ALL, {"mask": GAPS, "states": True}, {}),
+    "backwards, masked, zeros": (
+        {**ALL, "go_backwards": True, "zero_output_for_mask": True},
+        {"mask": GAPS},
+        {},
+    ),
+    "dropouts and noise": (
+        {"return_sequences": True},
+        {"mask": GAPS},
+        {"dropout": 0.3, "recurrent_dropout": 0.4, "weight_noise": 0.2},
+    ),
+    "stateful, no bias": ({"stateful": True}, {}, {"use_bias": False}),
+}
+
+
+@each_cell
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_fast_loop_equals_keras_loop(row, case):
+    """Outputs, states, and the gradients of weights and inputs, in float64."""
+    layer, call, cell = CASES[case]
+    call = {k: np.array(v, bool) if k == "mask" else v for k, v in call.items()}
+    x, _ = sequences(dtype="float64")
+    assert_same(both_paths(row, x, layer, call, **cell))
+
+
+@each_cell
+def test_fast_loop_equals_keras_loop_in_float32(row):
+    x, _ = sequences()
+    call = {"mask": np.array(GAPS, bool), "states": True}
+    assert_same(both_paths(row, x, ALL, call, dtype="float32"), atol=1e-5)
+
+
+# On JAX every draw is compiled.
+DRAWS = 4 if BACKEND == "jax" else 12
+
+
+@settings(max_examples=DRAWS, deadline=None, derandomize=True, database=None)
+@given(data=st.data())
+def test_fast_loop_equals_keras_loop_by_random_search(data):
+    flag = st.booleans()
+    row = data.draw(st.sampled_from(ROWS))
+    batch, time = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 6))
+    layer = {
+        name: data.draw(flag)
+        for name in (
+            "return_sequences",
+            "return_state",
+            "go_backwards",
+            "stateful",
+            "zero_output_for_mask",
+        )
+    }
+    call = {"states": data.draw(flag)}
+    if data.draw(flag):
+        bits = st.lists(flag, min_size=batch * time, max_size=batch * time)
+        call["mask"] = np.reshape(data.draw(bits), (batch, time))
+    cell = {"use_bias": data.draw(flag)}
+    for name in ("dropout", "recurrent_dropout", "weight_noise"):
+        cell[name] = data.draw(st.sampled_from([0.0, 0.25]))
+    activations = st.sampled_from([None, "relu", "linear"])
+    activation = data.draw(activations)
+    if activation and row.cell_class is not keras_gated.TanhCell:
+        cell["activation"] = activation  # a linear loop without gates explodes
+    dtype = "float64" if BACKEND == "tensorflow" or not activation else "float32"
+    x, _ = sequences(dtype=dtype, batch=batch, time=time)
+    training = data.draw(flag)
+    results = both_paths(row, x, layer, call, dtype=dtype, training=training, **cell)
+    assert_same(results, atol=1e-9 if dtype == "float64" else 2e-4)
+
+
+@each_cell
+def test_gradient_agrees_with_finite_differences(row):
+    """Of all weights and of the input, along a random direction, in float64."""
+    cell, _ = built(row, dtype="float64", **precise_activations(row))
+    layer = RNN(cell, dtype="float64", path="fast", **ALL)
+    x, _ = sequences(dtype="float64")
+    layer.build(x.shape)
+    mask = {"mask": np.array(GAPS, bool)}
+    _, by_weight, by_input = gradients(layer, [x], training=True, **mask)
+    random = np.random.default_rng(3)
+    values = [array(w).copy() for w in layer.trainable_variables]
+    directions = [random.normal(size=v.shape) for v in [*values, x]]
+    step, sides = 1e-6, []
+    for sign in (1, -1):
+        for variable, value, direction in zip(
+            layer.trainable_variables, values, directions[:-1], strict=True
+        ):
+            variable.assign(value + sign * step * direction)
+        moved = x + sign * step * directions[-1]
+        sides.append(gradients(layer, [moved], training=True, **mask)[0])
+    slope = sum(
+        np.sum(g * d) for g, d in zip([*by_weight, by_input], directions, strict=True)
+    )
+    assert (sides[0] - sides[1]) / (2 * step) == pytest.approx(slope, rel=1e-7)
+
+
+class Halved(keras_gated.GRUCell):
+    """A step of its own, with the gradient of another."""
+
+    def step(self, x, states, weights, product):
+        (h,), gates = super().step(x, states, weights, product)
+        return [0.5 * h], gates
+
+
+class Called(keras_gated.TanhCell):
+    def call(self, inputs, states, training=False):
+        return super().call(inputs, states, training)
+
+
+FALLBACKS = {
+    "another cell": (lambda: keras.layers.GRUCell(4), {}, "not a cell of keras_gated"),
+    "stacked cells": (
+        lambda: [keras_gated.TanhCell(4), keras_gated.GRUCell(4)],
+        {},
+        "StackedRNNCells",
+    ),
+    "activation": (
+        lambda: keras_gated.LSTMCell(4, recurrent_activation="softsign"),
+        {},
+        "recurrent_activation softsign",
+    ),
+    "unrolled": (lambda: keras_gated.GRUCell(4), {"unroll": True}, "unroll=True"),
+    "own step": (lambda: Halved(4), {}, "Halved has a step of its own"),
+    "own call": (lambda: Called(4), {}, "Called has a call of its own"),
+}
+
+
+@pytest.mark.parametrize("case", FALLBACKS)
+def test_path_falls_back_and_says_why(case, caplog):
+    cell, options, reason = FALLBACKS[case]
+    with pytest.raises(ValueError, match=reason):
+        RNN(cell(), path="fast", **options)
+    layer = RNN(cell(), name="here", **options)
+    assert layer.path.startswith("keras: ")
+    assert reason in layer.path
+    theirs = keras.layers.RNN(layer.cell, **options)
+    x, _ = sequences()
+    with caplog.at_level(logging.INFO, logger="keras_gated"):
+        np.testing.assert_array_equal(array(layer(x)), array(theirs(x)))
+        layer(x)
+    assert caplog.messages == [f"here: {layer.path}"]
+
+
+@each_cell
+def test_fast_path_runs_the_fast_loop(row, monkeypatch):
+    cell, _ = built(row)
+    layer = RNN(cell)
+    assert layer.path == f"fast: {type(cell).__name__} brings the gradient of its step"
+    monkeypatch.setattr(type(cell), "call", None)  # what Keras's loop would call
+    x, _ = sequences()
+    assert layer(x).shape == (BATCH, UNITS)
+
+
+def test_path_is_one_of_three():
+    with pytest.raises(ValueError, match=r"path.*'slow'"):
+        RNN(keras_gated.GRUCell(4), path="slow")
+
+
+def test_dtype_policy_map_finds_the_layer_by_its_place():
+    policies = keras.dtype_policies.DTypePolicyMap("float32")
+    policies["outer/inner"] = keras.dtype_policies.DTypePolicy("bfloat16")
+    model = keras.Sequential(name="outer")
+    model.add(RNN(keras_gated.GRUCell(4), name="inner", dtype=policies))
+    model.build((None, TIME, INPUTS))
+    assert model.layers[0].compute_dtype == "bfloat16"
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+@each_cell
+def test_mixed_precision(row, policy):
+    cell, _ = built(row, dtype=policy)
+    exact, _ = built(row)
+    x, _ = sequences()
+    y = RNN(cell, dtype=policy, path="fast", return_sequences=True)(x)
+    assert keras.backend.standardize_dtype(y.dtype) == policy.removeprefix("mixed_")
+    expected = RNN(exact, return_sequences=True)(x)
+    np.testing.assert_allclose(
+        array(keras.ops.cast(y, "float32")), array(expected), atol=0.06
+    )
+
+
+COMPILED = {"tensorflow": [False, True], "jax": [True], "torch": [False]}[BACKEND]
+
+
+@pytest.mark.parametrize("jit_compile", COMPILED)
+def test_fit_is_the_same_on_both_paths(jit_compile):
+    """A stack under masks, in both directions; predictions of another length."""
+    random = np.random.default_rng(0)
+    x = random.normal(size=(4, 6, INPUTS)).astype("float32")
+    x[:2, 4:] = -1.0
+    y = random.normal(size=(4, 6, UNITS)).astype("float32")
+    results = []
+    for path in ("keras", "fast"):
+        keras.utils.set_random_seed(3)
+        lower = RNN(ROWS[3].make(3), return_sequences=True, path=path)
+        model = keras.Sequential(
+            [
+                keras.Input((None, INPUTS)),
+                keras.layers.Masking(-1.0),
+                keras.layers.Bidirectional(lower),
+                RNN(ROWS[1].make(), return_sequences=True, path=path),
+            ]
+        )
+        model.compile(keras.optimizers.SGD(0.1), "mse", jit_compile=jit_compile)
+        history = model.fit(x, y, batch_size=2, epochs=2, shuffle=False, verbose=0)
+        shorter = model.predict(x[:, :3], verbose=0)
+        results.append([np.array(history.history["loss"]), shorter])
+    assert_same(results, atol=1e-5)
+
+
+def test_second_order_gradient_works_or_says_that_it_does_not():
+    x, _ = sequences()
+    layer = keras_gated.GRU(4)
+    layer.build(x.shape)
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        U = layer.cell.recurrent_kernel.value
+        x = tf.constant(x)
+        with tf.GradientTape() as outer:
+            with tf.GradientTape() as inner:
+                inner.watch(x)
+                y = tf.reduce_sum(layer(x))
+            first = tf.reduce_sum(inner.gradient(y, x))
+        with pytest.raises(NotImplementedError, match='path="keras"'):
+            outer.gradient(first, U)
+    elif BACKEND == "torch":
+        import torch
+
+        x = torch.tensor(x, requires_grad=True)
+        (first,) = torch.autograd.grad(layer(x).sum(), x, create_graph=True)
+        with pytest.raises(RuntimeError, match="once_differentiable"):
+            torch.autograd.grad(first.sum(), x)
+    else:
+        import jax
+
+        def second(layer):
+            def total(x):
+                weights = [w.value for w in layer.trainable_variables]
+                others = [w.value for w in layer.non_trainable_variables]
+                return layer.stateless_call(weights, others, x)[0].sum()
+
+            return jax.grad(lambda x: (jax.grad(total)(x) ** 2).sum())(x)
+
+        keras_path = RNN(layer.cell, path="keras")
+        keras_path.build(x.shape)
+        np.testing.assert_allclose(second(layer), second(keras_path), atol=1e-5)
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="exports are TensorFlow's")
+def test_exported_models_give_the_same_at_other_lengths(tmp_path):
+    import onnxruntime
+    import tensorflow as tf
+
+    model = keras.Sequential([keras.Input((None, INPUTS))])
+    for row in ROWS[::2]:
+        model.add(RNN(row.make(), return_sequences=True, path="fast"))
+    x, _ = sequences(batch=3, time=7)
+    expected = array(model(x))
+    model.export(tmp_path / "saved", format="tf_saved_model", verbose=False)
+    saved = tf.saved_model.load(tmp_path / "saved")
+    np.testing.assert_allclose(saved.serve(x), expected, atol=1e-6)
+    model.export(tmp_path / "model.onnx", format="onnx", verbose=False)
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    (got,) = session.run(None, {session.get_inputs()[0].name: x})
+    np.testing.assert_allclose(got, expected, atol=1e-5)
+    # An interpreter that could run this one (with TensorFlow's own operators,
+    # which every recurrent layer of Keras needs too) is not in any wheel here.
+    model.export(tmp_path / "model.tflite", format="litert", verbose=False)
+    assert (tmp_path / "model.tflite").stat().st_size > 1000
