@@ -13,7 +13,6 @@ from collections.abc import Callable
 BACKEND = sys.argv[1]
 os.environ["KERAS_BACKEND"] = BACKEND
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # or PyTorch's threads spin on
 
 import numpy as np  # noqa: E402  (it reads those, too)
 

@@ -10,7 +10,6 @@ import os
 import re
 from fractions import Fraction
 from pathlib import Path
-from zipfile import BadZipFile
 
 import keras
 import numpy as np
@@ -34,7 +33,7 @@ def load_data(
     The first use reads the scores, which takes about half a minute, and keeps
     their notes in a file; later uses read that. Scores are read as written,
     repeats played once, all parts merged. A chorale that stands in the
-    collection twice, also in another key, counts once. See
+    collection twice, as it is or in another key, counts once. See
     `piano_roll.from_notes` for the rounding.
 
     The split is by work and fixed: in the order of the BWV numbers, of every
@@ -86,9 +85,9 @@ def load_notes(
     Raises:
         ImportError: music21 is not installed and there is no file yet.
     """
-    path = cache_directory(cache_dir) / "bach_chorales_v1.npz"
-    # There may be no file yet, or a damaged one.
-    with contextlib.suppress(OSError, ValueError, KeyError, EOFError, BadZipFile):
+    path = cache_directory(cache_dir) / "bach_chorales_v2.npz"
+    # Whatever is wrong with the file, or if there is none, the scores are there.
+    with contextlib.suppress(Exception):
         return _read(path)
     works = _parse(verbose)
     try:
@@ -131,12 +130,18 @@ def _parse(verbose: int) -> dict[str, np.ndarray]:
     works, seen = {}, set()
     for number in numbers:
         notes = _score_notes(music21, _score_path(music21, number))
-        melody = tuple(map(tuple, notes - [0, 0, notes[:, 2].min()]))
-        if melody not in seen:
-            seen.add(melody)
+        music = _heard(notes)
+        if music not in seen:
+            seen.add(music)
             works[number] = notes
         bar.add(1)
     return works
+
+
+def _heard(notes: np.ndarray) -> bytes:
+    """The music at its finest, however it is notated and in whatever key."""
+    lowest = notes[:, 2].min() - piano_roll.LOWEST_PITCH
+    return piano_roll.from_notes(notes - [0, 0, lowest], ticks_per_step=10).tobytes()
 
 
 def _by_number(bwv: str) -> tuple[list[int], str]:

@@ -74,7 +74,7 @@ def read_directory(
 
     Returns:
         The rolls by path, in the order of the paths, and the reasons, by path,
-        why files were skipped.
+        why files (and folders that cannot be read) were skipped.
 
     Raises:
         ValueError: The folder does not exist, cannot be read, or holds no MIDI
@@ -84,20 +84,26 @@ def read_directory(
     check_steps_per_quarter(steps_per_quarter)
     require("pretty_midi", extra="examples")
     directory = Path(directory)
-    if not directory.is_dir():
-        raise ValueError(f"{str(directory)!r} is not a folder.")
-    if not os.access(directory, os.R_OK | os.X_OK):
-        raise ValueError(f"The folder {str(directory)!r} may not be read.")
-    paths = sorted(
-        path
-        for path in directory.rglob("*")
-        if path.suffix.lower() in SUFFIXES and path.is_file()
-    )
+    paths, skipped = [], {}
+
+    def unreadable(error: OSError) -> None:
+        folder = Path(error.filename)
+        if folder == directory:
+            what = "is not a folder"
+            if not isinstance(error, FileNotFoundError | NotADirectoryError):
+                what = "cannot be read"
+            raise ValueError(f"{str(directory)!r} {what}: {error.strerror}.") from error
+        skipped[folder] = f"The folder {str(folder)!r} cannot be read: {error.strerror}"
+
+    for folder, _, names in os.walk(directory, onerror=unreadable):
+        files = (Path(folder, name) for name in names)
+        paths += [path for path in files if path.suffix.lower() in SUFFIXES]
+    paths.sort()
     if not paths:
         raise ValueError(
             f"The folder {str(directory)!r} holds no MIDI file ({', '.join(SUFFIXES)})."
         )
-    rolls, skipped = {}, {}
+    rolls = {}
     bar = keras.utils.Progbar(len(paths), verbose=verbose, unit_name="file")
     for path in paths:
         try:

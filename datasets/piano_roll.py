@@ -52,7 +52,15 @@ def from_notes(notes: Sequence, ticks_per_step: int | Fraction) -> np.ndarray:
     >>> roll[:, [60 - 21, 64 - 21]].T.tolist()
     [[1, 1, 0, 0], [0, 1, 1, 1]]
     """
-    notes = np.asarray(notes, dtype=np.int64).reshape(-1, 3)
+    notes = np.asarray(notes)
+    if not notes.size:
+        notes = np.empty((0, 3), np.int64)
+    if notes.ndim != 2 or notes.shape[1] != 3 or notes.dtype.kind not in "iu":
+        raise ValueError(
+            "Argument `notes` must hold integers (start, end, pitch), of shape "
+            f"(notes, 3). Received: shape {notes.shape} and dtype {notes.dtype}"
+        )
+    notes = notes.astype(np.int64)
     step = Fraction(ticks_per_step)
     if step <= 0:
         raise ValueError(

@@ -110,7 +110,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     add(
         "--seed",
-        type=int,
+        type=seed,
         default=1,
         metavar="N",
         help="of weights, noise, order, split and samples (default: %(default)s)",
@@ -135,6 +135,13 @@ def positive(kind: type) -> type:
 
     number.__name__ = f"positive {'whole ' if kind is int else ''}number"
     return number
+
+
+def seed(text: str) -> int:
+    value = int(text)
+    if not 0 <= value < 2**32:
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 to 2^32 - 1")
+    return value
 
 
 def load_music(args: argparse.Namespace) -> bach_chorales.Splits:
@@ -167,7 +174,7 @@ def train_cell(
     model = keras.Sequential(
         [
             keras.Input((None, keys)),
-            keras.layers.RNN(cell, return_sequences=True),
+            keras_gated.RNN(cell, return_sequences=True),
             keras.layers.Dense(keys),
         ],
         name=name,
@@ -214,7 +221,13 @@ def train_cell(
             watcher.on_train_end()
         raise
     seconds = time.perf_counter() - began
-    model.load_weights(run / name / "best.keras")
+    best = run / name / "best.keras"
+    if not best.exists():
+        raise ValueError(
+            f"no epoch of {name} had a finite validation NLL; a smaller "
+            f"--learning-rate than {args.learning_rate} may help"
+        )
+    model.load_weights(best)
     scores = model.evaluate(test, verbose=0, return_dict=True)
     row = {
         "cell": name,
@@ -337,10 +350,10 @@ def format_table(rows: list[dict]) -> str:
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
 
 
-def report(
+def write_record(
     rows: list[dict], curves: dict, data: bach_chorales.Splits, run: Path
 ) -> None:
-    """Prints the table of what is done so far, and writes it with the curves."""
+    """Writes what is done so far: the results, and a picture of the curves."""
     plot_learning_curves(curves, run / "learning_curves.png")
     record = {
         "command": shlex.join([Path(sys.executable).name, *sys.argv]),
@@ -357,32 +370,40 @@ def report(
     }
     with open(run / "results.json", "w") as file:
         json.dump(record, file, indent=1)
-    print(
-        f"\n{format_table(rows)}\n(NLL in nats a step, of the best epoch by validation)"
-    )
 
 
 def main() -> int:
     args = parse_arguments()
+    run = args.log_dir / time.strftime("%Y%m%d-%H%M%S")
     try:
+        run.mkdir(parents=True, exist_ok=True)
         data = load_music(args)
-    except (ValueError, ImportError) as error:
+    except (ValueError, ImportError, OSError) as error:
         print(f"polyphonic_music.py: error: {error}", file=sys.stderr)
         return 2
     for part, rolls in zip(("training", "validation", "test"), data, strict=True):
         print(f"{part}: {len(rolls)} pieces, {sum(map(len, rolls)):,} steps")
-    run = args.log_dir / time.strftime("%Y%m%d-%H%M%S")
-    rows, curves = [], {}
+    rows, curves, code = [], {}, 0
     try:
         for name in args.cells:
-            row, curves[name] = train_cell(name, args, data, run)
-            rows.append(row)
+            try:
+                row, curves[name] = train_cell(name, args, data, run)
+            except ValueError as error:
+                print(f"polyphonic_music.py: error: {error}", file=sys.stderr)
+                code = 1
+            else:
+                rows.append(row)
+                write_record(rows, curves, data, run)
     except KeyboardInterrupt:
         print("\nInterrupted. What is done is kept, and the best models so far.")
+        code = 130
     if rows:
-        report(rows, curves, data, run)
+        print(
+            f"\n{format_table(rows)}\n"
+            "(NLL in nats a step, of the best epoch by validation)"
+        )
     print(f"\nEverything is in {run}. The curves: tensorboard --logdir {args.log_dir}")
-    return 0 if len(rows) == len(args.cells) else 130
+    return code
 
 
 if __name__ == "__main__":

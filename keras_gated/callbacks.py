@@ -56,6 +56,7 @@ class EpochProgress(keras.callbacks.Callback):
     def __init__(self, show: tuple[str, ...] = ("loss", "val_loss")) -> None:
         super().__init__()
         self.show = tuple(show)
+        self._epoch = 0  # training may end before it begins
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         self._epoch = 0
@@ -96,6 +97,7 @@ class PianoRollImage(keras.callbacks.Callback):
         self.log_dir = os.fspath(log_dir)
         self.roll = np.asarray(roll, "float32")
         self.every = every
+        self._writer = None
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         import tensorflow as tf
@@ -103,7 +105,8 @@ class PianoRollImage(keras.callbacks.Callback):
         self._writer = tf.summary.create_file_writer(self.log_dir)
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
-        self._writer.close()
+        if self._writer is not None:
+            self._writer.close()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         if epoch % self.every == 0:

@@ -61,18 +61,23 @@ def generate(
     (16, 88)
     """
     primer = np.asarray(primer)
-    notes = model.input_shape[-1]
+    shape = getattr(model, "input_shape", None)
+    if not isinstance(shape, tuple) or len(shape) != 3:
+        raise _not_stepwise(model)
+    notes = shape[-1]
     if primer.ndim not in (2, 3) or primer.shape[-1] != notes or 0 in primer.shape:
         raise ValueError(
             f"Argument `primer` must have the shape (time, {notes}) or (batch, "
             f"time, {notes}) and hold a step at least. Received: "
             f"primer.shape={primer.shape}"
         )
+    if not np.isin(primer, (0, 1)).all():
+        raise ValueError("Argument `primer` must hold zeros and ones only.")
     if not isinstance(steps, numbers.Integral) or steps < 1:
         raise ValueError(
             f"Argument `steps` must be a positive integer. Received: steps={steps!r}"
         )
-    if not 0 <= temperature < math.inf:
+    if not isinstance(temperature, numbers.Real) or not 0 <= temperature < math.inf:
         raise ValueError(
             "Argument `temperature` must be a finite number of at least 0. "
             f"Received: temperature={temperature!r}"
@@ -108,7 +113,9 @@ def generate(
     past = batch.shape[1]
     sampled = logits[past - 1 : -1] > ops.convert_to_numpy(noise)
     sampled = sampled[:, :, 0].swapaxes(0, 1)
-    _check_causal(model, np.concatenate([batch, sampled[:, :8]], axis=1), logits)
+    # Of a long sequence the beginning only: rounding grows along a recurrence.
+    frames = np.concatenate([batch, sampled[:, :8]], axis=1)
+    _check_causal(model, frames[:, :24], logits)
     return sampled.reshape(*primer.shape[:-2], *sampled.shape[1:]).astype("uint8")
 
 
@@ -117,11 +124,20 @@ class _Stepper:
 
     def __init__(self, model: keras.Model, batch: np.ndarray) -> None:
         size, _, notes = batch.shape
+        links = [
+            nodes
+            for layer in model.layers
+            for nodes in (layer._inbound_nodes, layer._outbound_nodes)
+        ]
+        lengths = [len(nodes) for nodes in links]
         self.model = keras.models.clone_model(
             model,
             input_tensors=keras.Input(batch_shape=(size, 1, notes)),
             clone_function=_one_step,
         )
+        # The layers that both models share shall not hold on to this one.
+        for nodes, length in zip(links, lengths, strict=True):
+            del nodes[length:]
         if tuple(self.model.output_shape) != (size, 1, notes):
             raise _not_stepwise(model)
         self.trainable = list(self.model.trainable_variables)
@@ -224,9 +240,11 @@ def _states_kept(model: keras.Model) -> Iterator[None]:
     values = [ops.convert_to_numpy(v).copy() for v in states]
     for layer in layers:
         layer.reset_state()
-    yield
-    for state, value in zip(states, values, strict=True):
-        state.assign(value)
+    try:
+        yield
+    finally:
+        for state, value in zip(states, values, strict=True):
+            state.assign(value)
 
 
 def _not_stepwise(model: keras.Model) -> ValueError:

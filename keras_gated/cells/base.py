@@ -261,6 +261,7 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
         Raises:
             ValueError: `inputs` or `states` have another rank, size or number.
         """
+        inputs = ops.convert_to_tensor(inputs, dtype=self.compute_dtype)
         drop_in = self.get_dropout_mask(inputs) if training else None
         if drop_in is not None:
             inputs = inputs * drop_in
@@ -340,7 +341,8 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
 
     def get_dropout_mask(self, step_input: Tensor) -> Tensor | None:
         self._weight_noise()
-        return super().get_dropout_mask(step_input)
+        # Of whole numbers, as in a piano roll, Keras could make no mask.
+        return super().get_dropout_mask(ops.cast(step_input, self.compute_dtype))
 
     def reset_dropout_mask(self) -> None:
         self._sequence.noise = None
@@ -392,7 +394,8 @@ class GatedCell(RecurrentCell):
         activation: The candidate's activation. Default: `"tanh"`.
         recurrent_activation: The gates' activation, a name or a callable;
             `None` for the identity. Default: `"sigmoid"`.
-        **kwargs: See `RecurrentCell`.
+        **kwargs: See `RecurrentCell`. `implementation`, which Keras's cells with
+            gates have, makes no difference here.
     """
 
     def __init__(
@@ -403,6 +406,7 @@ class GatedCell(RecurrentCell):
         **kwargs: Any,
     ) -> None:
         _check_activation("recurrent_activation", recurrent_activation)
+        kwargs.pop("implementation", None)  # Keras's choice between two of its ways
         super().__init__(units, activation, **kwargs)
         self.recurrent_activation = keras.activations.get(recurrent_activation)
 

@@ -148,6 +148,20 @@ class RNN(keras.layers.RNN):
         super().build(sequences_shape, initial_state_shape)
         logger.info("%s: %s", self.name, self.path)
 
+    def call(
+        self,
+        sequences: Tensor,
+        initial_state: list[Tensor] | None = None,
+        mask: Tensor | None = None,
+        training: bool = False,
+    ) -> Any:
+        try:
+            return super().call(sequences, initial_state, mask, training)
+        except BaseException:
+            # Masks and noise of this batch would be taken for those of the next.
+            self._maybe_reset_dropout_masks(self.cell)
+            raise
+
     def inner_loop(
         self,
         sequences: Tensor,
