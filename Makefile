@@ -7,11 +7,11 @@ BIN := $(VENV)/bin
 WORKERS ?= 2
 
 # The tests that run on every backend; the others need TensorFlow or none.
-BACKEND_TESTS := tests/cells tests/test_losses.py tests/test_metrics.py \
+BACKEND_TESTS := tests/cells tests/layers tests/test_losses.py tests/test_metrics.py \
 	tests/test_generation.py
 PYTEST := TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m pytest -n $(WORKERS)
 
-.PHONY: help demo test test-torch test-slow lint format package tensorboard clean
+.PHONY: help demo test test-torch test-slow lint format package bench tensorboard clean
 
 help:  ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' Makefile | while IFS=: read name text; \
@@ -48,6 +48,9 @@ package: $(BIN)/.dev  ## build wheel and sdist, and try each in an empty environ
 		.venv-package/bin/python -I .ci/check_package.py \
 		|| exit 1; done
 	rm -rf .venv-package
+
+bench: $(BIN)/.torch  ## time the layers beside their peers (leave the machine alone)
+	$(BIN)/python benchmarks/bench.py $(ARGS)
 
 tensorboard: $(BIN)/.examples  ## look at what the demo logged
 	$(BIN)/tensorboard --logdir runs

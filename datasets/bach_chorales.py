@@ -59,7 +59,7 @@ def load_data(
     >>> from keras_gated.datasets import bach_chorales
     >>> train, valid, test = bach_chorales.load_data(verbose=0)
     >>> len(train), len(valid), len(test)
-    (210, 70, 69)
+    (210, 69, 69)
     """
     check_steps_per_quarter(steps_per_quarter)
     works = load_notes(cache_dir, verbose)

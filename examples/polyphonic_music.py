@@ -376,8 +376,10 @@ def main() -> int:
     args = parse_arguments()
     run = args.log_dir / time.strftime("%Y%m%d-%H%M%S")
     try:
-        run.mkdir(parents=True, exist_ok=True)
+        if args.log_dir.exists() and not args.log_dir.is_dir():
+            raise ValueError(f"--log-dir {str(args.log_dir)!r} is not a folder.")
         data = load_music(args)
+        run.mkdir(parents=True)
     except (ValueError, ImportError, OSError) as error:
         print(f"polyphonic_music.py: error: {error}", file=sys.stderr)
         return 2

@@ -41,7 +41,11 @@ def primer(batch=(), time=5):
     return np.random.default_rng(2).integers(0, 2, (*batch, time, NOTES))
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
+# The loop compiles for seconds on JAX, whichever cell is in it.
+SOME = ROWS[1::3] if keras.config.backend() == "jax" else ROWS
+
+
+@pytest.mark.parametrize("row", SOME, ids=lambda row: row.id)
 def test_without_chance_equals_feeding_back_the_whole_sequence(row):
     model = model_of(row.make(7))
     start = primer(batch=(2,))
@@ -106,7 +110,9 @@ def test_a_stateful_model_keeps_its_states():
 def test_the_model_is_left_as_it_was():
     model = model_of(ROWS[3].make(4, weight_noise=0.1))
     before = [array(w).copy() for w in model.weights]
+    links = [len(layer._inbound_nodes) for layer in model.layers]
     generate(model, primer(), 4, seed=1)
+    assert [len(layer._inbound_nodes) for layer in model.layers] == links
     for weight, value in zip(model.weights, before, strict=True):
         np.testing.assert_array_equal(array(weight), value)
 
@@ -119,7 +125,9 @@ def test_bad_arguments():
     for bad in (0, -1, 2.5):
         with pytest.raises(ValueError, match="`steps` must be a positive integer"):
             generate(model, primer(), bad)
-    for bad in (-1, float("nan"), float("inf")):
+    with pytest.raises(ValueError, match="`primer` must hold zeros and ones"):
+        generate(model, 64 * primer(), 4)
+    for bad in (-1, float("nan"), float("inf"), "a"):
         with pytest.raises(ValueError, match="`temperature` must be"):
             generate(model, primer(), 4, temperature=bad)
 

@@ -106,6 +106,9 @@ def test_config_round_trip_of_every_argument(name):
     )
 
 
+@pytest.mark.skipif(
+    keras.config.backend() == "jax", reason="slow; tested on the other backends"
+)
 def test_saved_models_load_in_another_process(tmp_path):
     """Without custom objects; a model of every cell."""
     x, _ = sequences()

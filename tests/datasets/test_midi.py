@@ -116,11 +116,25 @@ def test_bad_folders(tmp_path):
         midi.read(tmp_path / "absent.mid")
 
 
-def test_unreadable_folder(tmp_path, monkeypatch):
-    # What the system says to anyone but root, whom no permission stops.
-    monkeypatch.setattr(os, "access", lambda path, mode: False)
-    with pytest.raises(ValueError, match="may not be read"):
-        midi.read_directory(tmp_path)
+def test_unreadable_folders(tmp_path, monkeypatch):
+    """A folder that may not be listed ends it; one inside is reported."""
+    midi.write(np.ones((2, 88)), tmp_path / "good.mid")
+    (tmp_path / "closed").mkdir()
+    listed = os.scandir
+
+    def scandir(path):
+        # What the system does to anyone but root, whom no permission stops.
+        if os.fspath(path) == str(closed):
+            raise PermissionError(13, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    closed = tmp_path / "closed"
+    rolls, skipped = midi.read_directory(tmp_path, verbose=0)
+    assert list(rolls) == [tmp_path / "good.mid"]
+    assert "Permission denied" in skipped[closed]
+    with pytest.raises(ValueError, match="cannot be read: Permission denied"):
+        midi.read_directory(closed)
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.5, None])

@@ -77,6 +77,9 @@ def test_bad_notes():
         piano_roll.from_notes([(5, 4, 60)], 1)
     with pytest.raises(ValueError, match="0 <= start <= end"):
         piano_roll.from_notes([(-1, 4, 60)], 1)
+    for bad in (np.zeros((3, 2), int), np.zeros((3, 4), int), [(0, 4, 60.5)]):
+        with pytest.raises(ValueError, match="must hold integers"):
+            piano_roll.from_notes(bad, 1)
     with pytest.raises(ValueError, match="`ticks_per_step` must be positive"):
         piano_roll.from_notes([(0, 4, 60)], 0)
     with pytest.raises(ValueError, match="must fit 64 bits"):
