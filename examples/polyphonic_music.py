@@ -354,6 +354,8 @@ def write_record(
     rows: list[dict], curves: dict, data: bach_chorales.Splits, run: Path
 ) -> None:
     """Writes what is done so far: the results, and a picture of the curves."""
+    import tensorflow as tf
+
     plot_learning_curves(curves, run / "learning_curves.png")
     record = {
         "command": shlex.join([Path(sys.executable).name, *sys.argv]),
@@ -361,6 +363,7 @@ def write_record(
             "keras_gated": keras_gated.__version__,
             "keras": keras.__version__,
             "backend": keras.config.backend(),
+            "tensorflow": tf.__version__,
             "numpy": np.__version__,
         },
         "sequences": [len(part) for part in data],
