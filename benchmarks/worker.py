@@ -56,13 +56,10 @@ def keras_contender(case: Case, kind: str, jit_compile: bool | str) -> Callable:
         }[cell](units, **a),
     }
     x, y = data(case)
-    model = keras.Sequential(
-        [
-            keras.Input(x.shape[1:], batch_size=None),
-            layers[kind](return_sequences=True),
-            k.Dense(case["inputs"]),
-        ]
-    )
+    model = keras.Sequential([keras.Input(x.shape[1:])])
+    if kind != "no layer":
+        model.add(layers[kind](return_sequences=True))
+    model.add(k.Dense(case["inputs"]))
     optimizer = keras.optimizers.RMSprop(1e-3)
     model.compile(optimizer, "mse", jit_compile=jit_compile)
 

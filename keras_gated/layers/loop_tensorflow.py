@@ -30,8 +30,6 @@ class TensorFlowLoop(Loop):
     def __call__(
         self, arguments: Arguments, training: bool
     ) -> tuple[Tensor, list[Tensor]]:
-        forward = self._forward if training else self.forward
-        backward = self._backward if training else self.backward
         tensors, pack, pick = split(arguments)
 
         # Nothing in here may be recorded on a tape: XLA cannot hand out what
@@ -39,13 +37,19 @@ class TensorFlowLoop(Loop):
         @tf.custom_gradient
         def run(*tensors: Tensor) -> tuple[list[Tensor], Callable]:
             arguments = pack([tf.stop_gradient(tensor) for tensor in tensors])
-            states, kept = forward(arguments, training)
+            if training:
+                states, kept = self._forward(arguments)
+            else:
+                states, kept = self.forward(arguments, keep=False, together=True)
 
             def gradient(*d: Tensor) -> list[Tensor]:
+                # Outside training no gradient was to be expected.
+                kept_all = kept if training else self._forward(arguments)[1]
+
                 @tf.custom_gradient
                 def once(*inputs: Tensor) -> tuple[list[Tensor], Callable]:
                     d_outputs, *d_states = map(tf.stop_gradient, inputs[: len(d)])
-                    gradients = backward(arguments, kept, d_outputs, d_states)
+                    gradients = self._backward(arguments, kept_all, d_outputs, d_states)
                     return pick(gradients), _no_second_gradient
 
                 return once(*d, *tensors)
