@@ -90,34 +90,31 @@ class Loop:
         raise NotImplementedError
 
     def forward(
-        self, arguments: Arguments, keep: bool = True, together: bool = False
+        self, arguments: Arguments, keep: bool = True
     ) -> tuple[list[Tensor], Kept]:
         """Walks from the first step to the last.
 
         Args:
             arguments: What the loop takes.
             keep: Whether to keep what `backward` needs, or the outputs alone.
-            together: Whether to read the inputs of a step's gates in one piece.
-                Compiled, XLA gives up vectorizing what reads parts of a piece;
-                not compiled, one piece is less to schedule.
 
         Returns:
             The states after the last step, and what is kept.
         """
         x, states, weights, mask, drop = arguments
 
-        def by_gate(x: Tensor) -> list[Tensor]:
-            return ops.split(x, len(self.cell.gates), axis=-1)
-
         def step(states: list, inputs: tuple) -> tuple[list, Kept]:
             x, m = inputs
             product = _Recorded(drop)
-            x = by_gate(x) if together else x
             new_states, _ = self.cell.step(x, states, weights, product)
             states = _where(m, new_states, states)
             return states, Kept(states, product.record) if keep else Kept(states[:1])
 
-        return self.scan(step, states, (x if together else by_gate(x), mask))
+        # Split in the loop, XLA would give up vectorizing what reads the parts.
+        return self.scan(step, states, (self._by_gate(x), mask))
+
+    def _by_gate(self, x: Tensor) -> list[Tensor]:
+        return ops.split(x, len(self.cell.gates), axis=-1)
 
     def backward(
         self,
@@ -142,9 +139,8 @@ class Loop:
             for first, later in zip(states, kept.history, strict=True)
         ]
         product = Product(None if drop is None else ops.tile(drop, (steps, 1)))
-        x = ops.split(rows(x), len(cell.gates), axis=-1)
         replayed = _Replayed(map(rows, kept.products))
-        _, gates = cell.step(x, previous, weights, replayed)
+        _, gates = cell.step(self._by_gate(rows(x)), previous, weights, replayed)
         partials = cell.partials(previous, gates)
         partials = {letter: unrows(partial) for letter, partial in partials.items()}
 

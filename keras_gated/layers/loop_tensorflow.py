@@ -40,7 +40,7 @@ class TensorFlowLoop(Loop):
             if training:
                 states, kept = self._forward(arguments)
             else:
-                states, kept = self.forward(arguments, keep=False, together=True)
+                states, kept = self.forward(arguments, keep=False)
 
             def gradient(*d: Tensor) -> list[Tensor]:
                 # Outside training no gradient was to be expected.
