@@ -16,7 +16,9 @@ class TorchLoop(Loop):
     def __call__(
         self, arguments: Arguments, training: bool
     ) -> tuple[Tensor, list[Tensor]]:
-        tensors, pack, pick = split(arguments)
+        # A stateful layer writes its new states over those that are kept here.
+        states = [state.clone() for state in arguments.states]
+        tensors, pack, pick = split(arguments._replace(states=states))
         outputs, *states = _Run.apply(self, pack, pick, *tensors)
         return outputs, states
 
@@ -54,10 +56,11 @@ class _Run(torch.autograd.Function):
         return kept.history[0], *states
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, d_outputs: Tensor, *d_states: Tensor) -> Any:
         saved = ctx.saved_tensors
         arguments = ctx.pack(saved[: ctx.of_tensors])
         kept = ctx.unflatten(saved[ctx.of_tensors :])
+        if torch.is_grad_enabled():  # a gradient of this gradient is to come
+            _, kept = ctx.loop.forward(arguments)
         gradients = ctx.loop.backward(arguments, kept, d_outputs, list(d_states))
         return None, None, None, *ctx.pick(gradients)
