@@ -7,8 +7,8 @@ BIN := $(VENV)/bin
 WORKERS ?= 2
 
 # The tests that run on every backend; the others need TensorFlow or none.
-CELL_TESTS := tests/cells tests/layers
-OTHER_TESTS := tests/test_losses.py tests/test_metrics.py tests/test_generation.py
+LAYER_TESTS := tests/layers
+OTHER_TESTS := tests/cells tests/test_losses.py tests/test_metrics.py tests/test_generation.py
 PYTEST := TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m pytest -n $(WORKERS)
 
 .PHONY: help demo test test-torch test-slow lint format package bench tensorboard clean
@@ -20,15 +20,15 @@ help:  ## what there is
 demo: $(BIN)/.examples  ## train the four cells on Bach's chorales (ARGS="--help" for more)
 	$(BIN)/python examples/polyphonic_music.py $(ARGS)
 
-test: $(BIN)/.dev  ## all tests on TensorFlow, those of cells and layers on JAX too
+test: $(BIN)/.dev  ## all tests on TensorFlow, those of the layers on JAX too
 	KERAS_BACKEND=tensorflow $(PYTEST)
-	KERAS_BACKEND=jax $(PYTEST) $(CELL_TESTS)
-	@echo "Tested on TensorFlow and JAX. Not tested: PyTorch (make test-torch)."
+	KERAS_BACKEND=jax $(PYTEST) $(LAYER_TESTS)
+	@echo "Tested on TensorFlow, the layers on JAX. Not tested: the cells on JAX (make test-slow), PyTorch (make test-torch)."
 
 test-torch: $(BIN)/.torch  ## the tests of the cells and layers on PyTorch (a large download)
-	KERAS_BACKEND=torch $(PYTEST) $(CELL_TESTS) $(OTHER_TESTS)
+	KERAS_BACKEND=torch $(PYTEST) $(LAYER_TESTS) $(OTHER_TESTS)
 
-test-slow: $(BIN)/.dev  ## what takes long: the demo as a user runs it, the rest on JAX
+test-slow: $(BIN)/.dev  ## what takes long: the demo as a user runs it, the cells on JAX
 	KERAS_BACKEND=tensorflow $(PYTEST) -m slow
 	KERAS_BACKEND=jax $(PYTEST) $(OTHER_TESTS)
 
