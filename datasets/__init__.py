@@ -1,9 +1,16 @@
-"""Data sets and pipelines: piano rolls, MIDI files, Bach's chorales.
+"""Data sets and pipelines: piano rolls, MIDI files, published sets, Bach's chorales.
 
 They know nothing of cells or layers. What a module needs beyond NumPy it
 imports when it is used, and says which extra to install where that is missing.
 """
 
-from keras_gated.datasets import bach_chorales, midi, piano_roll
+from keras_gated.datasets import bach_chorales, midi, midi_directory, piano_roll
+from keras_gated.datasets.midi_directory import midi_dataset_from_directory
 
-__all__ = ["bach_chorales", "midi", "piano_roll"]
+__all__ = [
+    "bach_chorales",
+    "midi",
+    "midi_dataset_from_directory",
+    "midi_directory",
+    "piano_roll",
+]

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 
 from keras_gated.datasets import piano_roll
-from keras_gated.datasets.midi import check_steps_per_quarter
+from keras_gated.datasets.midi import Options
 from keras_gated.files import atomic_path, cache_directory, require
 
 TICKS_PER_QUARTER = 480
@@ -61,7 +61,7 @@ def load_data(
     >>> len(train), len(valid), len(test)
     (210, 69, 69)
     """
-    check_steps_per_quarter(steps_per_quarter)
+    Options(steps_per_quarter)
     works = load_notes(cache_dir, verbose)
     step = Fraction(TICKS_PER_QUARTER, int(steps_per_quarter))
     rolls = [piano_roll.from_notes(notes, step) for notes in works.values()]

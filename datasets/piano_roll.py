@@ -4,9 +4,9 @@ A roll is `uint8 [T, 88]`: `roll[t, j]` is 1 while the MIDI pitch `21 + j`
 sounds in step `t`. A row of zeros is a rest, which is data like any other.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -22,26 +22,37 @@ KEYS = 88
 """The number of a piano's keys."""
 
 
-def from_notes(notes: Sequence, ticks_per_step: int | Fraction) -> np.ndarray:
+def from_notes(
+    notes: Sequence,
+    ticks_per_step: int | Fraction,
+    short_notes: str = "drop",
+    onsets: bool = False,
+) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
     """A roll from notes on a grid of ticks.
 
     A moment of `x` ticks falls to the nearest line of the grid of steps, halves
     upward: `q(x) = floor(x / ticks_per_step + 1/2)`. A note is on in the steps
-    `q(start) ... q(end) - 1`; one that is rounded to nothing vanishes. Notes
-    that overlap or touch at one pitch merge. Notes beyond the 88 keys are left
-    out.
+    `q(start) ... q(end) - 1`. Notes that overlap or touch at one pitch merge.
+    Notes beyond the 88 keys are left out.
 
     Args:
-        notes: Integers `(notes, 3)`: start and end in ticks, MIDI pitch.
+        notes: Integers `(notes, 3)`: start and end in ticks, MIDI pitch; or
+            `(notes, 4)`: also the velocity, 1 to 127, which the roll then holds
+            in place of ones, that of the loudest where notes overlap.
         ticks_per_step: Ticks in a step, positive.
+        short_notes: What becomes of a note that is rounded to nothing:
+            `"drop"`, or `"keep"` for one step. Default: `"drop"`.
+        onsets: Whether to give the first steps of the notes, too. Default:
+            `False`.
 
     Returns:
-        The roll, `uint8 [T, 88]`, where T is the largest `q(end)`.
+        The roll, `uint8 [T, 88]`, where T is the largest `q(end)`; with `onsets`
+        also `uint8 [T, 88]`, ones where notes begin.
 
     Raises:
         ValueError: `notes` has another shape, negative times, or an end before
             its start; or `ticks_per_step` is not positive; or the numbers are
-            too large to be exact.
+            too large to be exact; or `short_notes` is something else.
 
     Example:
 
@@ -52,13 +63,42 @@ def from_notes(notes: Sequence, ticks_per_step: int | Fraction) -> np.ndarray:
     >>> roll[:, [60 - 21, 64 - 21]].T.tolist()
     [[1, 1, 0, 0], [0, 1, 1, 1]]
     """
+    if short_notes not in ("drop", "keep"):
+        raise ValueError(
+            "Argument `short_notes` must be 'drop' or 'keep'. "
+            f"Received: short_notes={short_notes!r}"
+        )
+    first, last, key, velocity = _on_grid(notes, ticks_per_step)
+    if short_notes == "keep":
+        last = np.maximum(last, first + 1)
+    steps = last.max(initial=0)
+    sounding = first < last
+    first, last, key, velocity = (
+        column[sounding] for column in (first, last, key, velocity)
+    )
+    roll = np.zeros((steps, KEYS), np.uint8)
+    order = np.argsort(velocity, kind="stable")  # the loudest last, over the others
+    columns = (column[order].tolist() for column in (first, last, key, velocity))
+    for begin, end, j, loudness in zip(*columns, strict=True):
+        roll[begin:end, j] = loudness
+    if not onsets:
+        return roll
+    begins = np.zeros_like(roll)
+    begins[first, key] = 1
+    return roll, begins
+
+
+def _on_grid(
+    notes: Sequence, ticks_per_step: int | Fraction
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """First step, step after the last, key and velocity of notes of the 88 keys."""
     notes = np.asarray(notes)
     if not notes.size:
         notes = np.empty((0, 3), np.int64)
-    if notes.ndim != 2 or notes.shape[1] != 3 or notes.dtype.kind not in "iu":
+    if notes.ndim != 2 or notes.shape[1] not in (3, 4) or notes.dtype.kind not in "iu":
         raise ValueError(
-            "Argument `notes` must hold integers (start, end, pitch), of shape "
-            f"(notes, 3). Received: shape {notes.shape} and dtype {notes.dtype}"
+            "Argument `notes` must hold integers (start, end, pitch) or (start, end, "
+            f"pitch, velocity). Received: shape {notes.shape} and dtype {notes.dtype}"
         )
     notes = notes.astype(np.int64)
     step = Fraction(ticks_per_step)
@@ -66,41 +106,41 @@ def from_notes(notes: Sequence, ticks_per_step: int | Fraction) -> np.ndarray:
         raise ValueError(
             f"Argument `ticks_per_step` must be positive. Received: {ticks_per_step!r}"
         )
-    start, end, pitch = notes.T
+    if notes.shape[1] == 3:
+        notes = np.insert(notes, 3, 1, axis=1)
+    start, end, pitch, velocity = notes.T
     if (start < 0).any() or (end < start).any():
         raise ValueError(
             "Argument `notes` must hold rows (start, end, pitch) with 0 <= start <= "
-            f"end. Received: {notes[(start < 0) | (end < start)][0].tolist()}"
+            f"end. Received: {notes[(start < 0) | (end < start)][0, :3].tolist()}"
         )
-    key = pitch - LOWEST_PITCH
-    piano = (key >= 0) & (key < KEYS)
     twice, ticks = 2 * step.denominator, step.numerator
     if twice * int(end.max(initial=0)) + 2 * ticks >= 2**63:
         raise ValueError(
             "Times of `notes` and `ticks_per_step` must fit 64 bits together. "
             f"Received: ticks_per_step={step} and notes up to {end.max(initial=0)}"
         )
-    start, end = (
-        (twice * x[piano] + ticks) // (2 * ticks) for x in (start, end)
-    )  # floor(x / step + 1/2) in whole numbers
-    roll = np.zeros((end.max(initial=0), KEYS), np.uint8)
-    for first, last, j in zip(start, end, key[piano], strict=True):
-        roll[first:last, j] = 1
-    return roll
+    key = pitch - LOWEST_PITCH
+    piano = (key >= 0) & (key < KEYS)
+    # floor(x / step + 1/2) in whole numbers
+    first, last = ((twice * x[piano] + ticks) // (2 * ticks) for x in (start, end))
+    return first, last, key[piano], velocity[piano]
 
 
-def to_notes(roll: np.ndarray) -> np.ndarray:
+def to_notes(roll: np.ndarray, onsets: np.ndarray | None = None) -> np.ndarray:
     """The notes of a roll; consecutive steps of a pitch are one note.
 
     Args:
         roll: `[T, 88]`, zeros and ones.
+        onsets: `[T, 88]`, ones where notes begin: there, consecutive steps are
+            parted. Default: nowhere.
 
     Returns:
         Integers `(notes, 3)`: first step, the step after the last, MIDI pitch;
         ordered by start, then pitch.
 
     Raises:
-        ValueError: `roll` is no roll.
+        ValueError: `roll` is no roll, or `onsets` is none of its shape.
 
     Example:
 
@@ -110,11 +150,45 @@ def to_notes(roll: np.ndarray) -> np.ndarray:
     [[0, 2, 60], [1, 4, 64]]
     """
     roll = check_roll(roll, "roll")
-    edges = np.diff(roll.astype(np.int8), axis=0, prepend=0, append=0)
-    key, start = np.nonzero(edges.T == 1)
-    _, end = np.nonzero(edges.T == -1)
+    before, after = np.pad(roll, ((1, 0), (0, 0))), np.pad(roll, ((0, 1), (0, 0)))
+    begins, ends = after > before, before > after  # at the T + 1 lines of the grid
+    if onsets is not None:
+        onsets = check_roll(onsets, "onsets")
+        if onsets.shape != roll.shape:
+            raise ValueError(
+                "Argument `onsets` must have the shape of `roll`. Received: "
+                f"{list(onsets.shape)} and {list(roll.shape)}"
+            )
+        parted = np.pad(onsets, ((0, 1), (0, 0))) & before & after
+        begins, ends = begins | (parted > 0), ends | (parted > 0)
+    key, start = np.nonzero(begins.T)
+    _, end = np.nonzero(ends.T)
     notes = np.stack([start, end, key + LOWEST_PITCH], axis=1)
     return notes[np.lexsort((key, start))]
+
+
+def transpose(roll: np.ndarray, semitones: int) -> np.ndarray:
+    """A roll moved up or down; what leaves the 88 keys is lost.
+
+    Args:
+        roll: `[T, 88]`.
+        semitones: How far up; negative is down.
+
+    Returns:
+        A new array of the shape and dtype of `roll`.
+
+    Example:
+
+    >>> from keras_gated.datasets import piano_roll
+    >>> roll = piano_roll.from_notes([(0, 1, 60)], 1)
+    >>> piano_roll.to_notes(piano_roll.transpose(roll, -12)).tolist()
+    [[0, 1, 48]]
+    """
+    moved = np.zeros_like(roll)
+    low, high = max(semitones, 0), KEYS + min(semitones, 0)
+    if low < high:
+        moved[:, low:high] = roll[:, low - semitones : high - semitones]
+    return moved
 
 
 def check_roll(roll: Any, name: str) -> np.ndarray:
@@ -145,12 +219,69 @@ def check_roll(roll: Any, name: str) -> np.ndarray:
     return array.astype(np.uint8)
 
 
+PACKED = KEYS // 8
+"""Bytes of a packed step."""
+
+
+def pack(roll: np.ndarray) -> bytes:
+    """A roll in eleven bytes a step, a bit a key.
+
+    Args:
+        roll: `[T, 88]`, zeros and ones.
+
+    Returns:
+        The bytes; `PackedRolls` unpacks them.
+    """
+    return np.packbits(roll, axis=1).tobytes()
+
+
+class PackedRolls(Sequence):
+    """Rolls that take an eighth of their memory, unpacked when asked for.
+
+    Args:
+        packed: What `pack` gave for each.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_gated.datasets import piano_roll
+    >>> rolls = piano_roll.PackedRolls([piano_roll.pack(np.eye(88))])
+    >>> len(rolls), rolls.lengths, rolls[0].shape
+    (1, [88], (88, 88))
+    """
+
+    def __init__(self, packed: Iterable[bytes]) -> None:
+        self.packed = list(packed)
+
+    @property
+    def lengths(self) -> list[int]:
+        """The number of steps of each."""
+        return [len(data) // PACKED for data in self.packed]
+
+    def take(self, members: Iterable[int]) -> "PackedRolls":
+        """Some of the rolls.
+
+        Args:
+            members: Their numbers.
+        """
+        return PackedRolls(self.packed[i] for i in members)
+
+    def __len__(self) -> int:
+        return len(self.packed)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        data = np.frombuffer(self.packed[index], np.uint8).reshape(-1, PACKED)
+        return np.unpackbits(data, axis=1)
+
+
 def next_step_dataset(
     rolls: Sequence[np.ndarray],
     batch_size: int = 16,
     shuffle: bool = False,
     seed: int | None = None,
-    max_shapes: int = 6,
+    max_shapes: int = 12,
+    sequence_length: int | None = None,
+    random_transpose: bool = False,
 ) -> "tf.data.Dataset":
     """Batches for a model that predicts every next frame.
 
@@ -159,20 +290,26 @@ def next_step_dataset(
     up on the right with steps of weight 0 that no step of a causal model sees.
     Rests keep their weight of 1.
 
-    Keras compiles a model once for each shape of a batch, about two seconds
-    each. All batches therefore have `batch_size` rows, the last filled with
-    rows of weight 0, and at most `max_shapes` lengths, chosen so that padding
-    is least.
+    A model is compiled once for each shape of a batch, a second or two each.
+    The sequences are therefore put into at most `max_shapes` groups, each of
+    batches of one shape, and which groups leave the least padding is computed.
+    A batch holds `batch_size` sequences or a few less, so that those of a group
+    fill its batches; where they cannot, rows of weight 0 do.
 
     Args:
         rolls: Piano rolls, `[T, 88]`, each of two steps or more.
-        batch_size: Sequences a batch. Default: 16.
+        batch_size: The largest number of sequences in a batch. Default: 16.
         shuffle: Whether each pass puts the sequences of like length and the
             batches in a new order. Without it, the longest come first.
             Default: `False`.
         seed: Makes the order repeatable: the first pass over two data sets of
             the same seed is the same, and so is the second. Default: `None`.
-        max_shapes: The largest number of lengths. Default: 6.
+        max_shapes: The largest number of different shapes. Default: 12.
+        sequence_length: Cuts the rolls into sequences of so many predicted
+            steps; the last of a roll may be shorter. Every step but a roll's
+            first is predicted once. Default: `None`, whole rolls.
+        random_transpose: Whether each pass moves each sequence by a number of
+            semitones of its own, drawn from -5 to 6. Default: `False`.
 
     Returns:
         A `tf.data.Dataset` of `(inputs [batch, time, 88], targets [batch, time,
@@ -188,52 +325,66 @@ def next_step_dataset(
     >>> import numpy as np
     >>> from keras_gated.datasets.piano_roll import next_step_dataset
     >>> rolls = [np.ones((4, 88)), np.ones((6, 88))]
-    >>> for inputs, targets, weights in next_step_dataset(rolls, batch_size=2):
+    >>> data = next_step_dataset(rolls, batch_size=2, max_shapes=1)
+    >>> for inputs, targets, weights in data:
     ...     print(inputs.shape, weights.numpy().tolist())
     (2, 5, 88) [[1.0, 1.0, 1.0, 1.0, 1.0], [1.0, 1.0, 1.0, 0.0, 0.0]]
     """
-    for name, value in (("batch_size", batch_size), ("max_shapes", max_shapes)):
+    for name, value in (
+        ("batch_size", batch_size),
+        ("max_shapes", max_shapes),
+        ("sequence_length", 1 if sequence_length is None else sequence_length),
+    ):
         if not isinstance(value, (int, np.integer)) or value < 1:
             raise ValueError(
                 f"Argument `{name}` must be a positive integer. "
                 f"Received: {name}={value!r}"
             )
-    rolls = [check_roll(roll, f"rolls[{i}]") for i, roll in enumerate(rolls)]
-    if not rolls:
+    if not len(rolls):
         raise ValueError("Argument `rolls` must hold at least one roll; it is empty.")
+    sequences = []  # which roll, first step, number of predicted steps
     for i, roll in enumerate(rolls):
-        if len(roll) < 2:
+        steps = len(check_roll(roll, f"rolls[{i}]")) - 1
+        if steps < 1:
             raise ValueError(
                 "A sequence needs two steps or more: one to see and one to predict. "
                 f"Received: rolls[{i}] with {len(roll)}"
             )
+        length = sequence_length or steps
+        sequences += [
+            (i, first, min(length, steps - first)) for first in range(0, steps, length)
+        ]
     import tensorflow as tf
 
-    groups = _groups_of_like_length([len(r) - 1 for r in rolls], batch_size, max_shapes)
-    batches = sum(-(-len(group) // batch_size) for group, _ in groups)
+    lengths = [steps for _, _, steps in sequences]
+    groups = _groups_of_like_length(lengths, batch_size, max_shapes)
+    batches = sum(-(-len(group.members) // group.batch) for group in groups)
     random = np.random.default_rng(seed)
 
     def one_pass() -> Any:
         plan = []
-        for group, length in groups:
-            members = random.permutation(group) if shuffle else group
+        for members, batch, length in groups:
+            order = random.permutation(members) if shuffle else members
             plan += [
-                (members[i : i + batch_size], length)
-                for i in range(0, len(members), batch_size)
+                (order[i : i + batch], batch, length)
+                for i in range(0, len(order), batch)
             ]
         for k in random.permutation(batches) if shuffle else range(batches):
-            members, length = plan[k]
-            inputs = np.zeros((batch_size, length, KEYS), np.float32)
+            members, batch, length = plan[k]
+            inputs = np.zeros((batch, length, KEYS), np.float32)
             targets, weights = np.zeros_like(inputs), np.zeros(inputs.shape[:2], "f4")
             for row, member in enumerate(members):
-                steps = len(rolls[member]) - 1
-                inputs[row, :steps] = rolls[member][:-1]
-                targets[row, :steps] = rolls[member][1:]
+                i, first, steps = sequences[member]
+                roll = rolls[i][first : first + steps + 1]
+                if random_transpose:
+                    roll = transpose(roll, int(random.integers(-5, 7)))
+                inputs[row, :steps] = roll[:-1]
+                targets[row, :steps] = roll[1:]
                 weights[row, :steps] = 1
             yield inputs, targets, weights
 
-    frames = tf.TensorSpec((batch_size, None, KEYS), tf.float32)
-    steps = tf.TensorSpec((batch_size, None), tf.float32)
+    frames = tf.TensorSpec((None, None, KEYS), tf.float32)
+    steps = tf.TensorSpec((None, None), tf.float32)
     dataset = tf.data.Dataset.from_generator(
         one_pass, output_signature=(frames, frames, steps)
     )
@@ -241,39 +392,111 @@ def next_step_dataset(
     return dataset.prefetch(tf.data.AUTOTUNE)
 
 
+class _Group(NamedTuple):
+    """Sequences whose batches have one shape."""
+
+    members: np.ndarray
+    batch: int
+    length: int
+
+
+MAX_BOUNDARIES = 500
+"""How many places to part the sequences at are tried."""
+
+
 def _groups_of_like_length(
     lengths: Sequence[int], batch_size: int, max_groups: int
-) -> list[tuple[np.ndarray, int]]:
-    """The members of each group, and the length to which they are padded.
+) -> list[_Group]:
+    """The groups that leave the least padding, from the longest sequences on.
 
-    From the longest sequence to the shortest, whole batches are formed; a group
-    is a run of batches, so that only the very last batch, of the shortest, may
-    be incomplete. Which runs leave the least padding is found exactly, by
-    dynamic programming over the batches.
+    A group is a run of the sequences in the order of their lengths.
     """
     order = np.argsort(-np.asarray(lengths), kind="stable")
-    longest = np.asarray(lengths)[order][::batch_size]  # of each batch, descending
-    n = len(longest)
-    # least[j]: the fewest padded steps of the first j batches in k groups or
-    # fewer; the last of these groups begins at the batch begin[k][j].
+    descending = np.asarray(lengths)[order]
+
+    def area(begin: np.ndarray, end: int) -> np.ndarray:
+        batches, batch = _batches(end - begin, batch_size)
+        return batches * batch * descending[begin]
+
+    groups = []
+    for begin, end in _partition(np.cumsum(descending), area, max_groups):
+        _, batch = _batches(end - begin, batch_size)
+        groups.append(_Group(order[begin:end], int(batch), int(descending[begin])))
+    return groups
+
+
+def lengths_with_least_padding(counts: dict[int, int], max_lengths: int) -> list[int]:
+    """The lengths to pad sequences to, so that padding is least.
+
+    Args:
+        counts: How many sequences there are, by their number of steps.
+        max_lengths: The largest number of lengths.
+
+    Returns:
+        The lengths, ascending; the last is that of the longest sequence.
+
+    Example:
+
+    >>> from keras_gated.datasets import piano_roll
+    >>> piano_roll.lengths_with_least_padding({10: 5, 11: 5, 100: 1}, 2)
+    [11, 100]
+    """
+    lengths = np.array(sorted(counts, reverse=True))
+    number = np.array([counts[length] for length in lengths])
+    before = np.concatenate([[0], np.cumsum(number)])
+
+    def area(begin: np.ndarray, end: int) -> np.ndarray:
+        return (before[end] - before[begin]) * lengths[begin]
+
+    runs = _partition(np.cumsum(number * lengths), area, max_lengths)
+    return [int(lengths[begin]) for begin, _ in reversed(runs)]
+
+
+def _partition(
+    steps: np.ndarray,
+    area: Callable[[np.ndarray, int], np.ndarray],
+    max_runs: int,
+) -> list[tuple[int, int]]:
+    """Parts items into runs `begin ... end - 1` of the least area in all.
+
+    By dynamic programming; exactly among the boundaries tried: all of them, or
+    where there are many, some that are a like number of steps apart.
+
+    Args:
+        steps: How many steps there are up to and with each item.
+        area: The steps with padding of the runs from some items to one end.
+        max_runs: The largest number of runs.
+    """
+    places = np.arange(len(steps) + 1)
+    if len(steps) > MAX_BOUNDARIES:
+        evenly = np.linspace(0, steps[-1], MAX_BOUNDARIES + 1)
+        places = np.unique(np.searchsorted(np.append(0, steps), evenly))
+    n = len(places) - 1
+    # least[j]: the least area of the items before places[j] in k runs or fewer,
+    # the last of which begins at places[begin[k][j]].
     least = np.concatenate([[0], np.full(n, np.inf)])
     begins = []
-    for _ in range(min(max_groups, n)):
+    for _ in range(min(max_runs, n)):
         begin = np.zeros(n + 1, int)
         fewer = least.copy()
         for j in range(1, n + 1):
-            cost = fewer[:j] + longest[:j] * (j - np.arange(j))
-            begin[j] = np.argmin(cost)
-            least[j] = cost[begin[j]]
+            areas = fewer[:j] + area(places[:j], places[j])
+            begin[j] = np.argmin(areas)
+            least[j] = areas[begin[j]]
         begins.append(begin)
-    groups, end = [], n
+    runs, end = [], n
     for begin in reversed(begins):
         if end == 0:
             break
-        members = order[begin[end] * batch_size : end * batch_size]
-        groups.append((members, int(longest[begin[end]])))
+        runs.append((int(places[begin[end]]), int(places[end])))
         end = begin[end]
-    return groups[::-1]
+    return runs[::-1]
+
+
+def _batches(members: int | np.ndarray, batch_size: int) -> tuple:
+    """As few batches as hold all members, and the least size that they need."""
+    batches = -(-members // batch_size)
+    return batches, -(-members // batches)
 
 
 def plot(

@@ -2,10 +2,10 @@
 
 Every cell gets the number of units that brings its recurrent layer nearest to
 the same number of parameters, sees the same music in the same order, and
-predicts every next step. The music is Bach's chorales, or a folder of MIDI
-files. At the end: a table, and in the log folder, for every cell, the best
-model, a continuation of a piece it has not seen (MIDI and PNG), TensorBoard
-curves and pictures; and for all of them the learning curves.
+predicts every next step. The music is Bach's chorales, one of the sets of the
+paper, or a folder of MIDI files. At the end: a table, and in the log folder, for
+every cell, the best model, a continuation of a piece it has not seen (MIDI and
+PNG), TensorBoard curves and pictures; and for all of them the learning curves.
 """
 
 import argparse
@@ -23,7 +23,16 @@ import numpy as np
 
 import keras_gated
 from keras_gated import callbacks, losses, metrics
-from keras_gated.datasets import bach_chorales, midi, piano_roll
+from keras_gated.datasets import (
+    bach_chorales,
+    jsb_chorales,
+    midi,
+    midi_directory,
+    muse_data,
+    nottingham,
+    piano_midi,
+    piano_roll,
+)
 
 CELLS = {
     "tanh": keras_gated.TanhCell,
@@ -31,9 +40,17 @@ CELLS = {
     "gru": keras_gated.GRUCell,
     "simplified_gru": keras_gated.SimplifiedGRUCell,
 }
+# The published sets, and their steps in a quarter note.
+PUBLISHED = {
+    "jsb": (jsb_chorales, 1),
+    "nottingham": (nottingham, 2),
+    "muse": (muse_data, 2),
+    "piano": (piano_midi, 2),
+}
 WEIGHT_NOISE = 0.075
 GRADIENT_NORM = 1.0
-MAX_SHAPES = 4
+# Each shape of a batch is compiled, which pays where lengths differ a lot.
+MAX_SHAPES, MAX_SHAPES_OF_CHORALES = 12, 4
 PRIMER_BARS, CONTINUATION_BARS, QUARTERS_A_BAR = 4, 16, 4
 
 
@@ -98,9 +115,24 @@ def parse_arguments() -> argparse.Namespace:
         type=whole,
         default=2,
         metavar="N",
-        help="steps in a quarter note (default: %(default)s)",
+        help="steps in a quarter note, of Bach's chorales and MIDI files (default: "
+        "%(default)s)",
+    )
+    music = parser.add_mutually_exclusive_group()
+    music.add_argument(
+        "--dataset",
+        choices=["bach", *PUBLISHED],
+        default="bach",
+        help="bach: the chorales in music21's package; or one of the paper's sets, "
+        "downloaded once (default: %(default)s)",
     )
     add(
+        "--data-dir",
+        type=Path,
+        metavar="DIR",
+        help="a folder with the published sets' .mat files, instead of the download",
+    )
+    music.add_argument(
         "--midi-dir",
         type=Path,
         metavar="DIR",
@@ -146,11 +178,15 @@ def seed(text: str) -> int:
 
 def load_music(args: argparse.Namespace) -> bach_chorales.Splits:
     if args.midi_dir is None:
-        return bach_chorales.load_data(args.steps_per_quarter)
-    rolls, skipped = midi.read_directory(args.midi_dir, args.steps_per_quarter)
-    for reason in skipped.values():
-        print(f"skipped: {reason}")
-    rolls = [roll for roll in rolls.values() if len(roll) > 1]
+        if args.dataset == "bach":
+            return bach_chorales.load_data(args.steps_per_quarter)
+        module, args.steps_per_quarter = PUBLISHED[args.dataset]
+        return module.load_data(args.data_dir)
+    folder = midi_directory.read_directory(
+        args.midi_dir, steps_per_quarter=args.steps_per_quarter
+    )
+    print(folder)
+    rolls = [roll for roll in folder.rolls if len(roll) > 1]
     if len(rolls) < 3:
         raise ValueError(
             f"The folder {str(args.midi_dir)!r} holds {len(rolls)} MIDI file(s) of two "
@@ -190,9 +226,11 @@ def train_cell(
             metrics.FrameAccuracy(name="accuracy"),
         ],
     )
+    chorales = args.dataset == "bach" and args.midi_dir is None
+    max_shapes = MAX_SHAPES_OF_CHORALES if chorales else MAX_SHAPES
     train, valid, test = (
         piano_roll.next_step_dataset(
-            rolls, args.batch_size, shuffle, args.seed, MAX_SHAPES
+            rolls, args.batch_size, shuffle, args.seed, max_shapes
         )
         for rolls, shuffle in zip(data, (True, False, False), strict=True)
     )

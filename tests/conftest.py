@@ -67,6 +67,13 @@ def chorales_home(keras_home):
 
 
 @pytest.fixture(autouse=True)
+def _folder_of_doctests(request, monkeypatch, tmp_path):
+    """What examples write goes nowhere else."""
+    if isinstance(request.node, pytest.DoctestItem):
+        monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
 def _keras_home(keras_home, monkeypatch, request):
     monkeypatch.setenv("KERAS_HOME", str(keras_home))
     if request.node.name == "datasets.bach_chorales.load_data":  # its docstring
