@@ -6,7 +6,9 @@ CPU time of `datasets.midi.read` with both parsers and of
 `pretty_midi.PrettyMIDI(file).get_piano_roll(fs=100)`, which take turns over
 groups of the files; and the wall-clock time of `read_directory` with one and two
 processes, and from its cache. Ratios are medians over the rounds of the ratio
-within a round. Nothing else should run.
+within a round. With `--data-dir`, the share of an epoch of training that the
+batches of the published sets take; with `--beam`, files a second of
+examples/prepare_midi_corpus.py. Nothing else should run.
 """
 
 import argparse
@@ -15,7 +17,10 @@ import importlib.metadata
 import json
 import os
 import pstats
+import shutil
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 import warnings
@@ -24,9 +29,21 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import keras
 import pretty_midi
+import tensorflow as tf
 
-from keras_gated.datasets import midi, midi_directory
+import keras_gated
+from keras_gated import losses
+from keras_gated.datasets import (
+    jsb_chorales,
+    midi,
+    midi_directory,
+    muse_data,
+    nottingham,
+    piano_midi,
+    piano_roll,
+)
 
 warnings.simplefilter("ignore")  # pretty_midi's, about tempi on other tracks
 PARSERS = ("pretty_midi", "symusic")
@@ -88,6 +105,75 @@ def folders(directory: Path, rounds: int) -> dict[str, list]:
     return seconds
 
 
+def shares_of_epochs(data_dir: Path) -> dict[str, dict]:
+    """What making the batches takes of an epoch of a GRU of 46 units."""
+    shares = {}
+    for module in (jsb_chorales, nottingham, muse_data, piano_midi):
+        train, _, _ = module.load_data(data_dir)
+        data = piano_roll.next_step_dataset(train, batch_size=16, shuffle=True, seed=1)
+        model = keras.Sequential(
+            [
+                keras.Input((None, piano_roll.KEYS)),
+                keras_gated.GRU(46, return_sequences=True),
+                keras.layers.Dense(piano_roll.KEYS),
+            ]
+        )
+        model.compile("rmsprop", losses.BernoulliNLL())
+        model.fit(data, verbose=0)  # compiles
+        epochs = [wall(lambda d=data, m=model: m.fit(d, verbose=0)) for _ in range(5)]
+        alone = [cpu(lambda d=data: [None for _ in d]) for _ in range(5)]
+        steps = {tuple(inputs.shape) for inputs, *_ in data}
+        padded = sum(float(tf.size(weights)) for *_, weights in data)
+        true = sum(len(roll) - 1 for roll in train)
+        shares[module.__name__.rpartition(".")[2]] = {
+            "share": round(statistics.median(alone) / statistics.median(epochs), 3),
+            "epoch_seconds": round(statistics.median(epochs), 2),
+            "shapes": len(steps),
+            "padding": round(1 - true / padded, 3),
+        }
+    return shares
+
+
+def beam(directory: Path, copies: int = 10) -> dict[str, float]:
+    """Wall-clock seconds of the pipeline; some of them are its start."""
+    script = Path(__file__).parents[1] / "examples" / "prepare_midi_corpus.py"
+    seconds = {}
+    with tempfile.TemporaryDirectory() as base:
+        for k in range(copies):
+            shutil.copytree(directory, Path(base, "many", str(k)))
+        one = Path(base, "one")
+        one.mkdir()
+        shutil.copy(next(iter(sorted(directory.rglob("*.mid")))), one)
+        for name, folder, engine, workers in (
+            ("start, 1 worker", one, "symusic", 1),
+            ("start, 2 workers", one, "symusic", 2),
+            ("pretty_midi, 1 worker", Path(base, "many"), "pretty_midi", 1),
+            ("pretty_midi, 2 workers", Path(base, "many"), "pretty_midi", 2),
+            ("symusic, 1 worker", Path(base, "many"), "symusic", 1),
+            ("symusic, 2 workers", Path(base, "many"), "symusic", 2),
+        ):
+            command = [
+                *(sys.executable, script, "--input", folder, "--engine", engine),
+                *("--output", Path(base, name), "--shards", "32"),
+                *("--direct_running_mode", "multi_processing"),
+                *("--direct_num_workers", str(workers)),
+            ]
+            seconds[name] = wall(
+                lambda c=command: subprocess.run(c, check=True, capture_output=True)
+            )
+    files = copies * len([*directory.rglob("*.mid")])
+    rates = {
+        name: round(files / (s - seconds[f"start, {name.partition(', ')[2]}"]))
+        for name, s in seconds.items()
+        if not name.startswith("start")
+    }
+    return {
+        "files": files,
+        "seconds": {name: round(s, 1) for name, s in seconds.items()},
+        "files a second, after the start": rates,
+    }
+
+
 def profile(paths: list[Path]) -> dict[str, float]:
     """Where the time of the pretty_midi engine goes, as shares."""
     profiler = cProfile.Profile()
@@ -115,6 +201,8 @@ def main() -> None:
     )
     parser.add_argument("--midi-dir", type=Path, required=True)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--data-dir", type=Path, help="the published sets")
+    parser.add_argument("--beam", action="store_true")
     args = parser.parse_args()
     paths = sorted(args.midi_dir.rglob("*.mid"))
     one_by_one(paths[:50], 1)  # imports, caches
@@ -139,9 +227,13 @@ def main() -> None:
         },
         "versions": {
             name: importlib.metadata.version(name)
-            for name in ("pretty_midi", "mido", "symusic", "numpy")
+            for name in ("pretty_midi", "mido", "symusic", "numpy", "apache-beam")
         },
     }
+    if args.data_dir is not None:
+        result["tf.data"] = shares_of_epochs(args.data_dir)
+    if args.beam:
+        result["beam"] = beam(args.midi_dir)
     print(json.dumps(result, indent=1))
     text = json.dumps({**result, "seconds": {**single, **folder}}, indent=1)
     Path(__file__).with_name("midi.json").write_text(text + "\n")

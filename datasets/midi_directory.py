@@ -307,7 +307,9 @@ def _find(directory: Path, follow_links: bool) -> tuple[list[Path], dict[Path, s
             raise ValueError(f"{str(directory)!r} {what}: {error.strerror}.") from error
         skipped[folder] = f"The folder {str(folder)!r} cannot be read: {error.strerror}"
 
-    for folder, _, names in os.walk(directory, unreadable, followlinks=follow_links):
+    for folder, _, names in os.walk(
+        directory, onerror=unreadable, followlinks=follow_links
+    ):
         files = (Path(folder, name) for name in names)
         paths += [path for path in files if path.suffix.lower() in SUFFIXES]
     if not paths:

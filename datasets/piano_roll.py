@@ -50,9 +50,10 @@ def from_notes(
         also `uint8 [T, 88]`, ones where notes begin.
 
     Raises:
-        ValueError: `notes` has another shape, negative times, or an end before
-            its start; or `ticks_per_step` is not positive; or the numbers are
-            too large to be exact; or `short_notes` is something else.
+        ValueError: `notes` has another shape, negative times, an end before its
+            start, or velocities out of their range; or `ticks_per_step` is not
+            positive; or the numbers are too large to be exact; or `short_notes`
+            is something else.
 
     Example:
 
@@ -114,6 +115,8 @@ def _on_grid(
             "Argument `notes` must hold rows (start, end, pitch) with 0 <= start <= "
             f"end. Received: {notes[(start < 0) | (end < start)][0, :3].tolist()}"
         )
+    if ((velocity < 1) | (velocity > 127)).any():
+        raise ValueError("Velocities of `notes` must be from 1 to 127.")
     twice, ticks = 2 * step.denominator, step.numerator
     if twice * int(end.max(initial=0)) + 2 * ticks >= 2**63:
         raise ValueError(
@@ -232,7 +235,7 @@ def pack(roll: np.ndarray) -> bytes:
     Returns:
         The bytes; `PackedRolls` unpacks them.
     """
-    return np.packbits(roll, axis=1).tobytes()
+    return np.packbits(np.asarray(roll, bool), axis=1).tobytes()
 
 
 class PackedRolls(Sequence):
@@ -292,9 +295,9 @@ def next_step_dataset(
 
     A model is compiled once for each shape of a batch, a second or two each.
     The sequences are therefore put into at most `max_shapes` groups, each of
-    batches of one shape, and which groups leave the least padding is computed.
-    A batch holds `batch_size` sequences or a few less, so that those of a group
-    fill its batches; where they cannot, rows of weight 0 do.
+    batches of one shape, and which groups leave little padding in few batches is
+    computed. A batch holds `batch_size` sequences or a few less, so that those of
+    a group fill its batches; where they cannot, rows of weight 0 do.
 
     Args:
         rolls: Piano rolls, `[T, 88]`, each of two steps or more.
@@ -407,19 +410,20 @@ MAX_BOUNDARIES = 500
 def _groups_of_like_length(
     lengths: Sequence[int], batch_size: int, max_groups: int
 ) -> list[_Group]:
-    """The groups that leave the least padding, from the longest sequences on.
+    """The groups that are the least work, from the longest sequences on.
 
     A group is a run of the sequences in the order of their lengths.
     """
     order = np.argsort(-np.asarray(lengths), kind="stable")
     descending = np.asarray(lengths)[order]
 
-    def area(begin: np.ndarray, end: int) -> np.ndarray:
+    def work(begin: np.ndarray, end: int) -> np.ndarray:
         batches, batch = _batches(end - begin, batch_size)
-        return batches * batch * descending[begin]
+        # A batch takes time of its own, too: as if it had one sequence more.
+        return batches * (batch + 1) * descending[begin]
 
     groups = []
-    for begin, end in _partition(np.cumsum(descending), area, max_groups):
+    for begin, end in _partition(np.cumsum(descending), work, max_groups):
         _, batch = _batches(end - begin, batch_size)
         groups.append(_Group(order[begin:end], int(batch), int(descending[begin])))
     return groups
@@ -445,26 +449,26 @@ def lengths_with_least_padding(counts: dict[int, int], max_lengths: int) -> list
     number = np.array([counts[length] for length in lengths])
     before = np.concatenate([[0], np.cumsum(number)])
 
-    def area(begin: np.ndarray, end: int) -> np.ndarray:
+    def work(begin: np.ndarray, end: int) -> np.ndarray:
         return (before[end] - before[begin]) * lengths[begin]
 
-    runs = _partition(np.cumsum(number * lengths), area, max_lengths)
+    runs = _partition(np.cumsum(number * lengths), work, max_lengths)
     return [int(lengths[begin]) for begin, _ in reversed(runs)]
 
 
 def _partition(
     steps: np.ndarray,
-    area: Callable[[np.ndarray, int], np.ndarray],
+    work: Callable[[np.ndarray, int], np.ndarray],
     max_runs: int,
 ) -> list[tuple[int, int]]:
-    """Parts items into runs `begin ... end - 1` of the least area in all.
+    """Parts items into runs `begin ... end - 1` of the least work in all.
 
     By dynamic programming; exactly among the boundaries tried: all of them, or
     where there are many, some that are a like number of steps apart.
 
     Args:
         steps: How many steps there are up to and with each item.
-        area: The steps with padding of the runs from some items to one end.
+        work: That of the runs from some items to one end.
         max_runs: The largest number of runs.
     """
     places = np.arange(len(steps) + 1)
@@ -472,7 +476,7 @@ def _partition(
         evenly = np.linspace(0, steps[-1], MAX_BOUNDARIES + 1)
         places = np.unique(np.searchsorted(np.append(0, steps), evenly))
     n = len(places) - 1
-    # least[j]: the least area of the items before places[j] in k runs or fewer,
+    # least[j]: the least work of the items before places[j] in k runs or fewer,
     # the last of which begins at places[begin[k][j]].
     least = np.concatenate([[0], np.full(n, np.inf)])
     begins = []
@@ -480,9 +484,9 @@ def _partition(
         begin = np.zeros(n + 1, int)
         fewer = least.copy()
         for j in range(1, n + 1):
-            areas = fewer[:j] + area(places[:j], places[j])
-            begin[j] = np.argmin(areas)
-            least[j] = areas[begin[j]]
+            sums = fewer[:j] + work(places[:j], places[j])
+            begin[j] = np.argmin(sums)
+            least[j] = sums[begin[j]]
         begins.append(begin)
     runs, end = [], n
     for begin in reversed(begins):

@@ -232,6 +232,13 @@ def main() -> int:
     except (ValueError, ImportError, OSError) as error:
         print(f"prepare_midi_corpus.py: error: {error}", file=sys.stderr)
         return 2
+    if not FileSystems.match([pattern], limits=[1])[0].metadata_list:
+        print(
+            f"prepare_midi_corpus.py: error: {args.input!r} holds no MIDI file, or is "
+            "no folder",
+            file=sys.stderr,
+        )
+        return 2
     output, shards = args.output, args.shards
     suffixes = midi_directory.SUFFIXES
     with beam.Pipeline(options=pipeline_options) as pipeline:

@@ -1,5 +1,6 @@
 """The demo: short on small music in every test run, whole where asked for."""
 
+import hashlib
 import importlib.util
 import json
 import signal
@@ -9,10 +10,12 @@ import time
 from pathlib import Path
 
 import keras
+import mido
 import numpy as np
 import pytest
+from scipy.io import savemat
 
-from keras_gated.datasets import midi
+from keras_gated.datasets import midi, published
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "examples" / "polyphonic_music.py"
@@ -187,6 +190,32 @@ def test_too_few_files(call, music, tmp_path):
     code, _, errors = call("--midi-dir", music, "--log-dir", tmp_path / "runs")
     assert code == 2
     assert "holds 2 MIDI file(s)" in errors
+
+
+def test_published_set(call, tmp_path, monkeypatch):
+    """A small file of the published layout; its steps are quarter notes."""
+    parts = ("traindata", "validdata", "testdata")
+    columns = {part: np.empty((1, 2), object) for part in parts}
+    for part in parts:
+        for k in range(2):
+            columns[part][0, k] = np.eye(24, 88, k=40 + k, dtype=np.uint8)
+    path = tmp_path / "JSB_Chorales.mat"
+    savemat(path, columns)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    monkeypatch.setitem(published.SHA256, path.name, digest)
+    code, out, errors = call(
+        *("--dataset", "jsb", "--data-dir", tmp_path, "--log-dir", tmp_path / "runs"),
+        *("--cells", "tanh", "--units", 3, "--epochs", 1),
+    )
+    assert code == 0, errors
+    assert "training: 2 pieces, 48 steps" in out
+    folder, record = results(tmp_path / "runs")
+    assert record["sequences"] == [2, 2, 2]
+    written = mido.MidiFile(folder / "tanh" / "continuation.mid")
+    assert written.ticks_per_beat == 120  # one step a quarter note
+    code, _, errors = call("--dataset", "jsb", "--midi-dir", tmp_path)
+    assert code == 2
+    assert "not allowed with argument" in errors
 
 
 def test_ctrl_c_leaves_the_logs_and_the_best_model(music, tmp_path):
