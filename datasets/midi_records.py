@@ -170,11 +170,8 @@ def _roll(record: "tf.Tensor") -> "tf.Tensor":
 
     features = {"roll": tf.io.FixedLenFeature([], tf.string)}
     packed = tf.io.parse_single_example(record, features)["roll"]
-    octets = tf.reshape(tf.io.decode_raw(packed, tf.uint8), (-1, piano_roll.PACKED, 1))
-    bits = (
-        tf.bitwise.right_shift(octets, tf.constant([*range(7, -1, -1)], tf.uint8)) & 1
-    )
-    return tf.reshape(bits, (-1, piano_roll.KEYS))
+    octets = tf.reshape(tf.io.decode_raw(packed, tf.uint8), (-1, piano_roll.PACKED))
+    return piano_roll.unpack_bits(octets)
 
 
 def _windows(roll: "tf.Tensor", sequence_length: int) -> "tf.data.Dataset":

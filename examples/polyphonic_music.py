@@ -247,7 +247,8 @@ def train_cell(
     ]
     try:
         history = model.fit(
-            train,
+            train.repeat(),  # to begin a pass anew takes time
+            steps_per_epoch=len(train),
             validation_data=valid,
             epochs=args.epochs,
             shuffle=False,  # the data set shuffles

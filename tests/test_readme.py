@@ -16,8 +16,10 @@ def test_python_of_readme(chorales_home, tmp_path, monkeypatch):
     few = tuple(part[:12] for part in whole)
     monkeypatch.setattr(bach_chorales, "load_data", lambda **_: few)
     monkeypatch.chdir(tmp_path)
+    for k, roll in enumerate(few[0][:5]):
+        midi.write(roll, f"music/{k}.mid")
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     code = "\n".join(blocks)
     assert "epochs=20" in code
     exec(code.replace("epochs=20", "epochs=1"), {})
