@@ -5,7 +5,8 @@
 CPU time of `datasets.midi.read` with both parsers and of
 `pretty_midi.PrettyMIDI(file).get_piano_roll(fs=100)`, which take turns over
 groups of the files; and the wall-clock time of `read_directory` with one and two
-processes, and from its cache. Ratios are medians over the rounds of the ratio
+processes, and from its cache (and of processes that read a part each and share
+nothing, for what the machine can do). Ratios are medians over the rounds of the ratio
 within a round. With `--data-dir`, the share of an epoch of training that the
 batches of the published sets take; with `--beam`, files a second of
 examples/prepare_midi_corpus.py. Nothing else should run.
@@ -13,6 +14,7 @@ examples/prepare_midi_corpus.py. Nothing else should run.
 
 import argparse
 import cProfile
+import collections
 import importlib.metadata
 import json
 import os
@@ -83,7 +85,8 @@ def one_by_one(paths: list[Path], rounds: int, group: int = 50) -> dict[str, lis
 
 def folders(directory: Path, rounds: int) -> dict[str, list]:
     """Wall-clock seconds of each round."""
-    seconds: dict[str, list] = {"1 process": [], "2 processes": [], "cache": []}
+    seconds = collections.defaultdict(list)
+    paths = sorted(directory.rglob("*.mid"))
     # One process, as for two: started, and fed through a pipe.
     midi_directory.FILES_A_PROCESS = dict.fromkeys(PARSERS, 1)
     for _ in range(rounds):
@@ -102,6 +105,43 @@ def folders(directory: Path, rounds: int) -> dict[str, list]:
                 seconds[f"{count} process{'es' * (count > 1)}"].append(wall(read))
                 if count == 2:
                     seconds["cache"].append(wall(read))
+            seconds[f"{count} apart"].append(apart(paths, count))
+    return seconds
+
+
+SHARE = """
+import sys
+from keras_gated.datasets import midi, midi_directory
+number, count, *paths = sys.argv[1:]
+print("ready", flush=True)
+sys.stdin.readline()
+for path in paths[int(number) :: int(count)]:
+    midi_directory.answer(path, midi.Options(engine="pretty_midi"))
+print("done", flush=True)
+"""
+
+
+def apart(paths: list[Path], count: int) -> float:
+    """Processes that share nothing but the machine read a part of the files each."""
+    command = [sys.executable, "-c", SHARE]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    processes = [
+        subprocess.Popen([*command, str(k), str(count), *map(str, paths)], **pipes)
+        for k in range(count)
+    ]
+    for process in processes:
+        process.stdout.readline()
+
+    def read() -> None:
+        for process in processes:
+            process.stdin.write("\n")
+            process.stdin.flush()
+        for process in processes:
+            process.stdout.readline()
+
+    seconds = wall(read)
+    for process in processes:
+        process.communicate()
     return seconds
 
 
@@ -228,6 +268,9 @@ def main() -> None:
             "cache": round(peer / statistics.median(folder["cache"]), 1),
         },
         "2 processes over 1": round(ratio(folder, "1 process", "2 processes"), 2),
+        "2 processes over 1, sharing nothing": round(
+            ratio(folder, "1 apart", "2 apart"), 2
+        ),
         "cache over 1 process": round(ratio(folder, "1 process", "cache"), 1),
         "shares of the pretty_midi engine": {
             name: round(share, 2) for name, share in profile(paths[::5]).items()

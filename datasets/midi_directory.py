@@ -92,7 +92,8 @@ def read_directory(
             `"skip"`.
         verbose: 1 shows a progress bar, 0 is silent. Default: 1.
         **options: How to read the files: `midi.Options`, but for `velocity`.
-            `transpose="random"` with a `seed` moves all by the same.
+            `transpose="random"` with a `seed` moves all by the same; without one it
+            is not kept.
 
     Returns:
         The rolls, the files' paths, and what was skipped and why.
@@ -130,7 +131,9 @@ def read_directory(
 
     bar = Progbar(len(paths), verbose=verbose, unit_name="file")
     found: dict[Path, tuple[bytes, int]] = {}
-    with _Cache(cache_directory(cache_dir) if cache else None) as kept:
+    by_chance = settings.transpose == "random" and settings.seed is None
+    folder = cache_directory(cache_dir) if cache and not by_chance else None
+    with _Cache(folder) as kept:
         keys = {}
         for path in paths:
             try:

@@ -78,6 +78,21 @@ def test_files_that_are_none_are_reported_and_nothing_else_is_lost(
         read_directory(folder, cache_dir=cache_dir, errors="raise", verbose=0)
 
 
+def test_chance_is_not_kept(tmp_path, cache_dir):
+    """Another reading is another draw, unless a seed says which."""
+    write_tunes(tmp_path, 1)
+
+    def draws(**options):
+        arguments = {"verbose": 0, "cache_dir": cache_dir, **options}
+        return {
+            read_directory(tmp_path, transpose="random", **arguments).rolls.packed[0]
+            for _ in range(12)
+        }
+
+    assert len(draws(seed=3)) == 1
+    assert len(draws()) > 1
+
+
 def test_bad_folders(tmp_path, cache_dir):
     with pytest.raises(ValueError, match="is not a folder"):
         read_directory(tmp_path / "none")
