@@ -13,8 +13,8 @@ examples/prepare_midi_corpus.py. Nothing else should run.
 """
 
 import argparse
-import cProfile
 import collections
+import cProfile
 import importlib.metadata
 import json
 import os
