@@ -13,6 +13,7 @@ from keras_gated.layers import (
     from_torch,
     to_keras,
 )
+from keras_gated.mixture import GaussianMixture
 from keras_gated.sizing import match_units
 
 __version__ = "0.1.0"
@@ -22,6 +23,7 @@ __all__ = [
     "LSTM",
     "RNN",
     "GRUCell",
+    "GaussianMixture",
     "LSTMCell",
     "SimplifiedGRU",
     "SimplifiedGRUCell",

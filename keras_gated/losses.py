@@ -5,6 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_gated.mixture import check_sizes, gaussian_mixture_nll
+
 Tensor = Any
 
 
@@ -66,3 +68,63 @@ class BernoulliNLL(keras.losses.Loss):
 
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         return bernoulli_nll(y_true, y_pred)
+
+
+@keras.saving.register_keras_serializable(package="keras_gated")
+class GaussianMixtureNLL(keras.losses.Loss):
+    """The negative log-likelihood of real-valued events, in nats a step.
+
+    Under mixtures of Gaussians with diagonal covariances (Chung et al., 2014,
+    https://arxiv.org/abs/1412.3555, section 4.1), whose parameters the layer
+    `keras_gated.GaussianMixture` gives. The default reduction is the mean over the
+    steps that count, as that of `BernoulliNLL`; the exact figure of a whole set is
+    `keras_gated.metrics.EventNLL`.
+
+    Args:
+        components: K, the number of Gaussians. Default: 20.
+        event_dim: E, the number of values of an event. Default: 10.
+        reduction: As in `keras.losses.Loss`. Default:
+            `"mean_with_sample_weight"`, the mean over steps by their weight.
+        name: Default: `"gaussian_mixture_nll"`.
+        dtype: The dtype of the computation, as in `keras.losses.Loss`.
+            Default: `keras.config.floatx()`, also under mixed precision.
+
+    Call arguments:
+        y_true: Events, `(batch, time, E)`.
+        y_pred: Parameters, `(batch, time, K * (1 + 2 * E))`.
+        sample_weight: `(batch, time)`; 0 for padding.
+
+    Raises:
+        ValueError: A number is not positive, or the parameters are not of K
+            components of E values.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_gated import GaussianMixture
+    >>> from keras_gated.losses import GaussianMixtureNLL
+    >>> parameters = GaussianMixture(20, 10)(np.zeros((2, 5, 195)))
+    >>> loss = GaussianMixtureNLL(20, 10, reduction=None)
+    >>> loss(np.zeros((2, 5, 10)), parameters).shape == (2, 5)
+    True
+    """
+
+    def __init__(
+        self,
+        components: int = 20,
+        event_dim: int = 10,
+        reduction: str | None = "mean_with_sample_weight",
+        name: str = "gaussian_mixture_nll",
+        dtype: str | None = None,
+    ) -> None:
+        check_sizes(components, event_dim)
+        super().__init__(name=name, reduction=reduction, dtype=dtype)
+        self.components = components
+        self.event_dim = event_dim
+
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
+        return gaussian_mixture_nll(y_true, y_pred, self.components, self.event_dim)
+
+    def get_config(self) -> dict[str, Any]:
+        sizes = {"components": self.components, "event_dim": self.event_dim}
+        return {**super().get_config(), **sizes}

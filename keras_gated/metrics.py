@@ -1,4 +1,4 @@
-"""Metrics of binary frames, exact over a whole data set.
+"""Metrics of frames, exact over a whole data set.
 
 Shapes: `batch` sequences, `time` steps, `notes` columns of a piano roll. Every
 metric here adds up what its figure is made of (sums and counts over steps or
@@ -14,6 +14,7 @@ import keras
 from keras import ops
 
 from keras_gated.losses import bernoulli_nll
+from keras_gated.mixture import check_sizes, gaussian_mixture_nll
 
 Tensor = Any
 
@@ -44,6 +45,15 @@ class FrameMetric(keras.metrics.Metric):
         mask = getattr(y_pred, "_keras_mask", None)
         y_true = ops.convert_to_tensor(y_true, dtype=self.dtype)
         y_pred = ops.convert_to_tensor(y_pred, dtype=self.dtype)
+        self._check_shapes(y_true, y_pred)
+        steps = ops.shape(y_pred)[:-1]
+        weights = ops.ones(steps, dtype=self.dtype)
+        for weight in (sample_weight, mask):
+            if weight is not None:
+                weights = weights * self._spread(weight, len(steps))
+        return y_true, y_pred, weights
+
+    def _check_shapes(self, y_true: Tensor, y_pred: Tensor) -> None:
         if tuple(y_true.shape[-1:]) != tuple(y_pred.shape[-1:]) or (
             len(y_true.shape) != len(y_pred.shape)
         ):
@@ -52,12 +62,6 @@ class FrameMetric(keras.metrics.Metric):
                 f"(batch, time, notes). Received: y_true.shape={y_true.shape}, "
                 f"y_pred.shape={y_pred.shape}"
             )
-        steps = ops.shape(y_pred)[:-1]
-        weights = ops.ones(steps, dtype=self.dtype)
-        for weight in (sample_weight, mask):
-            if weight is not None:
-                weights = weights * self._spread(weight, len(steps))
-        return y_true, y_pred, weights
 
     def _spread(self, weight: Tensor, rank: int) -> Tensor:
         """A weight of steps or of whole sequences, ready to multiply steps."""
@@ -83,8 +87,62 @@ class FrameMetric(keras.metrics.Metric):
             total.assign(ops.zeros((), dtype=total.dtype))
 
 
+class NLL(FrameMetric):
+    """Abstract base: the mean of steps' negative log-likelihoods over a set.
+
+    Args:
+        average: `"step"` or `"sequence"`.
+        name: The metric's name in logs; with `"sequence"`, by default, that and
+            `_sequence`.
+        dtype: The dtype of the computation and of the totals.
+    """
+
+    def __init__(self, average: str, name: str | None, dtype: str | None) -> None:
+        if average not in ("step", "sequence"):
+            raise ValueError(
+                "Argument `average` must be 'step' or 'sequence'. "
+                f"Received: average={average!r}"
+            )
+        default = self.default_name + "_sequence" * (average == "sequence")
+        super().__init__(("nats", "count"), name=name or default, dtype=dtype)
+        self.average = average
+        self._direction = "down"  # what `monitor=` of Keras's callbacks goes by
+
+    def _nats(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
+        """That of every step, `(...)`."""
+        raise NotImplementedError
+
+    def update_state(
+        self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None
+    ) -> None:
+        y_true, y_pred, weights = self._frames(y_true, y_pred, sample_weight)
+        nats = self._nats(y_true, y_pred)
+        nats = ops.where(weights > 0, nats * weights, ops.zeros_like(nats))
+        if self.average == "step":
+            self._add(nats=nats, count=weights)
+        else:
+            if len(weights.shape) != 2:
+                raise ValueError(
+                    f"{type(self).__name__}(average='sequence') takes predictions "
+                    "of shape (batch, time, ...). Received: "
+                    f"y_pred.shape={tuple(y_pred.shape)}"
+                )
+            total = ops.sum(weights, axis=1)
+            means = ops.divide_no_nan(ops.sum(nats, axis=1), total)
+            self._add(nats=means, count=ops.cast(total > 0, self.dtype))
+
+    def result(self) -> Tensor:
+        return ops.divide_no_nan(
+            ops.convert_to_tensor(self._totals["nats"]),
+            ops.convert_to_tensor(self._totals["count"]),
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "average": self.average}
+
+
 @keras.saving.register_keras_serializable(package="keras_gated")
-class FrameNLL(FrameMetric):
+class FrameNLL(NLL):
     """Negative log-likelihood of binary frames over a whole set, in nats a step.
 
     With `average="step"` all steps of the set count alike; with
@@ -118,48 +176,97 @@ class FrameNLL(FrameMetric):
     60.997
     """
 
+    default_name = "frame_nll"
+
     def __init__(
         self,
         average: str = "step",
         name: str | None = None,
         dtype: str | None = None,
     ) -> None:
-        if average not in ("step", "sequence"):
-            raise ValueError(
-                "Argument `average` must be 'step' or 'sequence'. "
-                f"Received: average={average!r}"
-            )
-        default = "frame_nll" if average == "step" else "frame_nll_sequence"
-        super().__init__(("nats", "count"), name=name or default, dtype=dtype)
-        self.average = average
-        self._direction = "down"  # what `monitor=` of Keras's callbacks goes by
+        super().__init__(average, name, dtype)
 
-    def update_state(
-        self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None
+    def _nats(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
+        return bernoulli_nll(y_true, y_pred)
+
+
+@keras.saving.register_keras_serializable(package="keras_gated")
+class EventNLL(NLL):
+    """Negative log-likelihood of real-valued events over a whole set, in nats a step.
+
+    Averages are those of `FrameNLL`; the likelihood is that of
+    `keras_gated.losses.GaussianMixtureNLL`.
+
+    Args:
+        components: K, the number of Gaussians. Default: 20.
+        event_dim: E, the number of values of an event. Default: 10.
+        average: `"step"` (default) or `"sequence"`.
+        deviation: What the events were divided by (their standard deviation in
+            the original unit): adds `E log(deviation)`, which makes it the figure
+            of the events in that unit. Default: 1.
+        name: Default: `"event_nll"`, or with `_sequence`.
+        dtype: The dtype of computation and totals. Default:
+            `keras.config.floatx()`.
+
+    Call arguments:
+        y_true: Events, `(batch, time, E)`.
+        y_pred: Parameters, `(batch, time, K * (1 + 2 * E))`.
+        sample_weight: `(batch, time)` or `(batch,)`; 0 for what does not count.
+
+    Raises:
+        ValueError: An argument is out of its range, or shapes do not match.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_gated import GaussianMixture
+    >>> from keras_gated.metrics import EventNLL
+    >>> metric = EventNLL(components=3, event_dim=2)
+    >>> parameters = GaussianMixture(3, 2)(np.zeros((4, 5, 7)))
+    >>> metric.update_state(np.zeros((4, 5, 2)), parameters)
+    """
+
+    default_name = "event_nll"
+
+    def __init__(
+        self,
+        components: int = 20,
+        event_dim: int = 10,
+        average: str = "step",
+        deviation: float = 1.0,
+        name: str | None = None,
+        dtype: str | None = None,
     ) -> None:
-        y_true, y_pred, weights = self._frames(y_true, y_pred, sample_weight)
-        nats = bernoulli_nll(y_true, y_pred)
-        nats = ops.where(weights > 0, nats * weights, ops.zeros_like(nats))
-        if self.average == "step":
-            self._add(nats=nats, count=weights)
-        else:
-            if len(weights.shape) != 2:
-                raise ValueError(
-                    "FrameNLL(average='sequence') takes logits of shape (batch, "
-                    f"time, notes). Received: y_pred.shape={tuple(y_pred.shape)}"
-                )
-            total = ops.sum(weights, axis=1)
-            means = ops.divide_no_nan(ops.sum(nats, axis=1), total)
-            self._add(nats=means, count=ops.cast(total > 0, self.dtype))
+        check_sizes(components, event_dim)
+        if not 0 < deviation < math.inf:
+            raise ValueError(
+                f"Argument `deviation` must be positive. Received: {deviation!r}"
+            )
+        super().__init__(average, name, dtype)
+        self.components = components
+        self.event_dim = event_dim
+        self.deviation = float(deviation)
 
-    def result(self) -> Tensor:
-        return ops.divide_no_nan(
-            ops.convert_to_tensor(self._totals["nats"]),
-            ops.convert_to_tensor(self._totals["count"]),
-        )
+    def _check_shapes(self, y_true: Tensor, y_pred: Tensor) -> None:
+        events = (*tuple(y_pred.shape[:-1]), self.event_dim)
+        if len(y_true.shape) != len(events) or y_true.shape[-1] != self.event_dim:
+            raise ValueError(
+                f"{type(self).__name__} takes events of shape (batch, time, "
+                f"{self.event_dim}). Received: y_true.shape={tuple(y_true.shape)}, "
+                f"y_pred.shape={tuple(y_pred.shape)}"
+            )
+
+    def _nats(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
+        nats = gaussian_mixture_nll(y_true, y_pred, self.components, self.event_dim)
+        return nats + self.event_dim * math.log(self.deviation)
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "average": self.average}
+        return {
+            **super().get_config(),
+            "components": self.components,
+            "event_dim": self.event_dim,
+            "deviation": self.deviation,
+        }
 
 
 class NoteCounts(FrameMetric):

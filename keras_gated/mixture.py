@@ -1,0 +1,272 @@
+"""A mixture of Gaussians as the output of a model of real-valued frames.
+
+The last axis of its parameters is, for K components and events of E values,
+`[log_weights (K) | means (K * E) | log_scales (K * E)]`. Covariances are diagonal.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import keras
+from keras import ops
+
+Tensor = Any
+
+LOG_TWO_PI = math.log(2 * math.pi)
+
+
+class Mixture(NamedTuple):
+    """The parameters of mixtures, apart."""
+
+    log_weights: Tensor
+    """`(..., K)`; their exponentials sum to one."""
+    means: Tensor
+    """`(..., K, E)`."""
+    scales: Tensor
+    """Standard deviations, `(..., K, E)`."""
+
+
+def check_sizes(components: int, event_dim: int) -> None:
+    """Refuses what cannot be the sizes of a mixture.
+
+    Args:
+        components: What should be a positive integer.
+        event_dim: What should be a positive integer.
+
+    Raises:
+        ValueError: One is not.
+    """
+    for name, value in (("components", components), ("event_dim", event_dim)):
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(
+                f"Argument `{name}` must be a positive integer. "
+                f"Received: {name}={value!r}"
+            )
+
+
+def split(parameters: Tensor, components: int, event_dim: int) -> list[Tensor]:
+    """`[log_weights (..., K), means (..., K, E), log_scales (..., K, E)]`.
+
+    Args:
+        parameters: `(..., K * (1 + 2 * E))`.
+        components: K.
+        event_dim: E.
+
+    Raises:
+        ValueError: The last axis has another size.
+    """
+    size = components * (1 + 2 * event_dim)
+    if parameters.shape[-1] != size:
+        raise ValueError(
+            f"The parameters of {components} components of {event_dim} values are "
+            f"{size} numbers (use the layer GaussianMixture). Received: shape "
+            f"{tuple(parameters.shape)}"
+        )
+    weights, means, log_scales = ops.split(
+        parameters, [components, components * (1 + event_dim)], axis=-1
+    )
+    shape = (*ops.shape(parameters)[:-1], components, event_dim)
+    return [weights, ops.reshape(means, shape), ops.reshape(log_scales, shape)]
+
+
+def gaussian_mixture_nll(
+    y_true: Tensor, parameters: Tensor, components: int, event_dim: int
+) -> Tensor:
+    """Negative log-likelihood under mixtures of Gaussians, in nats.
+
+    `-log Σ_k exp(log w_k - Σ_e (z_ke² / 2 + log s_ke) - E/2 log 2π)` with
+    `z = (y - m) / s`; the sum over components by log-sum-exp.
+
+    Args:
+        y_true: The events, `(..., E)`.
+        parameters: `(..., K * (1 + 2 * E))`.
+        components: K.
+        event_dim: E.
+
+    Returns:
+        `(...)`.
+    """
+    log_weights, means, log_scales = split(parameters, components, event_dim)
+    z = (ops.expand_dims(y_true, -2) - means) * ops.exp(-log_scales)
+    nats = ops.sum(0.5 * ops.square(z) + log_scales, axis=-1)
+    return 0.5 * event_dim * LOG_TWO_PI - ops.logsumexp(log_weights - nats, axis=-1)
+
+
+@keras.saving.register_keras_serializable(package="keras_gated")
+class GaussianMixture(keras.layers.Layer):
+    """Gives the parameters of a mixture of Gaussians with diagonal covariances.
+
+    The output layer of Chung et al. (2014), section 4.1, for raw audio: a dense
+    projection, whose parts become log-weights by log-softmax, means as they are,
+    and scales by `min_scale + softplus`. It computes in float32 at least, under
+    mixed precision too.
+
+    Args:
+        components: K, the number of Gaussians. Default: 20.
+        event_dim: E, the number of values of an event. Default: 10.
+        min_scale: The smallest standard deviation, in the unit of the events: a
+            floor under the likelihood's reach, for silence would draw it to
+            nothing. Default: 1e-3.
+        kernel_initializer: Default: `"glorot_uniform"`. The means' part of the
+            bias is spread evenly from -1 to 1 over the components, so that they
+            begin apart.
+        **kwargs: Of `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: `(..., features)`.
+
+    Returns:
+        The parameters, `(..., K * (1 + 2 * E))`; `unpack` parts them.
+
+    Raises:
+        ValueError: A number is not positive.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_gated import GaussianMixture
+    >>> layer = GaussianMixture(components=20, event_dim=10)
+    >>> parameters = layer(np.zeros((2, 50, 195)))
+    >>> log_weights, means, scales = layer.unpack(parameters)
+    >>> tuple(means.shape)
+    (2, 50, 20, 10)
+    """
+
+    def __init__(
+        self,
+        components: int = 20,
+        event_dim: int = 10,
+        min_scale: float = 1e-3,
+        kernel_initializer: Any = "glorot_uniform",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        check_sizes(components, event_dim)
+        if not 0 < min_scale < math.inf:
+            raise ValueError(
+                f"Argument `min_scale` must be positive. Received: {min_scale!r}"
+            )
+        self.components = components
+        self.event_dim = event_dim
+        self.min_scale = min_scale
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+
+    def build(self, input_shape: tuple) -> None:
+        size = self.components * (1 + 2 * self.event_dim)
+        self.kernel = self.add_weight(
+            name="kernel",
+            shape=(input_shape[-1], size),
+            initializer=self.kernel_initializer,
+        )
+        self.bias = self.add_weight(
+            name="bias", shape=(size,), initializer=self._initial_bias
+        )
+
+    def _initial_bias(self, shape: tuple, dtype: Any = None) -> Tensor:
+        K, E = self.components, self.event_dim
+        means = ops.repeat(ops.linspace(-1.0, 1.0, K), E) if K > 1 else ops.zeros(E)
+        bias = ops.concatenate([ops.zeros(K), means, ops.zeros(K * E)])
+        return ops.cast(bias, dtype)
+
+    def call(self, inputs: Tensor) -> Tensor:
+        projected = ops.matmul(inputs, self.kernel) + self.bias
+        if keras.backend.standardize_dtype(projected.dtype) != "float64":
+            projected = ops.cast(projected, "float32")
+        K, E = self.components, self.event_dim
+        weights, means, scales = ops.split(projected, [K, K * (1 + E)], axis=-1)
+        return ops.concatenate(
+            [
+                ops.log_softmax(weights),
+                means,
+                ops.log(self.min_scale + ops.softplus(scales)),
+            ],
+            axis=-1,
+        )
+
+    def unpack(self, parameters: Tensor) -> Mixture:
+        """Parts the parameters.
+
+        Args:
+            parameters: What the layer gave, `(..., K * (1 + 2 * E))`.
+
+        Returns:
+            `(log_weights (..., K), means (..., K, E), scales (..., K, E))`.
+        """
+        log_weights, means, log_scales = self._split(parameters)
+        return Mixture(log_weights, means, ops.exp(log_scales))
+
+    def sample(
+        self, parameters: Tensor, temperature: float = 1.0, seed: Any = None
+    ) -> Tensor:
+        """Draws an event from each mixture.
+
+        Args:
+            parameters: `(..., K * (1 + 2 * E))`.
+            temperature: Divides the log-weights and multiplies the variances; 0
+                takes the mean of the likeliest component. Default: 1.
+            seed: An integer or a `keras.random.SeedGenerator`. Default: `None`.
+
+        Returns:
+            `(..., E)`.
+        """
+        log_weights, means, scales = self.unpack(parameters)
+        flat = ops.reshape(log_weights, (-1, self.components))
+        if temperature == 0:
+            which = ops.argmax(flat, axis=-1)
+        else:
+            which = keras.random.categorical(flat / temperature, 1, seed=seed)[:, 0]
+        which = ops.reshape(which, ops.shape(log_weights)[:-1])
+        chosen = ops.one_hot(which, self.components, dtype=means.dtype)[..., None]
+        mean, scale = (ops.sum(chosen * part, axis=-2) for part in (means, scales))
+        noise = keras.random.normal(ops.shape(mean), dtype=mean.dtype, seed=seed)
+        return mean + math.sqrt(temperature) * scale * noise
+
+    def mean(self, parameters: Tensor) -> Tensor:
+        """The mean of each mixture.
+
+        Args:
+            parameters: `(..., K * (1 + 2 * E))`.
+
+        Returns:
+            `(..., E)`.
+        """
+        log_weights, means, _ = self._split(parameters)
+        return ops.sum(ops.exp(log_weights)[..., None] * means, axis=-2)
+
+    def mode(self, parameters: Tensor) -> Tensor:
+        """The component's mean where each mixture is densest.
+
+        (The exact mode has no closed form; where components lie apart, it is near.)
+
+        Args:
+            parameters: `(..., K * (1 + 2 * E))`.
+
+        Returns:
+            `(..., E)`.
+        """
+        _, means, _ = self._split(parameters)
+        each = ops.expand_dims(parameters, -2)  # every mean under the whole mixture
+        nll = gaussian_mixture_nll(
+            means,
+            ops.repeat(each, self.components, axis=-2),
+            self.components,
+            self.event_dim,
+        )
+        best = ops.one_hot(ops.argmin(nll, axis=-1), self.components, dtype=means.dtype)
+        return ops.sum(best[..., None] * means, axis=-2)
+
+    def _split(self, parameters: Tensor) -> list[Tensor]:
+        parameters = ops.convert_to_tensor(parameters)
+        return split(parameters, self.components, self.event_dim)
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        return (*input_shape[:-1], self.components * (1 + 2 * self.event_dim))
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "components": self.components,
+            "event_dim": self.event_dim,
+            "min_scale": self.min_scale,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+        }
