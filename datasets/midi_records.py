@@ -11,9 +11,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 
 from keras_gated.datasets import piano_roll
+from keras_gated.datasets.batching import check_positive, lengths_with_least_padding
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -98,18 +98,14 @@ def midi_dataset_from_records(
     >>> data = midi_dataset_from_records("corpus")  # doctest: +SKIP
     >>> model.fit(data, epochs=10)  # doctest: +SKIP
     """
-    for name, value in (
-        ("batch_size", batch_size),
-        ("max_shapes", max_shapes),
-        ("num_workers", num_workers),
-        ("buffer_size", buffer_size),
-        ("sequence_length", 1 if sequence_length is None else sequence_length),
-    ):
-        if not isinstance(value, (int, np.integer)) or value < 1:
-            raise ValueError(
-                f"Argument `{name}` must be a positive integer. "
-                f"Received: {name}={value!r}"
-            )
+    check_positive(
+        batch_size=batch_size,
+        max_shapes=max_shapes,
+        num_workers=num_workers,
+        buffer_size=buffer_size,
+    )
+    if sequence_length is not None:
+        check_positive(sequence_length=sequence_length)
     if not 0 <= worker < num_workers:
         raise ValueError(
             f"Argument `worker` must be from 0 to {num_workers - 1}. Received: {worker}"
@@ -199,7 +195,7 @@ def _boundaries(
             counts[steps] = counts.get(steps, 0) + count
     if not counts:
         raise ValueError("No roll has two steps or more.")
-    return piano_roll.lengths_with_least_padding(counts, max_shapes)
+    return lengths_with_least_padding(counts, max_shapes)
 
 
 def write_shard(path: str | os.PathLike, rolls: list[tuple[str, bytes]]) -> None:

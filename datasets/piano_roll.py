@@ -4,12 +4,13 @@ A roll is `uint8 [T, 88]`: `roll[t, j]` is 1 while the MIDI pitch `21 + j`
 sounds in step `t`. A row of zeros is a rest, which is data like any other.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from keras_gated.datasets.batching import batches, check_positive
 from keras_gated.files import require
 
 if TYPE_CHECKING:
@@ -335,16 +336,9 @@ def next_step_dataset(
     ...     print(inputs.shape, weights.numpy().tolist())
     (2, 5, 88) [[1.0, 1.0, 1.0, 1.0, 1.0], [1.0, 1.0, 1.0, 0.0, 0.0]]
     """
-    for name, value in (
-        ("batch_size", batch_size),
-        ("max_shapes", max_shapes),
-        ("sequence_length", 1 if sequence_length is None else sequence_length),
-    ):
-        if not isinstance(value, (int, np.integer)) or value < 1:
-            raise ValueError(
-                f"Argument `{name}` must be a positive integer. "
-                f"Received: {name}={value!r}"
-            )
+    check_positive(batch_size=batch_size, max_shapes=max_shapes)
+    if sequence_length is not None:
+        check_positive(sequence_length=sequence_length)
     if not len(rolls):
         raise ValueError("Argument `rolls` must hold at least one roll; it is empty.")
     packed, sequences, place = [], [], 0  # sequences: first step of all, and how many
@@ -364,61 +358,22 @@ def next_step_dataset(
         place += len(roll)
     import tensorflow as tf
 
-    starts, steps = np.array(sequences, np.int64).T
-    groups = _groups_of_like_length(steps, batch_size, max_shapes)
-    members = np.concatenate([group.members for group in groups])
-    group_of = np.repeat(np.arange(len(groups)), [len(g.members) for g in groups])
-    # Which of the members go into which row of which batch (-1: none), and the
-    # number of rows and the length of each batch.
-    layout, sizes = [], []
-    for number, (some, rows, length) in enumerate(groups):
-        places = np.flatnonzero(group_of == number)
-        for i in range(0, len(some), rows):
-            row = np.full(batch_size, -1)
-            row[: len(places[i : i + rows])] = places[i : i + rows]
-            layout.append(row)
-            sizes.append((rows, length))
-    batches = len(layout)
-
-    # No Python runs while the data set is read: it would cost more than the rest.
-    def one_pass(draw: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """For every batch: its sequences, its size, and how far each is moved."""
-
-        def random(number: int, shape: tuple, **use: Any) -> tf.Tensor:
-            return tf.random.stateless_uniform(shape, [draw, number], **use)
-
-        listed, order = tf.constant(members), tf.range(batches)
-        if shuffle:
-            mixed = group_of + random(0, members.shape, dtype=tf.float64)
-            listed = tf.gather(listed, tf.argsort(mixed))
-            order = tf.argsort(random(1, (batches,)))
-        rows = tf.gather(tf.constant(np.array(layout)), order)
-        rows = tf.where(rows < 0, rows, tf.gather(listed, tf.maximum(rows, 0)))
-        semitones = tf.zeros_like(rows)
-        if random_transpose:
-            use = {"minval": -5, "maxval": 7, "dtype": tf.int64}
-            semitones = random(2, (batches, batch_size), **use)
-        return rows, tf.gather(tf.constant(np.array(sizes)), order), semitones
-
-    draws = tf.data.Dataset.random(seed, rerandomize_each_iteration=True)
-    plan = draws.take(1).map(one_pass).unbatch()
     # All steps, packed, one after the other; held once, whatever the batches.
     octets = tf.reshape(tf.io.decode_raw(b"".join(packed), tf.uint8), (-1, PACKED))
-    starts, steps = tf.constant(starts), tf.constant(steps)
+    first, steps = np.array(sequences, np.int64).T
+    starts, ends = tf.constant(first), tf.constant(first + steps)
 
     def batch(
-        rows: tf.Tensor, size: tf.Tensor, semitones: tf.Tensor
+        rows: tf.Tensor, length: tf.Tensor, draw: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        rows, semitones = rows[: size[0]], semitones[: size[0]]
-        none = rows < 0
-        rows = tf.maximum(rows, 0)
-        last = tf.where(none, tf.constant(-1, tf.int64), tf.gather(steps, rows))
-        time = tf.range(size[1] + 1)
-        there = time <= last[:, None]
-        where = tf.gather(starts, rows)[:, None] + time
+        none, rows = rows < 0, tf.maximum(rows, 0)
+        where = tf.gather(starts, rows)[:, None] + tf.range(length + 1)
+        there = (where <= tf.gather(ends, rows)[:, None]) & ~none[:, None]
         frames = tf.gather(octets, tf.where(there, where, 0))
         frames = unpack_bits(frames * tf.cast(there, tf.uint8)[..., None])
         if random_transpose:
+            use = {"minval": -5, "maxval": 7, "dtype": tf.int64}
+            semitones = tf.random.stateless_uniform(tf.shape(rows), draw, **use)
             key = tf.range(KEYS, dtype=tf.int64) - semitones[:, None]
             moved = tf.gather(frames, key % KEYS, axis=2, batch_dims=1)
             frames = moved * tf.cast((key >= 0) & (key < KEYS), tf.uint8)[:, None]
@@ -428,11 +383,7 @@ def next_step_dataset(
         parts = (inputs, frames[:, 1:], predicted)
         return tuple(tf.cast(part, tf.float32) for part in parts)
 
-    dataset = plan.map(batch, num_parallel_calls=2).prefetch(2)
-    dataset = dataset.apply(tf.data.experimental.assert_cardinality(batches))
-    options = tf.data.Options()
-    options.autotune.enabled = False  # it takes as long as a small set's whole pass
-    return dataset.with_options(options)
+    return batches(steps, batch, batch_size, shuffle, seed, max_shapes)
 
 
 def unpack_bits(octets: "tf.Tensor") -> "tf.Tensor":
@@ -449,114 +400,6 @@ def unpack_bits(octets: "tf.Tensor") -> "tf.Tensor":
     places = tf.constant([*range(7, -1, -1)], tf.uint8)
     bits = tf.bitwise.right_shift(octets[..., None], places) & 1
     return tf.reshape(bits, tf.concat([tf.shape(octets)[:-1], [KEYS]], axis=0))
-
-
-class _Group(NamedTuple):
-    """Sequences whose batches have one shape."""
-
-    members: np.ndarray
-    batch: int
-    length: int
-
-
-MAX_BOUNDARIES = 500
-"""How many places to part the sequences at are tried."""
-
-
-def _groups_of_like_length(
-    lengths: Sequence[int], batch_size: int, max_groups: int
-) -> list[_Group]:
-    """The groups that are the least work, from the longest sequences on.
-
-    A group is a run of the sequences in the order of their lengths.
-    """
-    order = np.argsort(-np.asarray(lengths), kind="stable")
-    descending = np.asarray(lengths)[order]
-
-    def work(begin: np.ndarray, end: int) -> np.ndarray:
-        batches, batch = _batches(end - begin, batch_size)
-        # A batch takes time of its own, too: as if it had one sequence more.
-        return batches * (batch + 1) * descending[begin]
-
-    groups = []
-    for begin, end in _partition(np.cumsum(descending), work, max_groups):
-        _, batch = _batches(end - begin, batch_size)
-        groups.append(_Group(order[begin:end], int(batch), int(descending[begin])))
-    return groups
-
-
-def lengths_with_least_padding(counts: dict[int, int], max_lengths: int) -> list[int]:
-    """The lengths to pad sequences to, so that padding is least.
-
-    Args:
-        counts: How many sequences there are, by their number of steps.
-        max_lengths: The largest number of lengths.
-
-    Returns:
-        The lengths, ascending; the last is that of the longest sequence.
-
-    Example:
-
-    >>> from keras_gated.datasets import piano_roll
-    >>> piano_roll.lengths_with_least_padding({10: 5, 11: 5, 100: 1}, 2)
-    [11, 100]
-    """
-    lengths = np.array(sorted(counts, reverse=True))
-    number = np.array([counts[length] for length in lengths])
-    before = np.concatenate([[0], np.cumsum(number)])
-
-    def work(begin: np.ndarray, end: int) -> np.ndarray:
-        return (before[end] - before[begin]) * lengths[begin]
-
-    runs = _partition(np.cumsum(number * lengths), work, max_lengths)
-    return [int(lengths[begin]) for begin, _ in reversed(runs)]
-
-
-def _partition(
-    steps: np.ndarray,
-    work: Callable[[np.ndarray, int], np.ndarray],
-    max_runs: int,
-) -> list[tuple[int, int]]:
-    """Parts items into runs `begin ... end - 1` of the least work in all.
-
-    By dynamic programming; exactly among the boundaries tried: all of them, or
-    where there are many, some that are a like number of steps apart.
-
-    Args:
-        steps: How many steps there are up to and with each item.
-        work: That of the runs from some items to one end.
-        max_runs: The largest number of runs.
-    """
-    places = np.arange(len(steps) + 1)
-    if len(steps) > MAX_BOUNDARIES:
-        evenly = np.linspace(0, steps[-1], MAX_BOUNDARIES + 1)
-        places = np.unique(np.searchsorted(np.append(0, steps), evenly))
-    n = len(places) - 1
-    # least[j]: the least work of the items before places[j] in k runs or fewer,
-    # the last of which begins at places[begin[k][j]].
-    least = np.concatenate([[0], np.full(n, np.inf)])
-    begins = []
-    for _ in range(min(max_runs, n)):
-        begin = np.zeros(n + 1, int)
-        fewer = least.copy()
-        for j in range(1, n + 1):
-            sums = fewer[:j] + work(places[:j], places[j])
-            begin[j] = np.argmin(sums)
-            least[j] = sums[begin[j]]
-        begins.append(begin)
-    runs, end = [], n
-    for begin in reversed(begins):
-        if end == 0:
-            break
-        runs.append((int(places[begin[end]]), int(places[end])))
-        end = begin[end]
-    return runs[::-1]
-
-
-def _batches(members: int | np.ndarray, batch_size: int) -> tuple:
-    """As few batches as hold all members, and the least size that they need."""
-    batches = -(-members // batch_size)
-    return batches, -(-members // batches)
 
 
 def plot(

@@ -7,11 +7,11 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from keras_gated.datasets import piano_roll
+from keras_gated.datasets import batching, piano_roll
 from keras_gated.metrics import FrameNLL
 
 PUBLISHED = Path(__file__).parents[3] / "shared" / "data" / "polyphonic"
@@ -142,72 +142,6 @@ def test_shuffling():
     assert order(other) != passes[0]
 
 
-@settings(deadline=None)
-@given(
-    st.lists(st.integers(1, 60), min_size=1, max_size=9),
-    st.integers(1, 3),
-    st.integers(1, 4),
-)
-def test_groups_are_the_least_work(lengths, batch_size, groups):
-    """Against all ways to cut the sorted sequences into so many groups."""
-    found = piano_roll._groups_of_like_length(lengths, batch_size, groups)
-    assert len(found) <= groups
-    members = np.concatenate([group.members for group in found])
-    assert sorted(members) == list(range(len(lengths)))
-    for group in found:
-        assert max(lengths[i] for i in group.members) == group.length
-        assert group.batch <= batch_size
-
-    def work(members, length):
-        batches = -(-members // batch_size)
-        return batches * (-(-members // batches) + 1) * length
-
-    ordered, n = sorted(lengths, reverse=True), len(lengths)
-    best = min(
-        sum(
-            work(end - begin, ordered[begin]) for begin, end in itertools.pairwise(cuts)
-        )
-        for k in range(min(groups, n))
-        for inner in itertools.combinations(range(1, n), k)
-        for cuts in [(0, *inner, n)]
-    )
-    assert sum(work(len(group.members), group.length) for group in found) == best
-
-
-@given(
-    st.dictionaries(st.integers(1, 60), st.integers(1, 9), min_size=1, max_size=8),
-    st.integers(1, 4),
-)
-def test_lengths_leave_the_least_padding(counts, number):
-    """Against all choices of so many lengths."""
-    found = piano_roll.lengths_with_least_padding(counts, number)
-    assert found == sorted(found)
-    assert len(found) <= number
-
-    def area(chosen):
-        return sum(
-            count * min(c for c in chosen if c >= length)
-            for length, count in counts.items()
-        )
-
-    *others, longest = sorted(counts)
-    choices = itertools.combinations(others, min(number - 1, len(others)))
-    assert area(found) == min(area([*choice, longest]) for choice in choices)
-
-
-def test_many_sequences_are_grouped_soon_and_well():
-    """More boundaries than are tried; beside a choice among all of them."""
-    lengths = np.random.default_rng(1).geometric(0.005, 3000)
-    groups = piano_roll._groups_of_like_length(lengths, 16, 12)
-    shapes = {(group.batch, group.length) for group in groups}
-    area = sum(-(-len(g.members) // g.batch) * g.batch * g.length for g in groups)
-    counts = dict(zip(*np.unique(lengths, return_counts=True), strict=True))
-    ends = piano_roll.lengths_with_least_padding(counts, 12)
-    best = sum(ends[np.searchsorted(ends, length)] for length in lengths)
-    assert len(shapes) <= 12
-    assert area < 1.03 * best
-
-
 def test_windows_predict_every_step_once():
     rolls = random_rolls([2, 5, 11, 12, 30])
     dataset = piano_roll.next_step_dataset(rolls, 4, sequence_length=5)
@@ -271,7 +205,7 @@ def test_padding_of_the_published_sets(name, share, batch_size):
 
     rolls = loadmat(PUBLISHED / f"{name}.mat")["traindata"][0]
     lengths = [len(roll) - 1 for roll in rolls]
-    groups = piano_roll._groups_of_like_length(lengths, batch_size, 12)
+    groups = batching.groups_of_like_length(lengths, batch_size, 12)
     area = sum(-(-len(g.members) // g.batch) * g.batch * g.length for g in groups)
     assert len({(group.batch, group.length) for group in groups}) <= 12
     assert 1 - sum(lengths) / area < share

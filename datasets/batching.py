@@ -1,0 +1,215 @@
+"""Batches of sequences of many lengths, in few shapes.
+
+A model is compiled once for each shape of a batch, a second or two each. So
+sequences of like length share a batch, and lengths are rounded up to few.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+
+def check_positive(**numbers: Any) -> None:
+    """Refuses what is no positive integer.
+
+    Args:
+        **numbers: Arguments, by their names.
+
+    Raises:
+        ValueError: One is not; the message names it.
+    """
+    for name, value in numbers.items():
+        if not isinstance(value, (int, np.integer)) or value < 1:
+            raise ValueError(
+                f"Argument `{name}` must be a positive integer. "
+                f"Received: {name}={value!r}"
+            )
+
+
+def batches(
+    steps: Sequence[int],
+    make: Callable,
+    batch_size: int,
+    shuffle: bool = False,
+    seed: int | None = None,
+    max_shapes: int = 12,
+) -> "tf.data.Dataset":
+    """Batches of at most `max_shapes` shapes, in a new order in each pass.
+
+    The sequences are put into at most `max_shapes` groups, each of batches of one
+    shape; which groups leave little padding in few batches is computed. A batch
+    holds `batch_size` sequences or a few less, so that those of a group fill its
+    batches.
+
+    Args:
+        steps: How many steps each sequence has.
+        make: Makes a batch, in the graph, from the numbers of its sequences,
+            `int64 [batch]` (-1: none), its length, `int64`, and two numbers drawn
+            for it, `int64 [2]`.
+        batch_size: The largest number of sequences in a batch.
+        shuffle: Whether each pass puts the sequences of like length and the
+            batches in a new order. Without it, the longest come first, and those
+            of one length in their order. Default: `False`.
+        seed: Makes the order repeatable. Default: `None`.
+        max_shapes: The largest number of different shapes. Default: 12.
+
+    Returns:
+        A `tf.data.Dataset` of what `make` gives, of known cardinality.
+    """
+    import tensorflow as tf
+
+    groups = groups_of_like_length(steps, batch_size, max_shapes)
+    members = np.concatenate([group.members for group in groups])
+    group_of = np.repeat(np.arange(len(groups)), [len(g.members) for g in groups])
+    # Which of the members go into which row of which batch (-1: none), and the
+    # number of rows and the length of each batch.
+    layout, sizes = [], []
+    for number, (some, rows, length) in enumerate(groups):
+        places = np.flatnonzero(group_of == number)
+        for i in range(0, len(some), rows):
+            row = np.full(batch_size, -1)
+            row[: len(places[i : i + rows])] = places[i : i + rows]
+            layout.append(row)
+            sizes.append((rows, length))
+    count = len(layout)
+
+    # No Python runs while the plan is read: it would cost more than the rest.
+    def one_pass(draw: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """For every batch: its sequences, its size, and two numbers."""
+
+        def random(number: int, shape: tuple, **use: Any) -> tf.Tensor:
+            return tf.random.stateless_uniform(shape, [draw, number], **use)
+
+        listed, order = tf.constant(members), tf.range(count)
+        if shuffle:
+            mixed = group_of + random(0, members.shape, dtype=tf.float64)
+            listed = tf.gather(listed, tf.argsort(mixed))
+            order = tf.argsort(random(1, (count,)))
+        rows = tf.gather(tf.constant(np.array(layout)), order)
+        rows = tf.where(rows < 0, rows, tf.gather(listed, tf.maximum(rows, 0)))
+        own = random(2, (count, 2), minval=None, maxval=None, dtype=tf.int64)
+        return rows, tf.gather(tf.constant(np.array(sizes)), order), own
+
+    draws = tf.data.Dataset.random(seed, rerandomize_each_iteration=True)
+    plan = draws.take(1).map(one_pass).unbatch()
+    dataset = plan.map(
+        lambda rows, size, own: make(rows[: size[0]], size[1], own),
+        num_parallel_calls=2,
+    )
+    dataset = dataset.prefetch(2)
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(count))
+    options = tf.data.Options()
+    options.autotune.enabled = False  # it takes as long as a small set's whole pass
+    return dataset.with_options(options)
+
+
+class Group(NamedTuple):
+    """Sequences whose batches have one shape."""
+
+    members: np.ndarray
+    batch: int
+    length: int
+
+
+MAX_BOUNDARIES = 500
+"""How many places to part the sequences at are tried."""
+
+
+def groups_of_like_length(
+    lengths: Sequence[int], batch_size: int, max_groups: int
+) -> list[Group]:
+    """The groups that are the least work, from the longest sequences on.
+
+    A group is a run of the sequences in the order of their lengths.
+    """
+    order = np.argsort(-np.asarray(lengths), kind="stable")
+    descending = np.asarray(lengths)[order]
+
+    def work(begin: np.ndarray, end: int) -> np.ndarray:
+        batches, batch = _batches(end - begin, batch_size)
+        # A batch takes time of its own, too: as if it had one sequence more.
+        return batches * (batch + 1) * descending[begin]
+
+    groups = []
+    for begin, end in _partition(np.cumsum(descending), work, max_groups):
+        _, batch = _batches(end - begin, batch_size)
+        groups.append(Group(order[begin:end], int(batch), int(descending[begin])))
+    return groups
+
+
+def lengths_with_least_padding(counts: dict[int, int], max_lengths: int) -> list[int]:
+    """The lengths to pad sequences to, so that padding is least.
+
+    Args:
+        counts: How many sequences there are, by their number of steps.
+        max_lengths: The largest number of lengths.
+
+    Returns:
+        The lengths, ascending; the last is that of the longest sequence.
+
+    Example:
+
+    >>> from keras_gated.datasets import batching
+    >>> batching.lengths_with_least_padding({10: 5, 11: 5, 100: 1}, 2)
+    [11, 100]
+    """
+    lengths = np.array(sorted(counts, reverse=True))
+    number = np.array([counts[length] for length in lengths])
+    before = np.concatenate([[0], np.cumsum(number)])
+
+    def work(begin: np.ndarray, end: int) -> np.ndarray:
+        return (before[end] - before[begin]) * lengths[begin]
+
+    runs = _partition(np.cumsum(number * lengths), work, max_lengths)
+    return [int(lengths[begin]) for begin, _ in reversed(runs)]
+
+
+def _partition(
+    steps: np.ndarray,
+    work: Callable[[np.ndarray, int], np.ndarray],
+    max_runs: int,
+) -> list[tuple[int, int]]:
+    """Parts items into runs `begin ... end - 1` of the least work in all.
+
+    By dynamic programming; exactly among the boundaries tried: all of them, or
+    where there are many, some that are a like number of steps apart.
+
+    Args:
+        steps: How many steps there are up to and with each item.
+        work: That of the runs from some items to one end.
+        max_runs: The largest number of runs.
+    """
+    places = np.arange(len(steps) + 1)
+    if len(steps) > MAX_BOUNDARIES:
+        evenly = np.linspace(0, steps[-1], MAX_BOUNDARIES + 1)
+        places = np.unique(np.searchsorted(np.append(0, steps), evenly))
+    n = len(places) - 1
+    # least[j]: the least work of the items before places[j] in k runs or fewer,
+    # the last of which begins at places[begin[k][j]].
+    least = np.concatenate([[0], np.full(n, np.inf)])
+    begins = []
+    for _ in range(min(max_runs, n)):
+        begin = np.zeros(n + 1, int)
+        fewer = least.copy()
+        for j in range(1, n + 1):
+            sums = fewer[:j] + work(places[:j], places[j])
+            begin[j] = np.argmin(sums)
+            least[j] = sums[begin[j]]
+        begins.append(begin)
+    runs, end = [], n
+    for begin in reversed(begins):
+        if end == 0:
+            break
+        runs.append((int(places[begin[end]]), int(places[end])))
+        end = begin[end]
+    return runs[::-1]
+
+
+def _batches(members: int | np.ndarray, batch_size: int) -> tuple:
+    """As few batches as hold all members, and the least size that they need."""
+    batches = -(-members // batch_size)
+    return batches, -(-members // batches)
