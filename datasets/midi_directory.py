@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from keras_gated.datasets import midi, piano_roll
+from keras_gated.datasets.folders import check_split, find_files
 from keras_gated.datasets.midi_engines import MIDIError, engine_name, read_bytes
 from keras_gated.files import cache_directory
 
@@ -32,7 +33,6 @@ FILES_A_PROCESS = {"pretty_midi": 50, "symusic": 2000}
 """How many files are worth the start of another process."""
 RULES = "2"
 """Changes whenever the same file and options come to give another roll."""
-SUBSETS = ("training", "validation", "both")
 
 log = logging.getLogger("keras_gated")
 
@@ -126,7 +126,7 @@ def read_directory(
             f"Received: workers={workers!r}"
         )
     engine = engine_name(settings.engine)
-    paths, skipped = _find(Path(directory), follow_links)
+    paths, skipped = find_files(directory, SUFFIXES, "MIDI file", follow_links)
     from keras.utils import Progbar
 
     bar = Progbar(len(paths), verbose=verbose, unit_name="file")
@@ -235,7 +235,7 @@ def midi_dataset_from_directory(
     >>> len(train.file_paths), len(valid.file_paths)
     (3, 1)
     """
-    _check_split(validation_split, subset, shuffle, seed)
+    check_split(validation_split, subset, shuffle, seed)
     folder = read_directory(directory, verbose=verbose, **arguments)
     if verbose:
         print(folder)
@@ -272,54 +272,6 @@ def midi_dataset_from_directory(
         dataset.folder = folder
         datasets.append(dataset)
     return tuple(datasets) if len(datasets) > 1 else datasets[0]
-
-
-def _check_split(
-    validation_split: float | None, subset: str | None, shuffle: bool, seed: int | None
-) -> None:
-    if (validation_split is None) != (subset is None):
-        raise ValueError(
-            "Arguments `validation_split` and `subset` go together. Received: "
-            f"validation_split={validation_split!r}, subset={subset!r}"
-        )
-    if subset is not None and subset not in SUBSETS:
-        raise ValueError(
-            f"Argument `subset` must be one of {SUBSETS}. Received: subset={subset!r}"
-        )
-    if validation_split is not None and not 0 < validation_split < 1:
-        raise ValueError(
-            "Argument `validation_split` must be between 0 and 1. "
-            f"Received: validation_split={validation_split!r}"
-        )
-    if subset in ("training", "validation") and shuffle and seed is None:
-        raise ValueError(
-            f"With subset={subset!r} and shuffle=True give a `seed`: without one the "
-            "two parts would overlap."
-        )
-
-
-def _find(directory: Path, follow_links: bool) -> tuple[list[Path], dict[Path, str]]:
-    paths, skipped = [], {}
-
-    def unreadable(error: OSError) -> None:
-        folder = Path(error.filename)
-        if folder == directory:
-            what = "is not a folder"
-            if not isinstance(error, FileNotFoundError | NotADirectoryError):
-                what = "cannot be read"
-            raise ValueError(f"{str(directory)!r} {what}: {error.strerror}.") from error
-        skipped[folder] = f"The folder {str(folder)!r} cannot be read: {error.strerror}"
-
-    for folder, _, names in os.walk(
-        directory, onerror=unreadable, followlinks=follow_links
-    ):
-        files = (Path(folder, name) for name in names)
-        paths += [path for path in files if path.suffix.lower() in SUFFIXES]
-    if not paths:
-        raise ValueError(
-            f"The folder {str(directory)!r} holds no MIDI file ({', '.join(SUFFIXES)})."
-        )
-    return sorted(paths), skipped
 
 
 def _key(content: bytes, options: midi.Options) -> bytes:

@@ -11,7 +11,6 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-
 from keras_gated.datasets import piano_roll
 from keras_gated.datasets.batching import check_positive, lengths_with_least_padding
 

@@ -1,4 +1,4 @@
-"""Sampling from a trained next-step model, one step at a time."""
+"""Sampling from a trained next-step model: frames of music, or sound."""
 
 import contextlib
 import math
@@ -9,6 +9,8 @@ from typing import Any
 import keras
 import numpy as np
 from keras import ops
+
+from keras_gated.mixture import GaussianMixture
 
 
 def generate(
@@ -73,17 +75,12 @@ def generate(
         )
     if not np.isin(primer, (0, 1)).all():
         raise ValueError("Argument `primer` must hold zeros and ones only.")
-    if not isinstance(steps, numbers.Integral) or steps < 1:
-        raise ValueError(
-            f"Argument `steps` must be a positive integer. Received: steps={steps!r}"
-        )
-    if not isinstance(temperature, numbers.Real) or not 0 <= temperature < math.inf:
-        raise ValueError(
-            "Argument `temperature` must be a finite number of at least 0. "
-            f"Received: temperature={temperature!r}"
-        )
+    _check_whole("steps", steps)
+    _check_temperature(temperature)
     batch = primer.reshape(-1, *primer.shape[-2:]).astype("float32")
-    stepper = _Stepper(model, batch)
+    stepper = _Stepper(model, len(batch))
+    if tuple(stepper.model.output_shape) != (len(batch), 1, notes):
+        raise _not_stepwise(model)
 
     # A note is on where its logit exceeds logistic noise, which is to say with
     # the probability sigmoid(logit / temperature).
@@ -93,22 +90,19 @@ def generate(
     noise = temperature * (ops.log(uniform) - ops.log1p(-uniform))
 
     def run(primer: Any, noise: Any) -> tuple[Any, Any]:
-        def read(carry: tuple, frame: Any) -> tuple[tuple, tuple]:
-            carry = stepper(carry, frame)
+        def sample(carry: tuple, noise: Any) -> tuple[tuple, tuple]:
+            carry = stepper(carry, ops.cast(carry[0] > noise, "float32"))
             # TensorFlow's `ops.scan` wants outputs of the structure of the carry.
             return carry, carry
 
-        def sample(carry: tuple, noise: Any) -> tuple[tuple, tuple]:
-            return read(carry, ops.cast(carry[0] > noise, "float32"))
-
-        carry, (primed, _) = ops.scan(read, stepper.start(), primer)
+        carry, primed = stepper.read(primer)
         _, (sampled, _) = ops.scan(sample, carry, noise)
         return primed, sampled
 
     # `scan` goes along the first axis: (time, batch, 1, notes).
     frames = ops.expand_dims(batch.swapaxes(0, 1), 2)
     logits = np.concatenate(
-        [ops.convert_to_numpy(part) for part in _run_compiled(run, frames, noise)]
+        [ops.convert_to_numpy(part) for part in _compiled(run)(frames, noise)]
     )
     past = batch.shape[1]
     sampled = logits[past - 1 : -1] > ops.convert_to_numpy(noise)
@@ -119,11 +113,162 @@ def generate(
     return sampled.reshape(*primer.shape[:-2], *sampled.shape[1:]).astype("uint8")
 
 
+def generate_audio(
+    model: keras.Model,
+    primer: np.ndarray,
+    samples: int,
+    temperature: float = 1.0,
+    seed: int | None = None,
+) -> np.ndarray:
+    """Samples how a model of a waveform goes on after a primer.
+
+    Args:
+        model: As in `stream_audio`.
+        primer: As in `stream_audio`.
+        samples: How many samples to draw, positive.
+        temperature: As in `stream_audio`. Default: 1.
+        seed: An integer makes the sound repeatable. Default: `None`.
+
+    Returns:
+        The continuation without the primer, `float32`, `(samples,)` or `(batch,
+        samples)`.
+
+    Raises:
+        ValueError: An argument is out of its range, or the model cannot be run
+            step by step.
+
+    Example:
+
+    >>> import keras, numpy as np
+    >>> from keras_gated import GRU, GaussianMixture
+    >>> from keras_gated.generation import generate_audio
+    >>> model = keras.Sequential([
+    ...     keras.Input((None, 20)),
+    ...     GRU(8, return_sequences=True),
+    ...     GaussianMixture(20, 10),
+    ... ])
+    >>> generate_audio(model, np.zeros(200), samples=1000, seed=1).shape
+    (1000,)
+    """
+    _check_whole("samples", samples)
+    stream = stream_audio(model, primer, temperature, seed, block=samples)
+    with contextlib.closing(stream):
+        return next(stream)[..., :samples]
+
+
+def stream_audio(
+    model: keras.Model,
+    primer: np.ndarray,
+    temperature: float = 1.0,
+    seed: int | None = None,
+    block: int = 8000,
+) -> Iterator[np.ndarray]:
+    """Goes on with a waveform without end, block by block.
+
+    The model reads the primer, then every event that is sampled becomes the end
+    of its next input. Each block runs in one compiled loop (XLA on TensorFlow and
+    JAX; eager on PyTorch) on from the recurrent state, so that a block takes as
+    long however much came before.
+
+    Args:
+        model: A Sequential or functional model from frames `(batch, time,
+            frame_length)` to the parameters of a mixture, whose last layer is a
+            `GaussianMixture`, for frames that begin its `event_dim` samples
+            apart. Its other layers are as in `generate`.
+        primer: What comes before, `(samples,)` or `(batch, samples)`, as
+            `datasets.audio.read` gives it, of one frame at least. It is
+            standardised by the mixture's `event_mean` and `event_deviation`.
+        temperature: As in `GaussianMixture.sample`: below 1 the samples keep to
+            what is likely. Default: 1.
+        seed: An integer makes the sound repeatable. Default: `None`.
+        block: How many samples a block has, rounded up to whole events.
+            Default: 8,000.
+
+    Yields:
+        The next samples, `float32`, `(block,)` or `(batch, block)`, in the unit of
+        the primer. They may go beyond -1 and 1; `datasets.audio.write` cuts them.
+
+    Raises:
+        ValueError: An argument is out of its range, or the model cannot be run
+            step by step.
+    """
+    primer = np.asarray(primer)
+    mixture = model.layers[-1] if isinstance(model, keras.Model) else None
+    shape = getattr(model, "input_shape", None)
+    if (
+        not isinstance(mixture, GaussianMixture)
+        or not isinstance(shape, tuple)
+        or len(shape) != 3
+    ):
+        raise ValueError(
+            "Argument `model` must map frames (batch, time, frame_length) to a "
+            f"mixture, by a GaussianMixture as its last layer. Received: {model!r}"
+        )
+    length, hop = shape[-1], mixture.event_dim
+    if primer.ndim not in (1, 2) or primer.shape[-1] < length or 0 in primer.shape:
+        raise ValueError(
+            "Argument `primer` must have the shape (samples,) or (batch, samples) and "
+            f"hold {length} samples at least. Received: primer.shape={primer.shape}"
+        )
+    if not np.isfinite(primer).all():
+        raise ValueError("Argument `primer` must hold finite numbers only.")
+    _check_whole("block", block)
+    _check_temperature(temperature)
+    sound = primer.reshape(-1, primer.shape[-1]).astype("float32")
+    sound = (sound - mixture.event_mean) / mixture.event_deviation
+    begins = np.arange(
+        (sound.shape[1] - length) % hop, sound.shape[1] - length + 1, hop
+    )
+    frames = sound[:, begins[:, None] + np.arange(length)]
+    stepper = _Stepper(model, len(sound))
+    seed = keras.random.SeedGenerator(seed)
+
+    def run(carry: tuple, frame: Any, *noise: Any) -> tuple:
+        def sample(carry: tuple, noise: tuple) -> tuple[tuple, tuple]:
+            carry, frame, _ = carry
+            event = mixture.from_noise(carry[0], *noise, temperature)
+            frame = ops.concatenate([frame, event], axis=-1)[..., -length:]
+            carry = stepper(carry, frame), frame, event
+            return carry, carry
+
+        event = ops.zeros((len(sound), 1, hop))
+        (carry, frame, _), (_, _, events) = ops.scan(
+            sample, (carry, frame, event), noise
+        )
+        return carry, frame, events
+
+    carry, primed = _compiled(stepper.read)(frames.swapaxes(0, 1)[:, :, None])
+    # Of a long sequence the beginning only: rounding grows along a recurrence.
+    _check_causal(model, frames[:, :24], ops.convert_to_numpy(primed))
+    frame = ops.convert_to_tensor(frames[:, -1:])
+    go_on = _compiled(run)
+    while True:
+        noise = mixture.noise((-(-block // hop), len(sound), 1), seed)
+        carry, frame, events = go_on(carry, frame, *noise)
+        events = ops.convert_to_numpy(events)[:, :, 0].swapaxes(0, 1)
+        events = events.reshape(*primer.shape[:-1], -1)
+        yield mixture.event_deviation * events + np.float32(mixture.event_mean)
+
+
+def _check_whole(name: str, value: Any) -> None:
+    if not isinstance(value, numbers.Integral) or value < 1:
+        raise ValueError(
+            f"Argument `{name}` must be a positive integer. Received: {name}={value!r}"
+        )
+
+
+def _check_temperature(value: Any) -> None:
+    if not isinstance(value, numbers.Real) or not 0 <= value < math.inf:
+        raise ValueError(
+            "Argument `temperature` must be a finite number of at least 0. "
+            f"Received: temperature={value!r}"
+        )
+
+
 class _Stepper:
     """A model as a pure function of its recurrent states and one frame."""
 
-    def __init__(self, model: keras.Model, batch: np.ndarray) -> None:
-        size, _, notes = batch.shape
+    def __init__(self, model: keras.Model, size: int) -> None:
         links = [
             nodes
             for layer in model.layers
@@ -132,27 +277,35 @@ class _Stepper:
         lengths = [len(nodes) for nodes in links]
         self.model = keras.models.clone_model(
             model,
-            input_tensors=keras.Input(batch_shape=(size, 1, notes)),
+            input_tensors=keras.Input(batch_shape=(size, 1, model.input_shape[-1])),
             clone_function=_one_step,
         )
         # The layers that both models share shall not hold on to this one.
         for nodes, length in zip(links, lengths, strict=True):
             del nodes[length:]
-        if tuple(self.model.output_shape) != (size, 1, notes):
-            raise _not_stepwise(model)
         self.trainable = list(self.model.trainable_variables)
         self.non_trainable = list(self.model.non_trainable_variables)
 
     def start(self) -> tuple[Any, list[Any]]:
-        """Logits and states before the first frame."""
+        """Outputs and states before the first frame."""
         states = [ops.convert_to_tensor(v) for v in self.non_trainable]
-        return ops.zeros(self.model.input_shape), states
+        return ops.zeros(self.model.output_shape), states
+
+    def read(self, frames: Any) -> tuple[tuple[Any, list], Any]:
+        """Outputs and states after frames `(time, batch, 1, size)`; all outputs."""
+
+        def step(carry: tuple, frame: Any) -> tuple[tuple, tuple]:
+            carry = self(carry, frame)
+            return carry, carry
+
+        carry, (outputs, _) = ops.scan(step, self.start(), frames)
+        return carry, outputs
 
     def __call__(self, carry: tuple[Any, list], frame: Any) -> tuple[Any, list]:
-        logits, states = self.model.stateless_call(
+        outputs, states = self.model.stateless_call(
             self.trainable, carry[1], frame, training=False
         )
-        return ops.cast(logits, "float32"), list(states)
+        return ops.cast(outputs, "float32"), list(states)
 
 
 def _one_step(layer: keras.layers.Layer) -> keras.layers.Layer:
@@ -207,18 +360,21 @@ class _OneStep(keras.layers.Layer):
         return ops.expand_dims(output, 1) if self.rnn.return_sequences else output
 
 
-def _run_compiled(function: Callable, *args: Any) -> Any:
+def _compiled(function: Callable) -> Callable:
     if keras.config.backend() == "tensorflow":
         import tensorflow as tf
 
-        args = [tf.convert_to_tensor(arg) for arg in args]
         function = tf.function(function, jit_compile=True)
-        return function.get_concrete_function(*args)(*args)
+
+        def on_tensors(*args: Any) -> Any:
+            return function(*keras.tree.map_structure(tf.convert_to_tensor, args))
+
+        return on_tensors
     if keras.config.backend() == "jax":
         import jax
 
-        return jax.jit(function)(*args)
-    return function(*args)
+        return jax.jit(function)
+    return function
 
 
 def _check_causal(model: keras.Model, frames: np.ndarray, stepwise: np.ndarray) -> None:

@@ -107,6 +107,11 @@ class GaussianMixture(keras.layers.Layer):
         min_scale: The smallest standard deviation, in the unit of the events: a
             floor under the likelihood's reach, for silence would draw it to
             nothing. Default: 1e-3.
+        event_mean: What was subtracted from the events to standardise them. It
+            changes nothing here, but stays with the model for those who want
+            their unit back, as `keras_gated.generation.generate_audio`.
+            Default: 0.
+        event_deviation: What they were divided by. Default: 1.
         kernel_initializer: Default: `"glorot_uniform"`. The means' part of the
             bias is spread evenly from -1 to 1 over the components, so that they
             begin apart.
@@ -137,18 +142,26 @@ class GaussianMixture(keras.layers.Layer):
         components: int = 20,
         event_dim: int = 10,
         min_scale: float = 1e-3,
+        event_mean: float = 0.0,
+        event_deviation: float = 1.0,
         kernel_initializer: Any = "glorot_uniform",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         check_sizes(components, event_dim)
-        if not 0 < min_scale < math.inf:
-            raise ValueError(
-                f"Argument `min_scale` must be positive. Received: {min_scale!r}"
-            )
+        for name, value in (
+            ("min_scale", min_scale),
+            ("event_deviation", event_deviation),
+        ):
+            if not 0 < value < math.inf:
+                raise ValueError(
+                    f"Argument `{name}` must be positive. Received: {name}={value!r}"
+                )
         self.components = components
         self.event_dim = event_dim
-        self.min_scale = min_scale
+        self.min_scale = float(min_scale)
+        self.event_mean = float(event_mean)
+        self.event_deviation = float(event_deviation)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
 
     def build(self, input_shape: tuple) -> None:
@@ -209,17 +222,50 @@ class GaussianMixture(keras.layers.Layer):
         Returns:
             `(..., E)`.
         """
+        if not 0 <= temperature < math.inf:
+            raise ValueError(
+                "Argument `temperature` must be a finite number of at least 0. "
+                f"Received: temperature={temperature!r}"
+            )
+        noise = self.noise(ops.shape(parameters)[:-1], seed)
+        return self.from_noise(parameters, *noise, temperature)
+
+    def noise(self, shape: tuple, seed: Any = None) -> tuple[Tensor, Tensor]:
+        """What `from_noise` makes samples of.
+
+        Args:
+            shape: Of the samples, but for their last axis.
+            seed: As in `sample`.
+
+        Returns:
+            Gumbel noise `(*shape, K)` and normal noise `(*shape, E)`.
+        """
+        if not isinstance(seed, keras.random.SeedGenerator):
+            seed = keras.random.SeedGenerator(seed)
+        tiny = 1e-30
+        uniform = keras.random.uniform((*shape, self.components), tiny, seed=seed)
+        normal = keras.random.normal((*shape, self.event_dim), seed=seed)
+        return -ops.log(-ops.log(uniform)), normal
+
+    def from_noise(
+        self, parameters: Tensor, gumbel: Tensor, normal: Tensor, temperature: float
+    ) -> Tensor:
+        """A sample of each mixture, from noise.
+
+        Args:
+            parameters: `(..., K * (1 + 2 * E))`.
+            gumbel: `(..., K)`: the largest sum with a log-weight chooses.
+            normal: `(..., E)`.
+            temperature: As in `sample`.
+
+        Returns:
+            `(..., E)`.
+        """
         log_weights, means, scales = self.unpack(parameters)
-        flat = ops.reshape(log_weights, (-1, self.components))
-        if temperature == 0:
-            which = ops.argmax(flat, axis=-1)
-        else:
-            which = keras.random.categorical(flat / temperature, 1, seed=seed)[:, 0]
-        which = ops.reshape(which, ops.shape(log_weights)[:-1])
+        which = ops.argmax(log_weights + temperature * gumbel, axis=-1)
         chosen = ops.one_hot(which, self.components, dtype=means.dtype)[..., None]
         mean, scale = (ops.sum(chosen * part, axis=-2) for part in (means, scales))
-        noise = keras.random.normal(ops.shape(mean), dtype=mean.dtype, seed=seed)
-        return mean + math.sqrt(temperature) * scale * noise
+        return mean + math.sqrt(temperature) * scale * ops.cast(normal, mean.dtype)
 
     def mean(self, parameters: Tensor) -> Tensor:
         """The mean of each mixture.
@@ -268,5 +314,7 @@ class GaussianMixture(keras.layers.Layer):
             "components": self.components,
             "event_dim": self.event_dim,
             "min_scale": self.min_scale,
+            "event_mean": self.event_mean,
+            "event_deviation": self.event_deviation,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
         }

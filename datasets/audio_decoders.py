@@ -1,0 +1,305 @@
+"""Sound files to samples, by one of two decoders: soundfile or tensorflow-io.
+
+Both give the same samples of PCM and FLAC, bit by bit: integers of n bits are
+divided by 2 ** (n - 1). Lossy formats differ in their last bits.
+"""
+
+import functools
+import importlib.util
+import logging
+import os
+import re
+import warnings
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from keras_gated.files import require
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+DECODERS = ("auto", "soundfile", "tensorflow-io")
+"""What reads the files; `"auto"` is tensorflow-io where it loads."""
+SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
+"""The endings by which sound files are known, in any case."""
+LOWEST_RATE, HIGHEST_RATE = 100, 1_000_000
+"""Rates beyond these, in samples a second, are refused: they are mistakes."""
+BLOCK = 2**18
+"""How many samples are decoded at a time, so that a long file takes no memory."""
+
+log = logging.getLogger("keras_gated")
+
+
+class AudioError(ValueError):
+    """A file holds no sound that can be read; the message names it and says why."""
+
+
+class Sound(NamedTuple):
+    """A sound file that has been opened."""
+
+    sample_rate: int
+    """Samples a second."""
+    channels: int
+    """How many."""
+    blocks: Iterator[np.ndarray]
+    """Its samples, `float32 [samples, channels]`, a part at a time."""
+
+
+def decoder_name(decoder: str = "auto") -> str:
+    """The decoder that will read files.
+
+    Args:
+        decoder: `"soundfile"`, `"tensorflow-io"` (which loads with TensorFlow 2.16
+            and 2.17), or `"auto"`, tensorflow-io where it loads. Default:
+            `"auto"`.
+
+    Returns:
+        `"soundfile"` or `"tensorflow-io"`.
+
+    Raises:
+        ImportError: It is not installed, or does not load.
+        ValueError: There is no such decoder.
+    """
+    if decoder not in DECODERS:
+        raise ValueError(
+            f"Argument `decoder` must be one of {DECODERS}. "
+            f"Received: decoder={decoder!r}"
+        )
+    why = why_no_tensorflow_io() if decoder != "soundfile" else ""
+    if decoder == "tensorflow-io" and why:
+        raise ImportError(
+            f"decoder='tensorflow-io' needs the extra `tfio`, and TensorFlow 2.16 or "
+            f"2.17: {why} (decoder='soundfile' reads the same files.)"
+        )
+    if decoder == "soundfile" or why:
+        require("soundfile", extra="audio")
+        return "soundfile"
+    return "tensorflow-io"
+
+
+@functools.cache
+def why_no_tensorflow_io() -> str:
+    """Why tensorflow-io cannot be used, or nothing where it can."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from tensorflow_io import audio
+
+            # The import succeeds, and warns, where the library does not load.
+            audio.decode_wav(SHORTEST_WAV, dtype="int16")
+    except Exception as error:  # an ImportError, or what TensorFlow makes of it
+        return f"{type(error).__name__}: {str(error).splitlines()[0]}"
+    return ""
+
+
+SHORTEST_WAV = (
+    b"RIFF\x26\0\0\0WAVEfmt \x10\0\0\0\1\0\1\0\x40\x1f\0\0\x80\x3e\0\0\2\0\x10\0"
+    b"data\2\0\0\0\1\0"
+)
+
+
+def decode(
+    path: str | os.PathLike,
+    sample_rate: int | None = None,
+    mono: bool = False,
+    decoder: str = "auto",
+    max_seconds: float | None = None,
+) -> Sound:
+    """Opens a sound file.
+
+    Args:
+        path: The file.
+        sample_rate: Samples a second to resample to. Default: `None`, as it is.
+        mono: Whether to give the mean of the channels. Default: `False`.
+        decoder: As in `decoder_name`. Default: `"auto"`.
+        max_seconds: Longer sound is refused. Default: `None`, no limit.
+
+    Returns:
+        Its rate and channels, and an iterator over its samples.
+
+    Raises:
+        AudioError: (a `ValueError`) The file holds no sound that can be read; the
+            iterator raises it, too.
+        FileNotFoundError: There is no such file.
+        OSError: The file cannot be read.
+        ImportError: The decoder, or what resamples, is not installed.
+        ValueError: An argument is out of its range.
+    """
+    decoder_name(decoder)
+    if sample_rate is not None and not LOWEST_RATE <= sample_rate <= HIGHEST_RATE:
+        raise ValueError(
+            f"Argument `sample_rate` must be from {LOWEST_RATE:,} to "
+            f"{HIGHEST_RATE:,}. Received: sample_rate={sample_rate!r}"
+        )
+    path = os.fspath(path)
+    try:
+        with open(path, "rb") as file:  # for the error that every reader of files has
+            if not file.read(1):
+                raise AudioError(f"{path!r} is no sound file: it is empty.")
+    except FileNotFoundError as error:
+        raise FileNotFoundError(error.errno, f"There is no file {path!r}") from error
+    sound = _open(path, decoder)
+    if not LOWEST_RATE <= sound.sample_rate <= HIGHEST_RATE:
+        raise AudioError(
+            f"{path!r} claims {sound.sample_rate:,} samples a second; from "
+            f"{LOWEST_RATE:,} to {HIGHEST_RATE:,} are read."
+        )
+    rate, channels = sound.sample_rate, sound.channels
+    blocks = _checked(path, sound, max_seconds)
+    if mono and channels > 1:
+        channels = 1
+        blocks = (block.mean(axis=1, keepdims=True) for block in blocks)
+    if sample_rate is not None and sample_rate != rate:
+        blocks = _resampled(blocks, channels, rate, sample_rate)
+        rate = int(sample_rate)
+    return Sound(rate, channels, blocks)
+
+
+def _open(path: str, decoder: str) -> Sound:
+    name = decoder_name(decoder)
+    start = {"soundfile": _with_soundfile, "tensorflow-io": _with_tensorflow_io}[name]
+    try:
+        return start(path)
+    except Exception as error:  # the decoders raise whatever a bad byte leads to
+        if (decoder, name) == ("auto", "tensorflow-io") and has_soundfile():
+            return _open(path, "soundfile")  # which reads more formats
+        raise _unreadable(path, error) from error
+
+
+def has_soundfile() -> bool:
+    """Whether the package is installed."""
+    return importlib.util.find_spec("soundfile") is not None
+
+
+def _unreadable(path: str, error: Exception) -> AudioError:
+    reason = (str(error) or type(error).__name__).splitlines()[0]
+    reason = re.sub(r"^\{\{.*?\}\} *| \[Op:.*", "", reason)  # TensorFlow's own
+    return AudioError(f"{path!r} is no sound file that can be read: {reason}")
+
+
+def _checked(
+    path: str, sound: Sound, max_seconds: float | None
+) -> Iterator[np.ndarray]:
+    total = 0
+    blocks = sound.blocks
+    while True:
+        try:
+            block = next(blocks, None)
+        except Exception as error:
+            raise _unreadable(path, error) from error
+        if block is None:
+            break
+        if not np.isfinite(block).all():
+            at = total + int(np.argmin(np.isfinite(block).all(axis=1)))
+            raise AudioError(
+                f"{path!r} holds what is no number (NaN or infinity), first in sample "
+                f"{at:,}."
+            )
+        total += len(block)
+        if max_seconds is not None and total > max_seconds * sound.sample_rate:
+            raise AudioError(
+                f"{path!r} lasts longer than {max_seconds:,.0f} seconds, the limit "
+                "(max_seconds)."
+            )
+        yield block
+    if not total:
+        raise AudioError(f"{path!r} holds no samples.")
+
+
+def _resampled(
+    blocks: Iterator[np.ndarray], channels: int, rate: int, wanted: int
+) -> Iterator[np.ndarray]:
+    soxr = require("soxr", extra="audio")
+    stream = soxr.ResampleStream(rate, wanted, channels, dtype="float32")
+    for block in blocks:
+        yield stream.resample_chunk(block)
+    yield stream.resample_chunk(np.empty((0, channels), np.float32), last=True)
+
+
+def _with_soundfile(path: str) -> Sound:
+    soundfile = require("soundfile", extra="audio")
+    file = soundfile.SoundFile(path)
+    promised, channels = file.frames, file.channels
+
+    def blocks() -> Iterator[np.ndarray]:
+        read = 0
+        with file:
+            size = max(1, BLOCK // channels)
+            while len(block := file.read(size, dtype="float32", always_2d=True)):
+                read += len(block)
+                yield block
+        if read < promised:
+            raise ValueError(
+                f"it is cut off: its header promises {promised:,} samples, and "
+                f"{read:,} can be read."
+            )
+
+    return Sound(file.samplerate, channels, blocks())
+
+
+def _with_tensorflow_io(path: str) -> Sound:
+    samples, rate = (part.numpy() for part in decode_in_graph(path))
+    size = max(1, BLOCK // samples.shape[1])
+    blocks = (samples[k : k + size] for k in range(0, len(samples), size))
+    return Sound(int(rate), samples.shape[1], blocks)
+
+
+def decode_in_graph(path: "tf.Tensor") -> tuple["tf.Tensor", "tf.Tensor"]:
+    """Decodes a sound file by TensorFlow operations alone, those of tensorflow-io.
+
+    For your own `tf.data` pipelines: `tf.data.Dataset.list_files("*.flac")
+    .map(decode_in_graph)`. It reads WAV (8, 16 and 24 bit, 32 bit float), FLAC, OGG
+    Vorbis and MP3. What is wrong with a file becomes an error of TensorFlow.
+
+    Args:
+        path: The file, a scalar string.
+
+    Returns:
+        The samples, `float32 [samples, channels]`, and their rate, `int32`.
+
+    Raises:
+        tf.errors.InvalidArgumentError: The file cannot be read.
+        ImportError: tensorflow-io is not installed, or does not load.
+    """
+    decoder_name("tensorflow-io")
+    import tensorflow as tf
+    from tensorflow_io.python.ops import core_ops
+
+    file = core_ops.io_audio_readable_init(path)
+    shape, dtype, rate = core_ops.io_audio_readable_spec(file)
+    # It takes integers of 32 bits for floating-point numbers.
+    with tf.control_dependencies([_is_no_wav_of_integers_of_32_bits(path)]):
+        shape = tf.identity(shape)
+
+    def read(kind: tf.DType) -> tf.Tensor:
+        some = core_ops.io_audio_readable_read(file, 0, shape[0], dtype=kind)
+        some = tf.cast(some, tf.float32)
+        if kind == tf.uint8:
+            return some / 128 - 1
+        return some / 2 ** (8 * kind.size - 1) if kind.is_integer else some
+
+    kinds = [tf.uint8, tf.int16, tf.int32, tf.float32]
+    numbers = tf.constant([kind.as_datatype_enum for kind in kinds], tf.int64)
+    which = tf.argmax(tf.cast(numbers == dtype, tf.int32), output_type=tf.int32)
+    samples = tf.switch_case(which, [functools.partial(read, kind) for kind in kinds])
+    return tf.ensure_shape(samples, (None, None)), rate
+
+
+def _is_no_wav_of_integers_of_32_bits(path: "tf.Tensor") -> "tf.Operation":
+    import tensorflow as tf
+
+    head = tf.strings.substr(tf.io.read_file(path), 0, 2**16)
+    parts = tf.concat([tf.strings.split(head, b"fmt ", maxsplit=1), [b""]], axis=0)
+    # Its size (4 bytes), the format (2), ..., at 18 the bits of a sample, and in an
+    # extended header at 28 the format.
+    fields = tf.strings.substr(tf.strings.join([parts[1], bytes(30)]), 0, 30)
+    fields = tf.io.decode_raw(fields, tf.uint8)
+    extended = tf.reduce_all(fields[4:6] == [0xFE, 0xFF])
+    integers = tf.where(extended, fields[28], fields[4]) == 1
+    wav = tf.strings.substr(head, 0, 4) == b"RIFF"
+    return tf.debugging.Assert(
+        ~(wav & integers & (fields[18] == 32)),
+        ["tensorflow-io does not read WAV of 32-bit integers"],
+    )
