@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from keras_gated.datasets.audio_decoders import (
     SUFFIXES,
@@ -222,35 +223,40 @@ def frames_dataset(
             "(join=True joins them; remainder='pad' takes shorter sequences.)"
         )
     steps = (counts - shortest) // hop + 1
+    steps_of = np.append(steps, 0)  # that of no sequence, -1, comes last
     mean, deviation = standardization or Standardization(0.0, 1.0)
 
-    def stretches(rows: np.ndarray, span: np.ndarray) -> np.ndarray:
-        block = np.zeros((len(rows), span), np.float32)
-        places = [
-            row[: counts[i]] for row, i in zip(block, rows, strict=True) if i >= 0
-        ]
-        recordings.copy(begins[rows[rows >= 0]], places)
-        return block
+    def frames(rows: np.ndarray, length: np.ndarray) -> tuple[np.ndarray, ...]:
+        rows_there = rows[rows >= 0]  # those of no sequence come last
+        if not weighted:
+            rows = rows_there
+        block = np.zeros((len(rows), (length - 1) * hop + shortest), np.float32)
+        places = [block[k, : counts[i]] for k, i in enumerate(rows_there)]
+        recordings.copy(begins[rows_there], places)
+        block -= mean
+        block /= deviation
+        windows = sliding_window_view(block, shortest, axis=1)[:, ::hop]
+        weights = np.float32(np.arange(length) < steps_of[rows, None])
+        if weighted:
+            windows = windows * weights[..., None]
+        return (
+            np.ascontiguousarray(windows[..., :frame_length]),
+            np.ascontiguousarray(windows[..., frame_length:]),
+            weights,
+        )
 
     import tensorflow as tf
 
-    steps_of = tf.constant(steps)
+    sizes = [frame_length, target_length]
 
     def batch(rows: tf.Tensor, length: tf.Tensor, _: tf.Tensor) -> tuple:
-        if not weighted:
-            rows = tf.boolean_mask(rows, rows >= 0)
-        span = (length - 1) * hop + shortest
-        samples = tf.numpy_function(stretches, [rows, span], tf.float32)
-        samples = (tf.ensure_shape(samples, (None, None)) - mean) / deviation
-        inputs = tf.signal.frame(samples[:, :-target_length], frame_length, hop)
-        targets = tf.signal.frame(samples[:, frame_length:], target_length, hop)
-        inputs = tf.ensure_shape(inputs, (None, None, frame_length))
-        targets = tf.ensure_shape(targets, (None, None, target_length))
-        if not weighted:
-            return inputs, targets
-        steps = tf.gather(steps_of, tf.maximum(rows, 0)) * tf.cast(rows >= 0, tf.int64)
-        weights = tf.cast(tf.range(length) < steps[:, None], tf.float32)
-        return inputs * weights[..., None], targets * weights[..., None], weights
+        *parts, weights = tf.numpy_function(frames, [rows, length], [tf.float32] * 3)
+        parts = [
+            tf.ensure_shape(part, (None, None, size))
+            for part, size in zip(parts, sizes, strict=True)
+        ]
+        weights = tf.ensure_shape(weights, (None, None))
+        return (*parts, weights) if weighted else tuple(parts)
 
     return batches(steps, batch, batch_size, shuffle, seed, max_shapes)
 
@@ -363,7 +369,10 @@ def audio_dataset_from_directory(
     recordings.skipped.update(unlisted)
     if verbose:
         print(recordings)
-    parts = _split(recordings, validation_split or 0.0, shuffle, seed, groups)
+    parts = {"training": recordings}
+    if validation_split is not None:
+        both = recordings.split(validation_split, shuffle, seed, groups)
+        parts = dict(zip(("training", "validation"), both, strict=True))
     if standardize is True:
         standardize = parts["training"].standardization()
     standardization = Standardization(*(standardize or (0.0, 1.0)))
@@ -389,34 +398,3 @@ def audio_dataset_from_directory(
         dataset.standardization = standardization
         datasets.append(dataset)
     return tuple(datasets) if len(datasets) > 1 else datasets[0]
-
-
-def _split(
-    recordings: Recordings,
-    share: float,
-    shuffle: bool,
-    seed: int | None,
-    groups: Callable[[Path], Any] | None,
-) -> dict[str, Recordings]:
-    """Sets whole groups aside, from the last on, while that comes nearer the share."""
-    members: dict[Any, list[int]] = {}
-    for number, path in enumerate(recordings.paths):
-        members.setdefault(groups(path) if groups else number, []).append(number)
-    order = list(members.values())
-    if shuffle:
-        random = np.random.default_rng(seed)
-        order = [order[i] for i in random.permutation(len(order))]
-    held_out = np.cumsum([0, *(len(group) for group in reversed(order))])
-    count = int(np.argmin(np.abs(held_out - share * len(recordings))))
-    cut = len(order) - count
-    if share and not 0 < cut < len(order):
-        what = "group" if groups else "file"
-        raise ValueError(
-            f"A share of {share} of {len(order)} {what}s leaves training or validation "
-            f"without any; each needs a {what}."
-        )
-    parts = {"training": order[:cut], "validation": order[cut:]}
-    return {
-        name: recordings.take(number for group in part for number in group)
-        for name, part in parts.items()
-    }

@@ -14,7 +14,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,9 +23,9 @@ from keras_gated.files import cache_directory
 
 RULES = "1"
 """Changes whenever the same file and settings come to give other samples."""
-BYTES = np.dtype("<f4").itemsize
-BLOCKS_AHEAD = 8
-"""How many blocks of a file are decoded before they are stored."""
+BYTES = np.dtype(np.float32).itemsize
+BLOCKS_AHEAD = 4
+"""How many times a few blocks of a file are decoded before they are stored."""
 SECONDS_UNSAVED = 1.0
 """How much work an interruption may lose."""
 
@@ -73,7 +73,6 @@ class Recordings:
         """Why files, and folders that cannot be listed, were skipped."""
         self._store = store
         self._stored = list(stored)
-        self._starts = np.array([one.start for one in stored], np.int64)
         lengths = np.array([one.samples for one in stored], np.int64)
         # Where each begins, if all were joined in their order.
         self._joined = np.concatenate([[0], np.cumsum(lengths)])
@@ -113,24 +112,76 @@ class Recordings:
             self.skipped,
         )
 
-    def copy(self, begins: Iterable[int], rows: Iterable[np.ndarray]) -> None:
+    def split(
+        self,
+        share: float,
+        shuffle: bool = True,
+        seed: int | None = None,
+        groups: Callable[[Path], Any] | None = None,
+    ) -> tuple["Recordings", "Recordings"]:
+        """Sets a share of the recordings aside.
+
+        Args:
+            share: Of their number, between 0 and 1.
+            shuffle: Whether to put them in a random order first; else the last are
+                set aside. Default: `True`.
+            seed: Makes the order repeatable. Default: `None`.
+            groups: Tells from a file's path what may not be split. Default: `None`,
+                each file is by itself.
+
+        Returns:
+            The rest, and what is set aside: whole groups, as many as come nearest
+            to the share.
+
+        Raises:
+            ValueError: One of the two would be empty.
+        """
+        members: dict[Any, list[int]] = {}
+        for number, path in enumerate(self.paths):
+            members.setdefault(groups(path) if groups else number, []).append(number)
+        order = list(members.values())
+        if shuffle:
+            random = np.random.default_rng(seed)
+            order = [order[i] for i in random.permutation(len(order))]
+        held_out = np.cumsum([0, *(len(group) for group in reversed(order))])
+        count = int(np.argmin(np.abs(held_out - share * len(self))))
+        cut = len(order) - count
+        if not 0 < cut < len(order):
+            what = "group" if groups else "file"
+            raise ValueError(
+                f"A share of {share} of {len(order)} {what}s leaves one part without "
+                f"any; each needs a {what}."
+            )
+        return tuple(
+            self.take(number for group in part for number in group)
+            for part in (order[:cut], order[cut:])
+        )
+
+    def copy(self, begins: Sequence[int], rows: Iterable[np.ndarray]) -> None:
         """Copies stretches of all recordings, joined in their order.
 
         Args:
             begins: Where each stretch begins.
-            rows: Where to put it; as much is copied as fits in.
+            rows: Where to put it, `float32`; as much is copied as fits in.
+
+        Raises:
+            OSError: The file of samples has gone.
         """
-        # Mapped anew each time: what was read does not stay in memory.
-        store = np.memmap(self._store.data, "<f4", "r")
-        for begin, row in zip(begins, rows, strict=True):
-            done, number = 0, int(np.searchsorted(self._joined, begin, "right")) - 1
-            while done < len(row):
-                offset = begin + done - self._joined[number]
-                left = self._joined[number + 1] - self._joined[number] - offset
-                some = min(left, len(row) - done)
-                at = self._starts[number] + offset
-                row[done : done + some] = store[at : at + some]
-                done, number = done + some, number + 1
+        numbers = np.searchsorted(self._joined, begins, "right") - 1
+        offsets = np.asarray(begins) - self._joined[numbers]
+        # Faster than a memory map, and nothing of it stays in memory.
+        with open(self._store.data, "rb", buffering=0) as store:
+            for number, offset, row in zip(
+                numbers.tolist(), offsets.tolist(), rows, strict=True
+            ):
+                done = 0
+                while done < len(row):  # on through the recordings that follow
+                    one = self._stored[number]
+                    some = row[done : done + one.samples - offset]
+                    store.seek((one.start + offset) * BYTES)
+                    if store.readinto(some) != some.nbytes:
+                        raise OSError(f"{str(self._store.data)!r} has been cut off.")
+                    done, number, offset = done + len(some), number + 1, 0
 
     def standardization(self) -> Standardization:
         """The mean and the standard deviation of all samples.
@@ -285,29 +336,37 @@ class _Box:
     """What a thread has read of a file, for whoever wants it."""
 
     END = object()
+    AT_ONCE = 3
 
     def __init__(self) -> None:
         self.items: queue.Queue = queue.Queue(BLOCKS_AHEAD)
         self.wanted = True
 
     def fill(self, items: Iterator) -> None:
+        some: list = []  # what a short file has goes at once
         try:
             for item in items:
-                self._put(item)
+                some.append(item)
+                if len(some) > self.AT_ONCE:
+                    self._put(some)
+                    some = []
         except Exception as error:
-            self._put(error)
-        self._put(self.END)
+            some.append(error)
+        self._put([*some, self.END])
 
-    def _put(self, item: object) -> None:
+    def _put(self, items: list) -> None:
         while self.wanted:
             with contextlib.suppress(queue.Full):
-                return self.items.put(item, timeout=0.1)
+                return self.items.put(items, timeout=0.1)
 
     def __iter__(self) -> Iterator:
-        while (item := self.items.get()) is not self.END:
-            if isinstance(item, Exception):
-                raise item
-            yield item
+        while True:
+            for item in self.items.get():
+                if item is self.END:
+                    return
+                if isinstance(item, Exception):
+                    raise item
+                yield item
 
 
 def _ahead(
@@ -415,7 +474,7 @@ class _Store:
         self.file.seek(self.start * BYTES)
         samples, total, squares = 0, 0.0, 0.0
         for block in rest:
-            column = np.ascontiguousarray(block[:, 0], "<f4")
+            column = np.ascontiguousarray(block[:, 0], np.float32)
             self.file.write(column)
             samples += len(column)
             total += float(column.sum(dtype=np.float64))

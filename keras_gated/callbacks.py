@@ -3,12 +3,15 @@
 import io
 import math
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 
 from keras_gated.files import atomic_path, require
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class BestModel(keras.callbacks.Callback):
@@ -113,7 +116,6 @@ class PianoRollImage(keras.callbacks.Callback):
             self._write(epoch)
 
     def _write(self, epoch: int) -> None:
-        import tensorflow as tf
         from matplotlib.figure import Figure
 
         from keras_gated.datasets import piano_roll
@@ -124,12 +126,116 @@ class PianoRollImage(keras.callbacks.Callback):
         upper, lower = figure.subplots(2, sharex=True)
         piano_roll.plot(predicted, upper, f"predicted, after epoch {epoch + 1}")
         piano_roll.plot(self.roll[1:], lower, "played")
-        png = io.BytesIO()
-        figure.savefig(png, format="png")
         with self._writer.as_default():
-            image = tf.io.decode_png(png.getvalue(), channels=3)
-            tf.summary.image("piano_roll", image[None], step=epoch)
+            _write_figure("piano_roll", figure, epoch)
         self._writer.flush()
+
+
+class SoundSummary(keras.callbacks.Callback):
+    """Lets one hear and see in TensorBoard how a model of a waveform goes on.
+
+    Under the tags `"sound/recorded"` (once) and `"sound/generated"` there are players,
+    under `"waveforms"` a picture of both with their spectrograms. The model reads
+    the beginning of the recording and goes on by itself for as long as that lasts.
+
+    Args:
+        log_dir: The folder of the TensorBoard run.
+        recording: `[samples]`, in the unit in which `datasets.audio.read` gives it.
+        sample_rate: Samples a second.
+        primer_seconds: How much of it the model reads. Default: 0.5.
+        every: Epochs from one to the next. Default: 5.
+        seed: Of the samples. Default: 0.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+        ValueError: The recording is not longer than what the model reads.
+    """
+
+    def __init__(
+        self,
+        log_dir: str | os.PathLike,
+        recording: np.ndarray,
+        sample_rate: int,
+        primer_seconds: float = 0.5,
+        every: int = 5,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        require("matplotlib", extra="examples")
+        self.recording = np.asarray(recording, "float32")
+        self.primer = int(primer_seconds * sample_rate)
+        if self.recording.ndim != 1 or not 0 < self.primer < len(self.recording):
+            raise ValueError(
+                "Argument `recording` must be [samples], more than the model reads: "
+                f"{self.primer:,}. Received: shape {self.recording.shape}"
+            )
+        self.log_dir = os.fspath(log_dir)
+        self.sample_rate = sample_rate
+        self.every = every
+        self.seed = seed
+        self._writer = None
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        import tensorflow as tf
+
+        self._writer = tf.summary.create_file_writer(self.log_dir)
+        with self._writer.as_default():
+            self._write_sound("recorded", self.recording, 0)
+
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        if epoch % self.every:
+            return
+        from keras_gated.generation import generate_audio
+
+        primer = self.recording[: self.primer]
+        went_on = generate_audio(
+            self.model, primer, len(self.recording) - self.primer, seed=self.seed
+        )
+        sound = np.concatenate([primer, went_on])
+        with self._writer.as_default():
+            self._write_sound("generated", sound, epoch)
+            _write_figure("waveforms", self._picture(sound, epoch), epoch)
+        self._writer.flush()
+
+    def _write_sound(self, name: str, sound: np.ndarray, epoch: int) -> None:
+        import tensorflow as tf
+
+        clipped = np.clip(sound, -1, 1)[None, :, None]
+        tf.summary.audio(f"sound/{name}", clipped, self.sample_rate, epoch)
+
+    def _picture(self, sound: np.ndarray, epoch: int) -> "Figure":
+        from matplotlib.figure import Figure
+
+        figure = Figure((9, 5), layout="constrained")
+        panels = figure.subplots(2, 2, sharex=True)
+        seconds = np.arange(len(sound)) / self.sample_rate
+        rows = (("recorded", self.recording), (f"after epoch {epoch + 1}", sound))
+        for (wave, spectrum), (title, row) in zip(panels, rows, strict=True):
+            wave.plot(seconds, row, linewidth=0.4)
+            # A little noise, below hearing, for the logarithm of silence.
+            noise = 1e-6 * np.random.default_rng(0).normal(size=len(row))
+            spectrum.specgram(row + noise, NFFT=256, Fs=self.sample_rate, noverlap=192)
+            for axes in (wave, spectrum):
+                axes.axvline(self.primer / self.sample_rate, color="tab:red")
+                axes.set_title(title)
+            spectrum.set_ylabel("Hz")
+        for axes in panels[1]:
+            axes.set_xlabel("seconds")
+        return figure
+
+
+def _write_figure(tag: str, figure: "Figure", step: int) -> None:
+    """To the default summary writer."""
+    import tensorflow as tf
+
+    png = io.BytesIO()
+    figure.savefig(png, format="png")
+    image = tf.io.decode_png(png.getvalue(), channels=3)
+    tf.summary.image(tag, image[None], step=step)
 
 
 def _monitored(logs: dict[str, Any] | None, name: str) -> float:

@@ -1,0 +1,278 @@
+"""Trains the cells of Chung et al. (2014) at equal size on raw sound.
+
+At every step a cell sees 20 samples of a waveform and predicts the next 10 by a
+mixture of 20 Gaussians. The sound is a folder of recordings, the Free Spoken Digit
+Dataset, or, with nothing at hand, sentences spoken by espeak-ng where that is
+installed and else chorales by Bach as sine tones. At the end: a table, under
+two baselines, and in the log folder, for every cell, the best model, a recording it
+has not seen and how it goes on after its beginning (WAV), TensorBoard curves, sound
+and pictures; and for all of them the learning curves.
+"""
+
+import argparse
+import math
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import comparison
+import numpy as np
+from comparison import positive
+
+from keras_gated import GaussianMixture, callbacks, generation, losses, metrics
+from keras_gated.datasets import audio, fsdd, synthesised
+from keras_gated.datasets.audio import Recordings
+from keras_gated.datasets.audio_decoders import SUFFIXES
+from keras_gated.datasets.folders import find_files
+from keras_gated.files import require
+
+FRAME, EVENT, COMPONENTS = 20, 10, 20
+PRIMER_SECONDS, CONTINUATION_SECONDS = 0.5, 2.0
+BASELINE_STEPS = 200_000
+COLUMNS = {
+    "cell": "{cell}",
+    "units": "{units}",
+    "parameters": "{parameters:,}",
+    "epochs": "{epochs}",
+    "s an epoch": "{seconds_an_epoch:.1f}",
+    "train NLL": "{train_nll:.3f}",
+    "test NLL": "{test_nll:.3f}",
+    "by sequence": "{test_nll_sequence:.3f}",
+    "as recorded": "{test_nll_as_recorded:.3f}",
+}
+
+Parts = tuple[Recordings, Recordings, Recordings]
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = comparison.parser(
+        __doc__,
+        budget=168_800,
+        epochs=20,
+        patience=5,
+        batch_size=16,
+        learning_rate=0.001,
+        log_dir=Path("runs/speech"),
+    )
+    add = parser.add_argument
+    sound = parser.add_mutually_exclusive_group()
+    sound.add_argument(
+        "--audio-dir",
+        type=Path,
+        metavar="DIR",
+        help="train on the sound files (WAV, FLAC, OGG, MP3) of this folder and its "
+        "subfolders: 80 %% for training, 10 %% each for validation and test",
+    )
+    sound.add_argument(
+        "--dataset",
+        choices=["auto", "speech", "chorales", "fsdd"],
+        default="auto",
+        help="speech: by espeak-ng; chorales: as sine tones; auto: the first of the "
+        "two that can be had; fsdd: the Free Spoken Digit Dataset (default: "
+        "%(default)s)",
+    )
+    add(
+        "--data-dir",
+        type=Path,
+        metavar="DIR",
+        help="the folder of the Free Spoken Digit Dataset's recordings",
+    )
+    add(
+        "--split",
+        choices=["recording", "speaker"],
+        default="recording",
+        help="what training, validation and test do not share; with --audio-dir, "
+        "speaker is the subfolder a file is in (default: %(default)s)",
+    )
+    add(
+        "--sample-rate",
+        type=positive(int),
+        default=8000,
+        metavar="HZ",
+        help="samples a second to resample to (default: %(default)s)",
+    )
+    add(
+        "--sequence-length",
+        type=positive(int),
+        default=500,
+        metavar="N",
+        help="samples of a sequence; recordings are joined where most are shorter "
+        "(default: %(default)s; the paper's other is 8000)",
+    )
+    add(
+        "--decoder",
+        choices=["auto", "soundfile", "tensorflow-io"],
+        default="auto",
+        help="of sound files (default: %(default)s)",
+    )
+    return parser.parse_args()
+
+
+def load_sound(args: argparse.Namespace) -> Parts:
+    reading = {"sample_rate": args.sample_rate, "decoder": args.decoder}
+    if args.dataset == "fsdd":
+        return fsdd.load_data(args.data_dir, args.split, **reading)
+    folder = args.audio_dir
+    if folder is None:
+        spoken = args.dataset == "speech" or (
+            args.dataset == "auto" and synthesised.has_speaker()
+        )
+        folder = synthesised.speech() if spoken else synthesised.chorales()
+    paths, unlisted = find_files(folder, SUFFIXES, "sound file")
+    recordings = audio.read_files(paths, **reading)
+    recordings.skipped.update(unlisted)
+    print(recordings)
+    groups = (lambda path: path.parent) if args.split == "speaker" else None
+    rest, test = recordings.split(0.1, seed=args.seed, groups=groups)
+    train, valid = rest.split(1 / 9, seed=args.seed, groups=groups)
+    return train, valid, test
+
+
+def datasets(args: argparse.Namespace, data: Parts) -> list:
+    length = args.sequence_length
+    return [
+        audio.frames_dataset(
+            part,
+            FRAME,
+            EVENT,
+            sequence_length=length,
+            batch_size=args.batch_size,
+            shuffle=part is data[0],
+            seed=args.seed,
+            join=length > np.median(part.lengths),
+            standardization=data[0].standardization(),
+        )
+        for part in data
+    ]
+
+
+def describe(args: argparse.Namespace, data: Parts) -> dict:
+    sequences = [sum(len(x) for x, _ in part) for part in datasets(args, data)]
+    for name, part, count in zip(
+        ("training", "validation", "test"), data, sequences, strict=True
+    ):
+        print(
+            f"{name}: {len(part):,} recordings, {part.seconds / 60:.1f} minutes, "
+            f"{count:,} sequences of {args.sequence_length:,} samples"
+        )
+    mean, deviation = data[0].standardization()
+    return {
+        "recordings": [len(part) for part in data],
+        "seconds_of_sound": [part.seconds for part in data],
+        "sequences": sequences,
+        "sequence_length": args.sequence_length,
+        "mean": mean,
+        "deviation": deviation,
+    }
+
+
+def baselines(args: argparse.Namespace, data: Parts) -> list[dict]:
+    """What is had without a recurrent layer.
+
+    A mixture of as many Gaussians that does not know the past; and a linear
+    prediction from the frame, with a Gaussian (of any covariance) as its residual.
+    """
+    mixture = require("sklearn.mixture", extra="examples").GaussianMixture(
+        COMPONENTS, covariance_type="diag", tol=0.01, random_state=args.seed
+    )
+    normal = require("scipy.stats", extra="examples").multivariate_normal
+    (x, y), (test_x, test_y) = (
+        _steps(dataset) for dataset in datasets(args, data)[::2]
+    )
+    mixture.fit(y)
+    design = np.insert(x, 0, 1, axis=1)
+    weights = np.linalg.lstsq(design, y, rcond=None)[0]
+    residuals = normal(cov=np.cov((y - design @ weights).T), allow_singular=True)
+    rows = []
+    for name, train_nll, test_nll in (
+        ("no past (mixture)", -mixture.score(y), -mixture.score(test_y)),
+        (
+            "linear prediction",
+            -residuals.logpdf(y - design @ weights).mean(),
+            -residuals.logpdf(
+                test_y - np.insert(test_x, 0, 1, axis=1) @ weights
+            ).mean(),
+        ),
+    ):
+        unit = EVENT * math.log(data[0].standardization().deviation)
+        rows.append(
+            {
+                "cell": name,
+                "train_nll": float(train_nll),
+                "test_nll": float(test_nll),
+                "test_nll_as_recorded": float(test_nll) + unit,
+            }
+        )
+    return rows
+
+
+def _steps(dataset: Iterable) -> tuple[np.ndarray, np.ndarray]:
+    """Frames and events of as many steps as the baselines are fitted to."""
+    parts, count = [], 0
+    for inputs, targets in dataset:
+        parts.append(
+            (inputs.numpy().reshape(-1, FRAME), targets.numpy().reshape(-1, EVENT))
+        )
+        count += len(parts[-1][0])
+        if count >= BASELINE_STEPS:
+            break
+    x, y = (
+        np.concatenate(some).astype(np.float64) for some in zip(*parts, strict=True)
+    )
+    return x, y
+
+
+def train_cell(
+    name: str, args: argparse.Namespace, data: Parts, run: Path
+) -> tuple[dict, dict]:
+    """Trains one cell; returns its row of the table and its learning curves."""
+    mean, deviation = data[0].standardization()
+    model = comparison.build(
+        name,
+        args,
+        FRAME,
+        lambda: GaussianMixture(
+            COMPONENTS, EVENT, event_mean=mean, event_deviation=deviation
+        ),
+        losses.GaussianMixtureNLL(COMPONENTS, EVENT),
+        [
+            metrics.EventNLL(COMPONENTS, EVENT, name="nll"),
+            metrics.EventNLL(COMPONENTS, EVENT, "sequence", name="nll_sequence"),
+        ],
+    )
+    clip = max((data[2][i] for i in range(len(data[2]))), key=len)
+    sound = callbacks.SoundSummary(
+        run / name, clip, args.sample_rate, PRIMER_SECONDS, every=5
+    )
+    parts = datasets(args, data)
+    row, curves = comparison.train(model, args, parts, run / name, [sound], 50)
+    row["train_nll"] = model.evaluate(parts[0], verbose=0, return_dict=True)["nll"]
+    row["test_nll_as_recorded"] = row["test_nll"] + EVENT * math.log(deviation)
+    row["seconds_an_epoch"] = float(np.median(np.diff([0.0, *curves["seconds"]])))
+    primer = clip[: int(PRIMER_SECONDS * args.sample_rate)]
+    went_on = generation.generate_audio(
+        model, primer, int(CONTINUATION_SECONDS * args.sample_rate), seed=args.seed
+    )
+    audio.write(clip, run / name / "recorded.wav", args.sample_rate)
+    audio.write(
+        np.concatenate([primer, went_on]),
+        run / name / "generated.wav",
+        args.sample_rate,
+    )
+    return row, curves
+
+
+def main() -> int:
+    args = parse_arguments()
+    return comparison.run_all(
+        args,
+        lambda: load_sound(args),
+        lambda data: describe(args, data),
+        lambda name, data, run: train_cell(name, args, data, run),
+        COLUMNS,
+        lambda data: baselines(args, data),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
