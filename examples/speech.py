@@ -169,40 +169,33 @@ def describe(args: argparse.Namespace, data: Parts) -> dict:
 def baselines(args: argparse.Namespace, data: Parts) -> list[dict]:
     """What is had without a recurrent layer.
 
-    A mixture of as many Gaussians that does not know the past; and a linear
-    prediction from the frame, with a Gaussian (of any covariance) as its residual.
+    A Gaussian (of any covariance) and a mixture that do not know the past; and a
+    linear prediction from the frame, with such a Gaussian as its residual.
     """
     mixture = require("sklearn.mixture", extra="examples").GaussianMixture(
         COMPONENTS, covariance_type="diag", tol=0.01, random_state=args.seed
     )
     normal = require("scipy.stats", extra="examples").multivariate_normal
-    (x, y), (test_x, test_y) = (
-        _steps(dataset) for dataset in datasets(args, data)[::2]
+    parts = [_steps(dataset) for dataset in datasets(args, data)[::2]]
+    designs = [np.insert(x, 0, 1, axis=1) for x, _ in parts]
+    events = [y for _, y in parts]
+    weights = np.linalg.lstsq(designs[0], events[0], rcond=None)[0]
+    residuals = [y - x @ weights for x, y in zip(designs, events, strict=True)]
+    gaussian, of_residuals = (
+        normal(fitted.mean(axis=0), np.cov(fitted.T), allow_singular=True)
+        for fitted in (events[0], residuals[0])
     )
-    mixture.fit(y)
-    design = np.insert(x, 0, 1, axis=1)
-    weights = np.linalg.lstsq(design, y, rcond=None)[0]
-    residuals = normal(cov=np.cov((y - design @ weights).T), allow_singular=True)
+    mixture.fit(events[0])
+    unit = EVENT * math.log(data[0].standardization().deviation)
     rows = []
-    for name, train_nll, test_nll in (
-        ("no past (mixture)", -mixture.score(y), -mixture.score(test_y)),
-        (
-            "linear prediction",
-            -residuals.logpdf(y - design @ weights).mean(),
-            -residuals.logpdf(
-                test_y - np.insert(test_x, 0, 1, axis=1) @ weights
-            ).mean(),
-        ),
+    for name, density, both in (
+        ("no past: Gaussian", gaussian.logpdf, events),
+        ("no past: mixture", mixture.score_samples, events),
+        ("linear prediction", of_residuals.logpdf, residuals),
     ):
-        unit = EVENT * math.log(data[0].standardization().deviation)
-        rows.append(
-            {
-                "cell": name,
-                "train_nll": float(train_nll),
-                "test_nll": float(test_nll),
-                "test_nll_as_recorded": float(test_nll) + unit,
-            }
-        )
+        train_nll, test_nll = (-float(density(part).mean()) for part in both)
+        row = {"cell": name, "train_nll": train_nll, "test_nll": test_nll}
+        rows.append({**row, "test_nll_as_recorded": test_nll + unit})
     return rows
 
 
