@@ -1,9 +1,16 @@
 """Gradients on whichever backend is in use."""
 
+import math
+
 import keras
 import numpy as np
 from keras import ops
 from oracles import array
+
+
+def projection(shape):
+    """What `gradients` multiplies outputs by, all in a row."""
+    return np.random.default_rng(7).normal(size=shape)
 
 
 def gradients(layer, inputs, training=False, **call_arguments):
@@ -22,13 +29,17 @@ def gradients(layer, inputs, training=False, **call_arguments):
     names = [w.path for w in layer.trainable_variables]
 
     def project(outputs):
-        random = np.random.default_rng(7)
+        outputs = keras.tree.flatten(outputs)
+        random = np.split(
+            projection(sum(math.prod(y.shape) for y in outputs)),
+            np.cumsum([math.prod(y.shape) for y in outputs])[:-1],
+        )
         return sum(
             ops.sum(
                 ops.cast(y, "float64")
-                * ops.convert_to_tensor(random.normal(size=y.shape), dtype="float64")
+                * ops.convert_to_tensor(factors.reshape(y.shape), dtype="float64")
             )
-            for y in keras.tree.flatten(outputs)
+            for y, factors in zip(outputs, random, strict=True)
         )
 
     if keras.config.backend() == "tensorflow":
