@@ -2,6 +2,9 @@
 
 PYTHON ?= $(firstword $(foreach python,python3 python3.13 python3.12 python3.11,\
 	$(shell $(python) -c 'import sys; sys.version_info >= (3, 11) and print("$(python)")' 2>/dev/null)))
+# TensorFlow 2.17, the last that tensorflow-io loads with, has none for newer Pythons.
+PYTHON_OF_TFIO ?= $(firstword $(foreach python,$(PYTHON) python3.12 python3.11,\
+	$(shell $(python) -c 'import sys; (3, 11) <= sys.version_info < (3, 13) and print("$(python)")' 2>/dev/null)))
 VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
@@ -9,9 +12,11 @@ WORKERS ?= 2
 # The tests that run on every backend; the others need TensorFlow or none.
 LAYER_TESTS := tests/layers
 OTHER_TESTS := tests/cells tests/test_losses.py tests/test_metrics.py tests/test_generation.py
+TFIO_TESTS := tests/datasets/test_audio.py tests/datasets/test_fsdd.py tests/cells \
+	tests/layers tests/test_mixture.py
 PYTEST := TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m pytest -n $(WORKERS)
 
-.PHONY: help demo test test-torch test-slow lint format package bench tensorboard clean
+.PHONY: help demo test test-tfio test-torch test-slow lint format package bench tensorboard clean
 
 help:  ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' Makefile | while IFS=: read name text; \
@@ -24,6 +29,9 @@ test: $(BIN)/.dev  ## all tests on TensorFlow, those of the layers on JAX too
 	KERAS_BACKEND=tensorflow $(PYTEST)
 	KERAS_BACKEND=jax $(PYTEST) $(LAYER_TESTS)
 	@echo "Tested on TensorFlow, the layers on JAX. Not tested: the cells on JAX (make test-slow), PyTorch (make test-torch)."
+
+test-tfio: .venv-tfio/bin/.tfio  ## sound, cells and layers with TensorFlow 2.17 and tensorflow-io
+	KERAS_BACKEND=tensorflow $(subst $(BIN),.venv-tfio/bin,$(PYTEST)) $(TFIO_TESTS)
 
 test-torch: $(BIN)/.torch  ## the tests of the cells and layers on PyTorch (a large download)
 	KERAS_BACKEND=torch $(PYTEST) $(LAYER_TESTS) $(OTHER_TESTS)
@@ -68,6 +76,13 @@ $(BIN)/python:
 $(BIN)/.examples $(BIN)/.dev: $(BIN)/.%: setup.cfg pyproject.toml | $(BIN)/python
 	@echo "Setting up $(VENV) for $*, once:"
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	@touch $@
+
+.venv-tfio/bin/.tfio: setup.cfg pyproject.toml
+	@test -n "$(PYTHON_OF_TFIO)" || { echo "Python 3.11 or 3.12 is needed for TensorFlow 2.17"; exit 1; }
+	@echo "Setting up .venv-tfio, once:"
+	test -x .venv-tfio/bin/python || $(PYTHON_OF_TFIO) -m venv .venv-tfio
+	.venv-tfio/bin/pip install --quiet --disable-pip-version-check --editable '.[test-tfio]'
 	@touch $@
 
 $(BIN)/.torch: $(BIN)/.dev

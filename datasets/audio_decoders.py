@@ -28,6 +28,22 @@ LOWEST_RATE, HIGHEST_RATE = 100, 1_000_000
 """Rates beyond these, in samples a second, are refused: they are mistakes."""
 BLOCK = 2**18
 """How many samples are decoded at a time, so that a long file takes no memory."""
+LARGEST_AT_ONCE = 2**24
+"""tensorflow-io decodes files of up to so many samples, which it holds in memory."""
+
+KINDS = {
+    ("WAV", "PCM_U8"): ("wav", "uint8"),
+    ("WAV", "PCM_16"): ("wav", "int16"),
+    ("WAV", "PCM_24"): ("wav", "int32"),
+    ("WAV", "FLOAT"): ("wav", "float32"),
+    ("FLAC", "PCM_S8"): ("flac", "uint8"),
+    ("FLAC", "PCM_16"): ("flac", "int16"),
+    ("FLAC", "PCM_24"): ("flac", "int32"),
+    ("OGG", "VORBIS"): ("ogg", "float32"),
+    ("MP3", "MPEG_LAYER_III"): ("mp3", "float32"),
+}
+"""How tensorflow-io reads what soundfile calls so (it takes WAV of 32-bit integers for
+floating-point numbers)."""
 
 log = logging.getLogger("keras_gated")
 
@@ -52,8 +68,8 @@ def decoder_name(decoder: str = "auto") -> str:
 
     Args:
         decoder: `"soundfile"`, `"tensorflow-io"` (which loads with TensorFlow 2.16
-            and 2.17), or `"auto"`, tensorflow-io where it loads. Default:
-            `"auto"`.
+            and 2.17), or `"auto"`, tensorflow-io where it loads and soundfile for
+            the files that it cannot read. Default: `"auto"`.
 
     Returns:
         `"soundfile"` or `"tensorflow-io"`.
@@ -240,24 +256,52 @@ def _with_soundfile(path: str) -> Sound:
 
 
 def _with_tensorflow_io(path: str) -> Sound:
-    samples, rate = (part.numpy() for part in decode_in_graph(path))
-    size = max(1, BLOCK // samples.shape[1])
+    import tensorflow as tf
+
+    soundfile = require("soundfile", extra="audio")
+    with soundfile.SoundFile(path) as file:
+        kind = file.format.removesuffix("EX"), file.subtype
+        frames, channels = file.frames, file.channels
+    if kind not in KINDS:
+        raise ValueError(f"tensorflow-io does not read {' '.join(kind)}")
+    if frames * channels > LARGEST_AT_ONCE:
+        raise ValueError(
+            f"its {frames:,} samples are too many to be held in memory, as "
+            "tensorflow-io does; decoder='soundfile' reads them"
+        )
+    # On damaged files tensorflow-io may hang or end the process: soundfile, which
+    # does not, goes through them first.
+    checked = _with_soundfile(path)
+    shape = sum(len(block) for block in checked.blocks), checked.channels
+    samples = decode_in_graph(tf.io.read_file(path), *KINDS[kind], shape).numpy()
+    size = max(1, BLOCK // checked.channels)
     blocks = (samples[k : k + size] for k in range(0, len(samples), size))
-    return Sound(int(rate), samples.shape[1], blocks)
+    return Sound(checked.sample_rate, checked.channels, blocks)
 
 
-def decode_in_graph(path: "tf.Tensor") -> tuple["tf.Tensor", "tf.Tensor"]:
-    """Decodes a sound file by TensorFlow operations alone, those of tensorflow-io.
+def decode_in_graph(
+    content: "tf.Tensor",
+    container: str,
+    dtype: str = "float32",
+    shape: tuple[int, int] | None = None,
+) -> "tf.Tensor":
+    """Decodes a sound file by operations of tensorflow-io, as a part of a graph.
 
-    For your own `tf.data` pipelines: `tf.data.Dataset.list_files("*.flac")
-    .map(decode_in_graph)`. It reads WAV (8, 16 and 24 bit, 32 bit float), FLAC, OGG
-    Vorbis and MP3. What is wrong with a file becomes an error of TensorFlow.
+    For `tf.data` pipelines of your own over files of one kind: `files
+    .map(tf.io.read_file).map(lambda file: decode_in_graph(file, "flac", "int16"))`.
+    Use it on files that you trust: some that are damaged make tensorflow-io hang or
+    end the process. `audio.read` looks for that first.
 
     Args:
-        path: The file, a scalar string.
+        content: What is in the file, a scalar string.
+        container: `"wav"`, `"flac"`, `"ogg"` or `"mp3"`.
+        dtype: For WAV and FLAC, the kind of their samples: `"uint8"` (8 bits),
+            `"int16"`, `"int32"` (24 bits), and for WAV `"float32"`. Default:
+            `"float32"`.
+        shape: `(samples, channels)`. Default: as the file says.
 
     Returns:
-        The samples, `float32 [samples, channels]`, and their rate, `int32`.
+        The samples, `float32 [samples, channels]`, scaled as by `audio.read`.
 
     Raises:
         tf.errors.InvalidArgumentError: The file cannot be read.
@@ -265,41 +309,18 @@ def decode_in_graph(path: "tf.Tensor") -> tuple["tf.Tensor", "tf.Tensor"]:
     """
     decoder_name("tensorflow-io")
     import tensorflow as tf
-    from tensorflow_io.python.ops import core_ops
+    from tensorflow_io import audio
 
-    file = core_ops.io_audio_readable_init(path)
-    shape, dtype, rate = core_ops.io_audio_readable_spec(file)
-    # It takes integers of 32 bits for floating-point numbers.
-    with tf.control_dependencies([_is_no_wav_of_integers_of_32_bits(path)]):
-        shape = tf.identity(shape)
-
-    def read(kind: tf.DType) -> tf.Tensor:
-        some = core_ops.io_audio_readable_read(file, 0, shape[0], dtype=kind)
-        some = tf.cast(some, tf.float32)
-        if kind == tf.uint8:
-            return some / 128 - 1
-        return some / 2 ** (8 * kind.size - 1) if kind.is_integer else some
-
-    kinds = [tf.uint8, tf.int16, tf.int32, tf.float32]
-    numbers = tf.constant([kind.as_datatype_enum for kind in kinds], tf.int64)
-    which = tf.argmax(tf.cast(numbers == dtype, tf.int32), output_type=tf.int32)
-    samples = tf.switch_case(which, [functools.partial(read, kind) for kind in kinds])
-    return tf.ensure_shape(samples, (None, None)), rate
-
-
-def _is_no_wav_of_integers_of_32_bits(path: "tf.Tensor") -> "tf.Operation":
-    import tensorflow as tf
-
-    head = tf.strings.substr(tf.io.read_file(path), 0, 2**16)
-    parts = tf.concat([tf.strings.split(head, b"fmt ", maxsplit=1), [b""]], axis=0)
-    # Its size (4 bytes), the format (2), ..., at 18 the bits of a sample, and in an
-    # extended header at 28 the format.
-    fields = tf.strings.substr(tf.strings.join([parts[1], bytes(30)]), 0, 30)
-    fields = tf.io.decode_raw(fields, tf.uint8)
-    extended = tf.reduce_all(fields[4:6] == [0xFE, 0xFF])
-    integers = tf.where(extended, fields[28], fields[4]) == 1
-    wav = tf.strings.substr(head, 0, 4) == b"RIFF"
-    return tf.debugging.Assert(
-        ~(wav & integers & (fields[18] == 32)),
-        ["tensorflow-io does not read WAV of 32-bit integers"],
-    )
+    if container in ("wav", "flac"):
+        decode = {"wav": audio.decode_wav, "flac": audio.decode_flac}[container]
+        samples = decode(content, shape, dtype=dtype)
+    else:
+        decode = {"ogg": audio.decode_vorbis, "mp3": audio.decode_mp3}[container]
+        samples = decode(content, shape)
+    kind = samples.dtype
+    samples = tf.cast(samples, tf.float32)
+    if kind == tf.uint8:
+        samples = samples / 128 - 1
+    elif kind.is_integer:
+        samples /= 2 ** (8 * kind.size - 1)
+    return tf.ensure_shape(samples, (None, None))

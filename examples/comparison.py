@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import os
 import shlex
 import sys
@@ -81,6 +82,12 @@ def parser(description: str, **defaults: Any) -> argparse.ArgumentParser:
         help="of RMSProp (default: %(default)s)",
     )
     add(
+        "--decay",
+        choices=["none", "cosine"],
+        default="none",
+        help="how the learning rate falls, to 0 after --epochs (default: %(default)s)",
+    )
+    add(
         "--seed",
         type=seed,
         default=1,
@@ -133,14 +140,26 @@ def build(
         [keras.Input((None, input_dim)), recurrent, head()], name=name
     )
     model.compile(
-        optimizer=keras.optimizers.RMSprop(
-            args.learning_rate, global_clipnorm=GRADIENT_NORM
-        ),
+        optimizer=optimizer(args.learning_rate),
         loss=loss,
         weighted_metrics=metrics,
     )
     print(f"\n{name}: {units} units, {recurrent.count_params():,} parameters")
     return model
+
+
+def optimizer(learning_rate: float) -> keras.optimizers.Optimizer:
+    """RMSProp as the paper uses it: gradients of a norm above 1 are scaled down to 1.
+
+    Through hundreds of steps a gradient can exceed what a float holds, and has no norm
+    then: such an update is left out, and the loss is halved for the next ones'
+    gradients (which changes no other update).
+    """
+    return keras.optimizers.LossScaleOptimizer(
+        keras.optimizers.RMSprop(learning_rate, global_clipnorm=GRADIENT_NORM),
+        initial_scale=1.0,
+        dynamic_growth_steps=2**30,  # never doubled
+    )
 
 
 def train(
@@ -175,6 +194,8 @@ def train(
         keras.callbacks.TensorBoard(folder, write_graph=False, update_freq=update_freq),
         keras.callbacks.EarlyStopping("val_nll", patience=args.patience),
     ]
+    if args.decay == "cosine":
+        watchers.append(keras.callbacks.LearningRateScheduler(cosine(args)))
     began = time.perf_counter()
     try:
         history = model.fit(
@@ -213,6 +234,13 @@ def train(
     return row, {key: [float(x) for x in curve] for key, curve in curves.items()}
 
 
+def cosine(args: argparse.Namespace) -> Callable[[int], float]:
+    """The learning rate of an epoch: half a cosine from the first to 0."""
+    return lambda epoch: (
+        args.learning_rate * (1 + math.cos(math.pi * epoch / args.epochs)) / 2
+    )
+
+
 class EpochClock(keras.callbacks.Callback):
     """Notes the seconds from the start of training to the end of each epoch."""
 
@@ -233,6 +261,7 @@ def log_hyperparameters(folder: Path, args: argparse.Namespace, row: dict) -> No
         "units": row["units"],
         "parameters": row["parameters"],
         "learning_rate": args.learning_rate,
+        "decay": args.decay,
         "batch_size": args.batch_size,
         "weight_noise": WEIGHT_NOISE,
         "gradient_norm": GRADIENT_NORM,

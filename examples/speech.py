@@ -48,7 +48,8 @@ def parse_arguments() -> argparse.Namespace:
     parser = comparison.parser(
         __doc__,
         budget=168_800,
-        epochs=20,
+        epochs=12,
+        decay="cosine",
         patience=5,
         batch_size=16,
         learning_rate=0.001,

@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import onnx
 import pytest
 from differentiate import gradients
 from oracles import (
@@ -18,7 +19,10 @@ from oracles import (
     sequences,
 )
 
+import keras_gated
+
 each_cell = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
+OLD_ONNX = onnx.__version__.startswith("1.18.")
 TOLERANCE = {"float32": 1e-5, "float64": 1e-10}
 
 
@@ -36,6 +40,9 @@ def states_of(cell, states):
 def test_equals_onnx_operator(row, dtype, engine):
     precise = precise_activations(row) if dtype == "float64" else {}
     cell, weights = built(row, dtype=dtype, **precise)
+    lstm = row.cell_class is keras_gated.LSTMCell
+    if lstm and dtype == "float64" and OLD_ONNX:
+        pytest.skip("the reference evaluator of onnx 1.18 gives no memory of an LSTM")
     x, states = sequences(dtype=dtype)
     states = states_of(cell, states)
     layer = keras.layers.RNN(

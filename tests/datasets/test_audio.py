@@ -137,10 +137,22 @@ def test_both_decoders_give_the_same_bits(tmp_path):
         np.testing.assert_allclose(*both, rtol=0, atol=atol)
         if subtype in UNREAD_BY_TFIO | LOSSY:
             continue
-        files = tf.data.Dataset.from_tensors(str(path)).map(audio.decode_in_graph)
-        ((samples, rate),) = files
+        kind = audio_decoders.KINDS[container.removesuffix("EX"), subtype]
+        files = tf.data.Dataset.from_tensors(str(path)).map(tf.io.read_file)
+        (samples,) = files.map(lambda file, k=kind: audio.decode_in_graph(file, *k))
         np.testing.assert_array_equal(samples, both[0])
-        assert rate == 8000
+
+
+@pytest.mark.skipif(not WITH_TFIO, reason="tensorflow-io does not load here")
+def test_long_files_are_not_for_tensorflow_io(tmp_path, monkeypatch):
+    sound = noise(1000, 2).astype(np.float32)
+    path = write(tmp_path / "long.wav", sound, subtype="FLOAT")
+    monkeypatch.setattr(audio_decoders, "LARGEST_AT_ONCE", 2 * 1000)
+    np.testing.assert_array_equal(audio.read(path, decoder="tensorflow-io")[0], sound)
+    monkeypatch.setattr(audio_decoders, "LARGEST_AT_ONCE", 2 * 1000 - 1)
+    with pytest.raises(AudioError, match="1,000 samples are too many.*'soundfile'"):
+        audio.read(path, decoder="tensorflow-io")
+    np.testing.assert_array_equal(audio.read(path)[0], sound)
 
 
 @pytest.mark.skipif(WITH_TFIO, reason="tensorflow-io loads here")
