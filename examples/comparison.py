@@ -17,7 +17,7 @@ import keras
 import numpy as np
 
 import keras_gated
-from keras_gated import callbacks
+from keras_gated import callbacks, optimizers
 
 CELLS = {
     "tanh": keras_gated.TanhCell,
@@ -140,26 +140,12 @@ def build(
         [keras.Input((None, input_dim)), recurrent, head()], name=name
     )
     model.compile(
-        optimizer=optimizer(args.learning_rate),
+        optimizer=optimizers.RMSprop(args.learning_rate, global_clipnorm=GRADIENT_NORM),
         loss=loss,
         weighted_metrics=metrics,
     )
     print(f"\n{name}: {units} units, {recurrent.count_params():,} parameters")
     return model
-
-
-def optimizer(learning_rate: float) -> keras.optimizers.Optimizer:
-    """RMSProp as the paper uses it: gradients of a norm above 1 are scaled down to 1.
-
-    Through hundreds of steps a gradient can exceed what a float holds, and has no norm
-    then: such an update is left out, and the loss is halved for the next ones'
-    gradients (which changes no other update).
-    """
-    return keras.optimizers.LossScaleOptimizer(
-        keras.optimizers.RMSprop(learning_rate, global_clipnorm=GRADIENT_NORM),
-        initial_scale=1.0,
-        dynamic_growth_steps=2**30,  # never doubled
-    )
 
 
 def train(

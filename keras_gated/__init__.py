@@ -1,6 +1,13 @@
 """Gated recurrent cells and fast layers for Keras 3, and what their study needs."""
 
-from keras_gated import callbacks, datasets, generation, losses, metrics
+from keras_gated import (
+    callbacks,
+    datasets,
+    generation,
+    losses,
+    metrics,
+    optimizers,
+)
 from keras_gated.cells import GRUCell, LSTMCell, SimplifiedGRUCell, TanhCell
 from keras_gated.layers import (
     GRU,
@@ -38,5 +45,6 @@ __all__ = [
     "losses",
     "match_units",
     "metrics",
+    "optimizers",
     "to_keras",
 ]

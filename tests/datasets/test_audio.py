@@ -150,7 +150,7 @@ def test_long_files_are_not_for_tensorflow_io(tmp_path, monkeypatch):
     monkeypatch.setattr(audio_decoders, "LARGEST_AT_ONCE", 2 * 1000)
     np.testing.assert_array_equal(audio.read(path, decoder="tensorflow-io")[0], sound)
     monkeypatch.setattr(audio_decoders, "LARGEST_AT_ONCE", 2 * 1000 - 1)
-    with pytest.raises(AudioError, match="1,000 samples are too many.*'soundfile'"):
+    with pytest.raises(AudioError, match=r"1,000 samples are too many.*'soundfile'"):
         audio.read(path, decoder="tensorflow-io")
     np.testing.assert_array_equal(audio.read(path)[0], sound)
 

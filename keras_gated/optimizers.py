@@ -1,0 +1,67 @@
+"""RMSProp for recurrent layers: gradients of any size are rescaled."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+Tensor = Any
+"""A tensor of the Keras backend in use."""
+
+
+@keras.saving.register_keras_serializable(package="keras_gated")
+class RMSprop(keras.optimizers.RMSprop):
+    """`keras.optimizers.RMSprop` whose `global_clipnorm` holds for any gradient.
+
+    Through hundreds of steps a gradient can grow without bound. Above 1.8e19 its
+    norm exceeds what float32 holds, and Keras's own rescaling then makes every weight
+    NaN. Here it is rescaled as smaller ones are (Pascanu et al., 2013,
+    https://arxiv.org/abs/1211.5063), and where it is no number itself (NaN or
+    infinity), the update takes it for zero.
+
+    Args:
+        *args: Of `keras.optimizers.RMSprop`.
+        **kwargs: Of `keras.optimizers.RMSprop`.
+
+    Example:
+
+    >>> import keras, numpy as np
+    >>> from keras_gated.optimizers import RMSprop
+    >>> w = keras.Variable(np.zeros(2))
+    >>> RMSprop(0.1, global_clipnorm=1.0).apply([np.full(2, 1e30, "float32")], [w])
+    >>> print(w.numpy().round(3))
+    [-0.316 -0.316]
+    """
+
+    def apply(
+        self, grads: Sequence[Tensor], trainable_variables: Sequence | None = None
+    ) -> None:
+        if self.global_clipnorm is not None:
+            grads = rescale(grads, self.global_clipnorm)
+        super().apply(grads, trainable_variables)
+
+
+def rescale(gradients: Sequence[Tensor], norm: float) -> list[Tensor]:
+    """Scales gradients down to a norm, of all together, if theirs is larger.
+
+    Args:
+        gradients: Of any shapes; `None` where there is none.
+        norm: The largest norm that is left as it is.
+
+    Returns:
+        The gradients, finite: zeros if any of them is NaN or infinite.
+    """
+    there = [g for g in gradients if g is not None]
+    largest = ops.max(ops.stack([ops.max(ops.abs(g)) for g in there]))
+    finite = ops.isfinite(largest)
+    # Divided by the largest their squares stay within the range.
+    unit = ops.where(finite & (largest > 0), largest, ops.ones_like(largest))
+    relative = ops.sqrt(sum(ops.sum(ops.square(g / unit)) for g in there))
+    small = relative <= norm / unit
+
+    def rescaled(g: Tensor) -> Tensor:
+        scaled = ops.where(small, g, g / unit * (norm / relative))
+        return ops.where(finite, scaled, ops.zeros_like(g))
+
+    return [None if g is None else rescaled(g) for g in gradients]
