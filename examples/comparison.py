@@ -88,6 +88,13 @@ def parser(description: str, **defaults: Any) -> argparse.ArgumentParser:
         help="how the learning rate falls, to 0 after --epochs (default: %(default)s)",
     )
     add(
+        "--truncate-gradient",
+        type=whole,
+        metavar="N",
+        help="do not let gradients pass from every Nth step to the one before; for "
+        "long sequences, in which those of tanh explode (default: let them pass)",
+    )
+    add(
         "--seed",
         type=seed,
         default=1,
@@ -135,7 +142,9 @@ def build(
     keras.utils.set_random_seed(args.seed)
     units = args.units or keras_gated.match_units(CELLS[name], args.budget, input_dim)
     cell = CELLS[name](units, weight_noise=WEIGHT_NOISE)
-    recurrent = keras_gated.RNN(cell, return_sequences=True)
+    recurrent = keras_gated.RNN(
+        cell, return_sequences=True, truncate_gradient=args.truncate_gradient
+    )
     model = keras.Sequential(
         [keras.Input((None, input_dim)), recurrent, head()], name=name
     )
@@ -248,6 +257,7 @@ def log_hyperparameters(folder: Path, args: argparse.Namespace, row: dict) -> No
         "parameters": row["parameters"],
         "learning_rate": args.learning_rate,
         "decay": args.decay,
+        "truncate_gradient": args.truncate_gradient or 0,
         "batch_size": args.batch_size,
         "weight_noise": WEIGHT_NOISE,
         "gradient_norm": GRADIENT_NORM,

@@ -16,6 +16,7 @@ _OF_LAYER = (
     "stateful",
     "unroll",
     "zero_output_for_mask",
+    "truncate_gradient",
     "path",
     "activity_regularizer",
     "name",

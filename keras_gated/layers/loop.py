@@ -48,10 +48,13 @@ class Loop:
 
     Args:
         cell: One of the cells of the package.
+        truncate: Gradients do not pass from a step whose number is a multiple of
+            this to the one before. Default: `None`, they pass everywhere.
     """
 
-    def __init__(self, cell: RecurrentCell) -> None:
+    def __init__(self, cell: RecurrentCell, truncate: int | None = None) -> None:
         self.cell = cell
+        self.truncate = truncate
 
     def __call__(
         self, arguments: Arguments, training: bool
@@ -145,15 +148,23 @@ class Loop:
         partials = {letter: unrows(partial) for letter, partial in partials.items()}
 
         def step(d_states: list, inputs: tuple) -> tuple[list, Tensor]:
-            d_output, partials, m = inputs
+            d_output, partials, m, linked = inputs
             d_states = [d_states[0] + d_output, *d_states[1:]]
             d_x, d_previous = cell.step_gradient(
                 d_states, partials, weights, Product(drop)
             )
             (d_x,) = _where(m, [d_x], [ops.zeros_like(d_x)])
-            return _where(m, d_previous, d_states), d_x
+            d_previous = _where(m, d_previous, d_states)
+            if linked is not None:
+                zeros = [ops.zeros_like(d) for d in d_previous]
+                d_previous = _where(linked, d_previous, zeros)
+            return d_previous, d_x
 
-        inputs = (d_outputs, partials, mask)
+        linked = None  # each step to the one before it
+        if self.truncate is not None:
+            numbers = ops.reshape(ops.arange(steps), (steps, 1, 1))
+            linked = numbers % self.truncate != 0
+        inputs = (d_outputs, partials, mask, linked)
         d_states, d_x = self.scan(step, d_states, inputs, reverse=True)
         d_weights = cell.weights_gradient(rows(d_x), previous, gates, product)
         d_weights = Weights(**{"W": None, "b": None, "b_U": None, **d_weights})

@@ -12,8 +12,8 @@ from keras_gated.layers.loop import Arguments, Kept, Loop
 class JaxLoop(Loop):
     """Compiled once for every shape, wherever it is called from."""
 
-    def __init__(self, cell: RecurrentCell) -> None:
-        super().__init__(cell)
+    def __init__(self, cell: RecurrentCell, truncate: int | None = None) -> None:
+        super().__init__(cell, truncate)
 
         @jax.custom_vjp
         def run(arguments: Arguments) -> tuple[Tensor, list[Tensor]]:

@@ -22,8 +22,8 @@ class TensorFlowLoop(Loop):
     exported to other formats.
     """
 
-    def __init__(self, cell: RecurrentCell) -> None:
-        super().__init__(cell)
+    def __init__(self, cell: RecurrentCell, truncate: int | None = None) -> None:
+        super().__init__(cell, truncate)
         self._forward = _compiled(self.forward)
         self._backward = _compiled(self.backward)
 

@@ -1,6 +1,7 @@
 """The sequence layer over a cell, with the fast loop where it applies."""
 
 import logging
+import numbers
 from typing import Any
 
 import keras
@@ -39,6 +40,11 @@ class RNN(keras.layers.RNN):
             gain by it. Default: `False`.
         zero_output_for_mask: Whether the output of a masked step is zero instead
             of that of the step before. Default: `False`.
+        truncate_gradient: Truncated backpropagation through time: the sequence is
+            taken as stretches of so many steps, and gradients do not pass from one
+            to the one before, while states do. For long sequences, in which they
+            explode. Only the fast loop has it. Default: `None`, gradients pass
+            through the whole sequence.
         path: `"auto"` takes the fast loop where it applies, `"fast"` raises an
             error where it does not, `"keras"` always takes Keras's loop.
             Default: `"auto"`.
@@ -53,8 +59,8 @@ class RNN(keras.layers.RNN):
         training: Whether dropout and weight noise act. Default: `False`.
 
     Raises:
-        ValueError: `path` is none of the three, or `"fast"` where the fast loop
-            does not apply; the message gives the reason.
+        ValueError: `path` is none of the three, or `"fast"` (or truncation is asked
+            for) where the fast loop does not apply; the message gives the reason.
 
     On TensorFlow the loop is compiled with XLA while training, which takes
     about a second for every new shape of a batch, and has no second-order
@@ -82,6 +88,7 @@ class RNN(keras.layers.RNN):
         stateful: bool = False,
         unroll: bool = False,
         zero_output_for_mask: bool = False,
+        truncate_gradient: int | None = None,
         path: str = "auto",
         **kwargs: Any,
     ) -> None:
@@ -99,14 +106,27 @@ class RNN(keras.layers.RNN):
             zero_output_for_mask=zero_output_for_mask,
             **kwargs,
         )
+        if truncate_gradient is not None and not (
+            isinstance(truncate_gradient, numbers.Integral) and truncate_gradient > 0
+        ):
+            raise ValueError(
+                "Argument `truncate_gradient` must be a positive integer or None. "
+                f"Received: truncate_gradient={truncate_gradient!r}"
+            )
+        self.truncate_gradient = truncate_gradient
         self._wanted_path = path
         obstacle = self._obstacle()
+        if obstacle and truncate_gradient is not None:
+            raise ValueError(
+                "Argument `truncate_gradient` needs the fast loop, which does not "
+                f"apply: {obstacle}"
+            )
         if path == "fast" and obstacle:
             raise ValueError(
                 f'The fast loop does not apply: {obstacle}. With path="auto" '
                 "Keras's loop takes its place."
             )
-        self._loop = None if obstacle else _loop(self.cell)
+        self._loop = None if obstacle else _loop(self.cell, truncate_gradient)
 
     @property
     def path(self) -> str:
@@ -217,7 +237,11 @@ class RNN(keras.layers.RNN):
         return ops.where(shown, outputs, ops.zeros_like(outputs))
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "path": self._wanted_path}
+        return {
+            **super().get_config(),
+            "truncate_gradient": self.truncate_gradient,
+            "path": self._wanted_path,
+        }
 
 
 def _origin(cell: RecurrentCell, method: str) -> type:
@@ -225,7 +249,7 @@ def _origin(cell: RecurrentCell, method: str) -> type:
     return next(kind for kind in type(cell).__mro__ if method in vars(kind))
 
 
-def _loop(cell: RecurrentCell) -> Loop:
+def _loop(cell: RecurrentCell, truncate: int | None) -> Loop:
     backend = keras.config.backend()
     if backend == "tensorflow":
         from keras_gated.layers.loop_tensorflow import TensorFlowLoop as BackendLoop
@@ -233,4 +257,4 @@ def _loop(cell: RecurrentCell) -> Loop:
         from keras_gated.layers.loop_jax import JaxLoop as BackendLoop
     else:
         from keras_gated.layers.loop_torch import TorchLoop as BackendLoop
-    return BackendLoop(cell)
+    return BackendLoop(cell, truncate)

@@ -172,6 +172,50 @@ class Called(keras_gated.TanhCell):
         return super().call(inputs, states, training)
 
 
+@each_cell
+@pytest.mark.parametrize("length", [2] if BACKEND == "jax" else [1, 2, 5])
+def test_truncated_gradient_equals_that_of_stretches(row, length):
+    """Keras's loop over stretches, each from the states of the last as constants."""
+    x, states = sequences(dtype="float64")
+    cell = row.make(dtype="float64", **precise_activations(row))
+    states = states[: len(keras.tree.flatten(cell.state_size))]
+    layer = RNN(cell, truncate_gradient=length, dtype="float64", **ALL)
+    layer.build(x.shape)
+    randomise(cell)
+    by_keras = RNN(cell, path="keras", dtype="float64", **ALL)
+    by_keras.build(x.shape)
+
+    class Stretches(keras.layers.Layer):
+        def __init__(self):
+            super().__init__(dtype="float64")
+            self.layer = by_keras
+            self.built = True
+
+        def call(self, x, training=False):
+            now, parts = states, []
+            for begin in range(0, x.shape[1], length):
+                part, *now = by_keras(x[:, begin : begin + length], initial_state=now)
+                parts.append(part)
+                last, now = now, [keras.ops.stop_gradient(state) for state in now]
+            return [keras.ops.concatenate(parts, 1), *last]
+
+    ours = gradients(layer, [x], True, initial_state=states)
+    theirs = gradients(Stretches(), [x], True)
+    for a, b in zip(*map(keras.tree.flatten, (ours, theirs)), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-9, rtol=1e-9)
+
+
+def test_truncation_is_kept_and_needs_the_fast_loop():
+    layer = RNN(keras_gated.GRUCell(3), truncate_gradient=5)
+    assert RNN.from_config(layer.get_config()).truncate_gradient == 5
+
+    with pytest.raises(ValueError, match=r"needs the fast loop.*was asked for"):
+        RNN(keras_gated.GRUCell(3), truncate_gradient=5, path="keras")
+    for wrong in (0, -1, 2.5):
+        with pytest.raises(ValueError, match="truncate_gradient"):
+            keras_gated.GRU(3, truncate_gradient=wrong)
+
+
 FALLBACKS = {
     "another cell": (lambda: keras.layers.GRUCell(4), {}, "not a cell of keras_gated"),
     "stacked cells": (
