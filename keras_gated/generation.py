@@ -382,6 +382,11 @@ def _check_causal(model: keras.Model, frames: np.ndarray, stepwise: np.ndarray) 
     with _states_kept(model):
         whole = ops.cast(model(frames, training=False), "float32")
     whole = ops.convert_to_numpy(whole)
+    if not np.isfinite(whole).all():
+        raise ValueError(
+            f"What the model {model.name!r} gives is no number (NaN or infinity): its "
+            "training has failed, or the primer lies far beyond what it has seen."
+        )
     whole, stepwise = whole.swapaxes(0, 1), stepwise[: frames.shape[1], :, 0]
     # Wide enough for half precision, and far below what a wrong context does.
     if not np.allclose(whole, stepwise, 0.1, 0.1):
