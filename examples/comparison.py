@@ -25,8 +25,6 @@ CELLS = {
     "gru": keras_gated.GRUCell,
     "simplified_gru": keras_gated.SimplifiedGRUCell,
 }
-WEIGHT_NOISE = 0.075
-GRADIENT_NORM = 1.0
 
 
 def parser(description: str, **defaults: Any) -> argparse.ArgumentParser:
@@ -88,6 +86,20 @@ def parser(description: str, **defaults: Any) -> argparse.ArgumentParser:
         help="how the learning rate falls, to 0 after --epochs (default: %(default)s)",
     )
     add(
+        "--weight-noise",
+        type=float,
+        default=0.075,
+        metavar="X",
+        help="standard deviation of the noise on the weights (default: %(default)s)",
+    )
+    add(
+        "--gradient-norm",
+        type=positive(float),
+        default=1.0,
+        metavar="X",
+        help="what the norm of the gradient is scaled down to (default: %(default)s)",
+    )
+    add(
         "--truncate-gradient",
         type=whole,
         metavar="N",
@@ -141,7 +153,7 @@ def build(
     """The model of one cell, compiled by the paper's recipe."""
     keras.utils.set_random_seed(args.seed)
     units = args.units or keras_gated.match_units(CELLS[name], args.budget, input_dim)
-    cell = CELLS[name](units, weight_noise=WEIGHT_NOISE)
+    cell = CELLS[name](units, weight_noise=args.weight_noise)
     recurrent = keras_gated.RNN(
         cell, return_sequences=True, truncate_gradient=args.truncate_gradient
     )
@@ -149,7 +161,9 @@ def build(
         [keras.Input((None, input_dim)), recurrent, head()], name=name
     )
     model.compile(
-        optimizer=optimizers.RMSprop(args.learning_rate, global_clipnorm=GRADIENT_NORM),
+        optimizer=optimizers.RMSprop(
+            args.learning_rate, global_clipnorm=args.gradient_norm
+        ),
         loss=loss,
         weighted_metrics=metrics,
     )
@@ -259,8 +273,8 @@ def log_hyperparameters(folder: Path, args: argparse.Namespace, row: dict) -> No
         "decay": args.decay,
         "truncate_gradient": args.truncate_gradient or 0,
         "batch_size": args.batch_size,
-        "weight_noise": WEIGHT_NOISE,
-        "gradient_norm": GRADIENT_NORM,
+        "weight_noise": args.weight_noise,
+        "gradient_norm": args.gradient_norm,
         "seed": args.seed,
     }
     figures = [name for name in row if name.startswith(("valid_", "test_"))]

@@ -127,16 +127,12 @@ def describe(data: bach_chorales.Splits) -> dict:
     }
 
 
-def train_cell(
-    name: str, args: argparse.Namespace, data: bach_chorales.Splits, run: Path
-) -> tuple[dict, dict]:
-    """Trains one cell; returns its row of the table and its learning curves."""
-    keys = piano_roll.KEYS
-    model = comparison.build(
+def build(name: str, args: argparse.Namespace) -> keras.Model:
+    return comparison.build(
         name,
         args,
-        keys,
-        lambda: keras.layers.Dense(keys),
+        piano_roll.KEYS,
+        lambda: keras.layers.Dense(piano_roll.KEYS),
         losses.BernoulliNLL(),
         [
             metrics.FrameNLL(name="nll"),
@@ -144,15 +140,26 @@ def train_cell(
             metrics.FrameAccuracy(name="accuracy"),
         ],
     )
+
+
+def datasets(args: argparse.Namespace, data: bach_chorales.Splits) -> list:
     chorales = args.dataset == "bach" and args.midi_dir is None
     max_shapes = MAX_SHAPES_OF_CHORALES if chorales else MAX_SHAPES
-    parts = [
+    return [
         piano_roll.next_step_dataset(
             rolls, args.batch_size, shuffle, args.seed, max_shapes
         )
         for rolls, shuffle in zip(data, (True, False, False), strict=True)
     ]
+
+
+def train_cell(
+    name: str, args: argparse.Namespace, data: bach_chorales.Splits, run: Path
+) -> tuple[dict, dict]:
+    """Trains one cell; returns its row of the table and its learning curves."""
+    model = build(name, args)
     picture = callbacks.PianoRollImage(run / name, data[2][0], every=10)
+    parts = datasets(args, data)
     result = comparison.train(model, args, parts, run / name, [picture])
     write_continuation(model, data[2][0], args, run / name)
     return result

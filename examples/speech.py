@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import comparison
+import keras
 import numpy as np
 from comparison import positive
 
@@ -216,12 +217,9 @@ def _steps(dataset: Iterable) -> tuple[np.ndarray, np.ndarray]:
     return x, y
 
 
-def train_cell(
-    name: str, args: argparse.Namespace, data: Parts, run: Path
-) -> tuple[dict, dict]:
-    """Trains one cell; returns its row of the table and its learning curves."""
+def build(name: str, args: argparse.Namespace, data: Parts) -> keras.Model:
     mean, deviation = data[0].standardization()
-    model = comparison.build(
+    return comparison.build(
         name,
         args,
         FRAME,
@@ -234,6 +232,13 @@ def train_cell(
             metrics.EventNLL(COMPONENTS, EVENT, "sequence", name="nll_sequence"),
         ],
     )
+
+
+def train_cell(
+    name: str, args: argparse.Namespace, data: Parts, run: Path
+) -> tuple[dict, dict]:
+    """Trains one cell; returns its row of the table and its learning curves."""
+    model = build(name, args, data)
     clip = max((data[2][i] for i in range(len(data[2]))), key=len)
     sound = callbacks.SoundSummary(
         run / name, clip, args.sample_rate, PRIMER_SECONDS, every=5
@@ -241,7 +246,8 @@ def train_cell(
     parts = datasets(args, data)
     row, curves = comparison.train(model, args, parts, run / name, [sound], 50)
     row["train_nll"] = model.evaluate(parts[0], verbose=0, return_dict=True)["nll"]
-    row["test_nll_as_recorded"] = row["test_nll"] + EVENT * math.log(deviation)
+    unit = EVENT * math.log(data[0].standardization().deviation)
+    row["test_nll_as_recorded"] = row["test_nll"] + unit
     row["seconds_an_epoch"] = float(np.median(np.diff([0.0, *curves["seconds"]])))
     primer = clip[: int(PRIMER_SECONDS * args.sample_rate)]
     went_on = generation.generate_audio(

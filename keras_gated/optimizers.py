@@ -20,9 +20,29 @@ class RMSprop(keras.optimizers.RMSprop):
     https://arxiv.org/abs/1211.5063), and where it is no number itself (NaN or
     infinity), the update takes it for zero.
 
+    The arguments are those of `keras.optimizers.RMSprop`.
+
     Args:
-        *args: Of `keras.optimizers.RMSprop`.
-        **kwargs: Of `keras.optimizers.RMSprop`.
+        learning_rate: A number or a schedule. Default: 0.001.
+        global_clipnorm: The norm of all gradients together above which they are
+            scaled down to it. Default: `None`, they never are.
+        rho: How much of the mean of the squares is kept. Default: 0.9.
+        momentum: Default: 0.
+        epsilon: Added to the root of the mean of the squares. Default: 1e-7.
+        centered: Whether to divide by the deviation, not by the root of the mean of
+            the squares. Default: `False`.
+        weight_decay: Default: `None`.
+        clipnorm: The largest norm of each gradient. Default: `None`.
+        clipvalue: The largest value of a gradient. Default: `None`.
+        use_ema: Whether to average the weights. Default: `False`.
+        ema_momentum: How much of that average is kept. Default: 0.99.
+        ema_overwrite_frequency: After how many updates it replaces the weights.
+            Default: `None`.
+        loss_scale_factor: What to multiply the loss by. Default: `None`.
+        gradient_accumulation_steps: How many batches make an update. Default:
+            `None`.
+        name: Default: `"rmsprop"`.
+        **kwargs: Of `keras.optimizers.Optimizer`.
 
     Example:
 
