@@ -130,11 +130,11 @@ class Recordings:
                 each file is by itself.
 
         Returns:
-            The rest, and what is set aside: whole groups, as many as come nearest
-            to the share.
+            The rest, and what is set aside: whole groups, one at least, as many as
+            come nearest to the share.
 
         Raises:
-            ValueError: One of the two would be empty.
+            ValueError: There is only one group.
         """
         members: dict[Any, list[int]] = {}
         for number, path in enumerate(self.paths):
@@ -145,13 +145,12 @@ class Recordings:
             order = [order[i] for i in random.permutation(len(order))]
         held_out = np.cumsum([0, *(len(group) for group in reversed(order))])
         count = int(np.argmin(np.abs(held_out - share * len(self))))
-        cut = len(order) - count
-        if not 0 < cut < len(order):
+        if len(order) < 2:
             what = "group" if groups else "file"
             raise ValueError(
-                f"A share of {share} of {len(order)} {what}s leaves one part without "
-                f"any; each needs a {what}."
+                f"There is {len(order)} {what}, and each of two parts needs one."
             )
+        cut = len(order) - min(max(1, count), len(order) - 1)
         return tuple(
             self.take(number for group in part for number in group)
             for part in (order[:cut], order[cut:])

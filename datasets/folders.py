@@ -44,7 +44,8 @@ def find_files(
     for folder, _, names in os.walk(
         directory, onerror=unreadable, followlinks=follow_links
     ):
-        files = (Path(folder, name) for name in names)
+        # Hidden files are no one's music: half-written ones, macOS's notes.
+        files = (Path(folder, name) for name in names if not name.startswith("."))
         paths += [path for path in files if path.suffix.lower() in suffixes]
     if not paths:
         raise ValueError(

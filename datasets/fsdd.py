@@ -60,7 +60,8 @@ def load_data(
                 names[path] = match
     if not names:
         raise FileNotFoundError(
-            f"The Free Spoken Digit Dataset is not in the folder {str(folder)!r} "
+            "The Free Spoken Digit Dataset is not in "
+            f"{'any folder named' if folder is None else repr(str(folder))} "
             f"(`data_dir`, or {DATA_DIR}). Get it: git clone {ORIGIN}; the folder is "
             "its `recordings`."
         )

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import logging
+import math
 import os
 from collections.abc import Collection, Sequence
 from fractions import Fraction
@@ -486,7 +487,9 @@ def write_wav(
         )
     midi = _to_pretty_midi(roll, steps_per_quarter, tempo, program, onsets)
     if sound_font is None:
-        sound = midi.synthesize(fs=sample_rate)
+        # It adds a second of silence.
+        seconds = len(roll) * 60 / tempo / steps_per_quarter
+        sound = midi.synthesize(fs=sample_rate)[: math.ceil(seconds * sample_rate)]
     else:
         if not Path(sound_font).is_file():
             raise FileNotFoundError(

@@ -20,8 +20,8 @@ SPEAKER = "espeak-ng"
 VOICES = (
     "en-us+m3",
     "en-us+f2",
-    "en-gb+m1",
-    "en-gb+f4",
+    "en-gb-x-rp+m1",
+    "en-gb-x-rp+f4",
     "en-gb-scotland+m7",
     "en-us+f5",
 )
@@ -73,13 +73,20 @@ def chorales(cache_dir: str | os.PathLike | None = None, verbose: int = 1) -> Pa
     Raises:
         ImportError: music21, pretty_midi or SciPy is not installed.
     """
-    rolls = bach_chorales.load_data(verbose=verbose)[0][:CHORALES]
-    write = functools.partial(
-        midi.write_wav, steps_per_quarter=2, tempo=TEMPO, sample_rate=SAMPLE_RATE
-    )
+
+    @functools.cache
+    def rolls() -> list:
+        return bach_chorales.load_data(cache_dir=cache_dir, verbose=verbose)[0]
+
+    def write(number: int, path: Path) -> None:
+        roll = rolls()[number][: 2 * QUARTERS]
+        midi.write_wav(
+            roll, path, steps_per_quarter=2, tempo=TEMPO, sample_rate=SAMPLE_RATE
+        )
+
     files = {
-        f"chorale_{number:02d}.wav": functools.partial(write, roll[: 2 * QUARTERS])
-        for number, roll in enumerate(rolls)
+        f"chorale_{number:02d}.wav": functools.partial(write, number)
+        for number in range(CHORALES)
     }
     return _made(cache_directory(cache_dir) / "chorales_as_sound", files, verbose)
 
@@ -119,7 +126,8 @@ def _speak(sentence: str, voice: str, path: Path) -> None:
     with atomic_path(path) as file:
         command = [SPEAKER, "-z", "-v", voice, "-w", os.fspath(file), sentence]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
+        # It ends well where it cannot write, too.
+        if done.returncode or not file.stat().st_size:
             raise OSError(f"{SPEAKER} failed: {done.stderr.strip()}")
 
 

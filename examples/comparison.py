@@ -4,6 +4,7 @@ import argparse
 import json
 import math
 import os
+import platform
 import shlex
 import sys
 import time
@@ -153,7 +154,9 @@ def build(
     """The model of one cell, compiled by the paper's recipe."""
     keras.utils.set_random_seed(args.seed)
     units = args.units or keras_gated.match_units(CELLS[name], args.budget, input_dim)
-    cell = CELLS[name](units, weight_noise=args.weight_noise)
+    cell = CELLS[name](
+        units, weight_noise=args.weight_noise, **getattr(args, "cell_options", {})
+    )
     recurrent = keras_gated.RNN(
         cell, return_sequences=True, truncate_gradient=args.truncate_gradient
     )
@@ -274,7 +277,7 @@ def log_hyperparameters(folder: Path, args: argparse.Namespace, row: dict) -> No
         "truncate_gradient": args.truncate_gradient or 0,
         "batch_size": args.batch_size,
         "weight_noise": args.weight_noise,
-        "gradient_norm": args.gradient_norm,
+        "gradient_norm": args.gradient_norm or 0,
         "seed": args.seed,
     }
     figures = [name for name in row if name.startswith(("valid_", "test_"))]
@@ -342,21 +345,27 @@ def format_table(rows: list[dict], columns: dict[str, str]) -> str:
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
 
 
-def write_record(rows: list[dict], curves: dict, about: dict, run: Path) -> None:
-    """Writes what is done so far: the results, and a picture of the curves."""
+def versions() -> dict[str, str]:
+    """Of what made a result."""
     import tensorflow as tf
 
+    return {
+        "keras_gated": keras_gated.__version__,
+        "python": platform.python_version(),
+        "keras": keras.__version__,
+        "backend": keras.config.backend(),
+        "tensorflow": tf.__version__,
+        "numpy": np.__version__,
+    }
+
+
+def write_record(rows: list[dict], curves: dict, about: dict, run: Path) -> None:
+    """Writes what is done so far: the results, and a picture of the curves."""
     if curves:
         plot_learning_curves(curves, run / "learning_curves.png")
     record = {
         "command": shlex.join([Path(sys.executable).name, *sys.argv]),
-        "versions": {
-            "keras_gated": keras_gated.__version__,
-            "keras": keras.__version__,
-            "backend": keras.config.backend(),
-            "tensorflow": tf.__version__,
-            "numpy": np.__version__,
-        },
+        "versions": versions(),
         **about,
         "rows": rows,
         "curves": curves,
@@ -396,9 +405,13 @@ def run_all(
         about = describe(data)
         rows = first_rows(data)
         run.mkdir(parents=True)
+        write_record(rows, {}, about, run)
     except (ValueError, ImportError, OSError) as error:
         print(f"{script}: error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("\nInterrupted before the first training.")
+        return 130
     curves, code = {}, 0
     try:
         for name in args.cells:

@@ -107,7 +107,10 @@ def parse_arguments() -> argparse.Namespace:
         default="auto",
         help="of sound files (default: %(default)s)",
     )
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.data_dir is not None and args.dataset != "fsdd":
+        parser.error("--data-dir is for --dataset fsdd; or is --audio-dir meant?")
+    return args
 
 
 def load_sound(args: argparse.Namespace) -> Parts:
@@ -183,8 +186,10 @@ def baselines(args: argparse.Namespace, data: Parts) -> list[dict]:
     events = [y for _, y in parts]
     weights = np.linalg.lstsq(designs[0], events[0], rcond=None)[0]
     residuals = [y - x @ weights for x, y in zip(designs, events, strict=True)]
+    # The floor of the cells' mixture: tones would be predicted without any error.
+    floor = GaussianMixture().min_scale ** 2 * np.eye(EVENT)
     gaussian, of_residuals = (
-        normal(fitted.mean(axis=0), np.cov(fitted.T), allow_singular=True)
+        normal(fitted.mean(axis=0), np.cov(fitted.T) + floor)
         for fitted in (events[0], residuals[0])
     )
     mixture.fit(events[0])
@@ -240,16 +245,15 @@ def train_cell(
     """Trains one cell; returns its row of the table and its learning curves."""
     model = build(name, args, data)
     clip = max((data[2][i] for i in range(len(data[2]))), key=len)
-    sound = callbacks.SoundSummary(
-        run / name, clip, args.sample_rate, PRIMER_SECONDS, every=5
-    )
+    seconds = min(PRIMER_SECONDS, 0.75 * len(clip) / args.sample_rate)
+    sound = callbacks.SoundSummary(run / name, clip, args.sample_rate, seconds, every=5)
     parts = datasets(args, data)
     row, curves = comparison.train(model, args, parts, run / name, [sound], 50)
     row["train_nll"] = model.evaluate(parts[0], verbose=0, return_dict=True)["nll"]
     unit = EVENT * math.log(data[0].standardization().deviation)
     row["test_nll_as_recorded"] = row["test_nll"] + unit
     row["seconds_an_epoch"] = float(np.median(np.diff([0.0, *curves["seconds"]])))
-    primer = clip[: int(PRIMER_SECONDS * args.sample_rate)]
+    primer = clip[: int(seconds * args.sample_rate)]
     went_on = generation.generate_audio(
         model, primer, int(CONTINUATION_SECONDS * args.sample_rate), seed=args.seed
     )

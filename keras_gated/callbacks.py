@@ -119,7 +119,10 @@ class _Summary(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         if epoch % self.every == 0:
-            with self._writer.as_default():
+            import tensorflow as tf
+
+            # Keras's TensorBoard(update_freq=N) lets nothing else through.
+            with self._writer.as_default(), tf.summary.record_if(True):
                 self.write(epoch)
             self._writer.flush()
 

@@ -175,25 +175,28 @@ def stream_audio(
             frame_length)` to the parameters of a mixture, whose last layer is a
             `GaussianMixture`, for frames that begin its `event_dim` samples
             apart. Its other layers are as in `generate`.
-        primer: What comes before, `(samples,)` or `(batch, samples)`, as
-            `datasets.audio.read` gives it, of one frame at least. It is
-            standardised by the mixture's `event_mean` and `event_deviation`.
+        primer: What comes before, `(samples,)` or `(batch, samples)`, in the unit
+            of `datasets.audio.read`, of one frame at least. It is standardised by
+            the mixture's `event_mean` and `event_deviation`.
         temperature: As in `GaussianMixture.sample`: below 1 the samples keep to
             what is likely. Default: 1.
-        seed: An integer makes the sound repeatable. Default: `None`.
+        seed: An integer makes the sound repeatable, with blocks of one size.
+            Default: `None`.
         block: How many samples a block has, rounded up to whole events.
             Default: 8,000.
 
-    Yields:
-        The next samples, `float32`, `(block,)` or `(batch, block)`, in the unit of
-        the primer. They may go beyond -1 and 1; `datasets.audio.write` cuts them.
+    Returns:
+        An iterator over the next samples, `float32`, `(block,)` or `(batch, block)`,
+        in the unit of the primer. They may go beyond -1 and 1; `datasets.audio.write`
+        cuts them.
 
     Raises:
         ValueError: An argument is out of its range, or the model cannot be run
             step by step.
     """
     primer = np.asarray(primer)
-    mixture = model.layers[-1] if isinstance(model, keras.Model) else None
+    layers = model.layers if isinstance(model, keras.Model) else []
+    mixture = layers[-1] if layers else None
     shape = getattr(model, "input_shape", None)
     if (
         not isinstance(mixture, GaussianMixture)
@@ -208,7 +211,8 @@ def stream_audio(
     if primer.ndim not in (1, 2) or primer.shape[-1] < length or 0 in primer.shape:
         raise ValueError(
             "Argument `primer` must have the shape (samples,) or (batch, samples) and "
-            f"hold {length} samples at least. Received: primer.shape={primer.shape}"
+            f"hold {length} samples at least; of what `audio.read` gives, a channel is "
+            f"samples[:, 0]. Received: primer.shape={primer.shape}"
         )
     if not np.isfinite(primer).all():
         raise ValueError("Argument `primer` must hold finite numbers only.")
@@ -237,17 +241,31 @@ def stream_audio(
         )
         return carry, frame, events
 
-    carry, primed = _compiled(stepper.read)(frames.swapaxes(0, 1)[:, :, None])
-    # Of a long sequence the beginning only: rounding grows along a recurrence.
-    _check_causal(model, frames[:, :24], ops.convert_to_numpy(primed))
+    if tuple(stepper.model.output_shape[:2]) != (len(sound), 1):
+        raise _not_stepwise(model)
+    read = _compiled(stepper.read)
+    carry, primed = read(frames.swapaxes(0, 1)[:, :, None])
+    if len(begins) < 8:  # too few to show whether a step sees those before it
+        random = np.random.default_rng(0)
+        more = random.normal(size=(len(sound), 8, length)).astype("float32")
+        more = np.concatenate([frames, more], axis=1)
+        _, primed_more = read(more.swapaxes(0, 1)[:, :, None])
+        _check_causal(model, more, ops.convert_to_numpy(primed_more))
+    else:
+        # Of a long sequence the beginning only: rounding grows along a recurrence.
+        _check_causal(model, frames[:, :24], ops.convert_to_numpy(primed))
     frame = ops.convert_to_tensor(frames[:, -1:])
     go_on = _compiled(run)
-    while True:
-        noise = mixture.noise((-(-block // hop), len(sound), 1), seed)
-        carry, frame, events = go_on(carry, frame, *noise)
-        events = ops.convert_to_numpy(events)[:, :, 0].swapaxes(0, 1)
-        events = events.reshape(*primer.shape[:-1], -1)
-        yield mixture.event_deviation * events + np.float32(mixture.event_mean)
+
+    def blocks(carry: tuple, frame: Any) -> Iterator[np.ndarray]:
+        while True:
+            noise = mixture.noise((-(-block // hop), len(sound), 1), seed)
+            carry, frame, events = go_on(carry, frame, *noise)
+            events = ops.convert_to_numpy(events)[:, :, 0].swapaxes(0, 1)
+            events = events.reshape(*primer.shape[:-1], -1)
+            yield mixture.event_deviation * events + np.float32(mixture.event_mean)
+
+    return blocks(carry, frame)
 
 
 def _check_whole(name: str, value: Any) -> None:
@@ -410,9 +428,10 @@ def _states_kept(model: keras.Model) -> Iterator[None]:
 
 def _not_stepwise(model: keras.Model) -> ValueError:
     return ValueError(
-        "Argument `model` must map frames (batch, time, notes) to logits of the same "
-        "shape, with no layer but recurrent ones that looks from one step at another: "
-        "otherwise its logits step by step are not those of the whole sequence. "
+        "Argument `model` must map frames (batch, time, values) to an output for each "
+        "(logits of the same shape, or a mixture), with no layer but recurrent ones "
+        "that looks from one step at another: otherwise what it gives step by step is "
+        "not what it gives of the whole sequence. "
         f"Received: model={model.name!r} with layers "
         f"{[type(layer).__name__ for layer in model.layers]}"
     )
