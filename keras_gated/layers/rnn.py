@@ -1,7 +1,9 @@
 """The sequence layer over a cell, with the fast loop where it applies."""
 
+import functools
 import logging
 import numbers
+import random
 from typing import Any
 
 import keras
@@ -250,6 +252,34 @@ def _origin(cell: RecurrentCell, method: str) -> type:
 
 
 def _loop(cell: RecurrentCell, truncate: int | None) -> Loop:
+    """Cells that compute the same share a loop, and what it has compiled."""
+    config = cell.get_config()
+    activations = [config.get(f"{kind}activation", "") for kind in ("", "recurrent_")]
+    ours = type(cell).__module__.startswith("keras_gated.cells.")
+    if not ours or not all(isinstance(name, str) for name in activations):
+        return _backend_loop()(cell, truncate)
+    # What makes weights and draws noise is the cell's own.
+    settings = {
+        name: value
+        for name, value in config.items()
+        if isinstance(value, str | int)
+        and name not in ("name", "dtype", "trainable", "seed")
+    }
+    return _shared_loop(type(cell), tuple(settings.items()), truncate)
+
+
+@functools.lru_cache(maxsize=64)
+def _shared_loop(kind: type, settings: tuple, truncate: int | None) -> Loop:
+    """Over a cell without weights: the loop is given those of whoever calls it."""
+    state = random.getstate()  # of which Keras makes seeds
+    try:
+        cell = kind(**dict(settings), name="of_a_loop")
+    finally:
+        random.setstate(state)
+    return _backend_loop()(cell, truncate)
+
+
+def _backend_loop() -> type[Loop]:
     backend = keras.config.backend()
     if backend == "tensorflow":
         from keras_gated.layers.loop_tensorflow import TensorFlowLoop as BackendLoop
@@ -257,4 +287,4 @@ def _loop(cell: RecurrentCell, truncate: int | None) -> Loop:
         from keras_gated.layers.loop_jax import JaxLoop as BackendLoop
     else:
         from keras_gated.layers.loop_torch import TorchLoop as BackendLoop
-    return BackendLoop(cell, truncate)
+    return BackendLoop

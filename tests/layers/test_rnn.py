@@ -360,6 +360,26 @@ def test_second_order_gradient_works_or_says_that_it_does_not():
         np.testing.assert_allclose(second(layer), second(keras_path), atol=1e-5)
 
 
+def test_layers_that_compute_the_same_share_a_loop():
+    """So that it is compiled once; to share is not to draw other weights."""
+    weights = []
+    for _ in range(2):
+        keras.utils.set_random_seed(2)
+        # Nobody has made such a layer before the first time.
+        layers = [keras_gated.GRU(units, name=f"of_{units}") for units in (17, 17, 4)]
+        layers.append(keras_gated.GRU(17, reset_after=True, name="after"))
+        layers.append(keras_gated.GRU(17, truncate_gradient=3, name="truncated"))
+        layers.append(keras_gated.GRU(17, weight_noise=0.1, name="noisy"))
+        for layer in layers:
+            layer.build((None, 2, 3))
+        weights += [layer.get_weights() for layer in layers[:1]]
+        first, *others = (layer._loop for layer in layers)
+        assert [other is first for other in others] == [True, *[False] * 3, True]
+        assert not first.cell.built
+    for once, again in zip(*weights, strict=True):
+        np.testing.assert_array_equal(once, again)
+
+
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="exports are TensorFlow's")
 def test_exported_models_give_the_same_at_other_lengths(tmp_path):
     import tensorflow as tf
