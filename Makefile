@@ -17,7 +17,7 @@ TFIO_TESTS := tests/datasets/test_audio.py tests/datasets/test_fsdd.py tests/cel
 	tests/layers tests/test_mixture.py
 PYTEST := TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m pytest -n $(WORKERS)
 
-.PHONY: help demo test test-tfio test-torch test-slow lint format package bench tensorboard clean
+.PHONY: help demo study study-quick test test-tfio test-torch test-slow lint format package bench tensorboard clean
 
 help:  ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' Makefile | while IFS=: read name text; \
@@ -59,6 +59,16 @@ package: $(BIN)/.dev  ## build wheel and sdist, and try each in an empty environ
 		|| exit 1; done
 	rm -rf .venv-package
 
+study: $(BIN)/.study  ## the paper's tables and figures; goes on where it was stopped (ARGS="--help")
+	$(BIN)/python examples/empirical_study.py $(ARGS)
+	$(BIN)/python examples/study_report.py --log-dir runs/study/tensorboard
+
+study-quick: $(BIN)/.study  ## JSB Chorales alone, with a quarter of the epochs: runs/study_quick
+	$(BIN)/python examples/empirical_study.py --sets jsb_chorales --shorten 4 --afresh \
+		--study-dir runs/study_quick $(ARGS)
+	$(BIN)/python examples/study_report.py --study-dir runs/study_quick \
+		--to runs/study_quick/report --log-dir runs/study_quick/tensorboard
+
 bench: $(BIN)/.torch  ## time the layers beside their peers (leave the machine alone)
 	$(BIN)/python benchmarks/bench.py $(ARGS)
 
@@ -74,7 +84,7 @@ $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed (or: make PYTHON=/path/to/python)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-$(BIN)/.examples $(BIN)/.dev: $(BIN)/.%: setup.cfg pyproject.toml | $(BIN)/python
+$(BIN)/.examples $(BIN)/.study $(BIN)/.dev: $(BIN)/.%: setup.cfg pyproject.toml | $(BIN)/python
 	@echo "Setting up $(VENV) for $*, once:"
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[$*]'
 	@touch $@

@@ -648,6 +648,7 @@ def test_a_model_trains_on_it(recordings):
     assert history[-1] < history[0]
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_corpus(tmp_path):
     """Forty minutes of one file, decoded and passed over, in a process of its own."""
     if sys.platform != "linux":
