@@ -5,9 +5,10 @@
 On noise that is made for it. In hours of sound a minute of wall-clock time: an
 hour of each format, read without a cache, beside `soundfile.read` of the same files
 one by one (which only decodes); and batches made from it. The share that the batches
-take of an epoch of a GRU of the paper's size. The memory of a process, at its
-largest, that reads and passes over one hour and ten, as float32 on disk 0.2 and 2.3
-GB. And how many samples a second every cell generates, one sound at a time and 16.
+take of an epoch of each cell at the paper's size, and what such an epoch takes. The
+memory of a process, at its largest, that reads and passes over one hour and ten, as
+float32 on disk 0.2 and 2.3 GB. And how many samples a second every cell generates,
+one sound at a time and 16.
 Medians over rounds; nothing else should run.
 """
 
@@ -119,10 +120,10 @@ def model_of(name: str) -> keras.Model:
 
 
 def batches(base: Path, rounds: int) -> dict[str, dict]:
-    """What making the batches takes, by itself and of the training of a GRU."""
+    """What making the batches takes, by itself and of the training of each cell."""
     recordings = read(sorted((base / "PCM_16").iterdir())[:20], 8000, cache=False)
     hours, figures = recordings.seconds / 3600, {}
-    for length, batch_size in ((500, 16), (8000, 4)):
+    for length, batch_size in ((500, 16), (8000, 2)):
         data = audio.frames_dataset(
             recordings,
             sequence_length=length,
@@ -132,29 +133,29 @@ def batches(base: Path, rounds: int) -> dict[str, dict]:
             standardization=recordings.standardization(),
         )
         ahead = iter(data.repeat())
-        model = model_of("gru")
-        some = min(len(data), 200)
-        model.fit(data.repeat(), steps_per_epoch=10, verbose=0)  # compiles
-        passes, epochs = [], []
-        for _ in range(rounds):
-            passes.append(
-                wall(lambda a=ahead, d=data: [next(a) for _ in range(len(d))])
-            )
-            epochs.append(
-                wall(
-                    lambda m=model, d=data, n=some: m.fit(
-                        d.repeat(), steps_per_epoch=n, verbose=0
-                    )
-                )
-                * len(data)
-                / some
-            )
-        seconds, epoch = statistics.median(passes), statistics.median(epochs)
+        seconds = statistics.median(
+            wall(lambda a=ahead, d=data: [next(a) for _ in range(len(d))])
+            for _ in range(rounds)
+        )
+        training = {}
+        for name in CELLS:
+            model = model_of(name)
+            model.fit(data.repeat(), steps_per_epoch=10, verbose=0)  # compiles
+
+            def some(m: keras.Model = model, d: object = data) -> None:
+                m.fit(d.repeat(), steps_per_epoch=100, verbose=0)
+
+            an_epoch = statistics.median(wall(some) for _ in range(3))
+            training[name] = an_epoch * len(data) / 100
         figures[f"{batch_size} sequences of {length} samples"] = {
             "hours a minute": round(hours / (seconds / 60), 1),
             "ms a batch": round(1e3 * seconds / len(data), 2),
-            "share of an epoch": round(seconds / epoch, 4),
-            "seconds an epoch of an hour of sound at 8 kHz": round(epoch / hours, 1),
+            "share of an epoch": {
+                name: round(seconds / epoch, 4) for name, epoch in training.items()
+            },
+            "seconds of training for a minute of sound": {
+                name: round(epoch / hours / 60, 2) for name, epoch in training.items()
+            },
         }
         print(figures, flush=True)
     return figures

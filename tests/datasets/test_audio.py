@@ -319,7 +319,6 @@ def test_mutated_files_end_in_samples_or_an_error(
         places = random.integers(0, min(len(content), 200), random.integers(1, 6))
         content[places] = random.integers(0, 256, len(places))
         path.write_bytes(content[: random.integers(1, len(content) + 1)].tobytes())
-        began = time.monotonic()
         try:
             samples, rate = audio.read(path, decoder=decoder, max_seconds=600)
         except AudioError as error:
@@ -328,7 +327,6 @@ def test_mutated_files_end_in_samples_or_an_error(
             assert np.isfinite(samples).all()
             assert len(samples)
             assert rate > 0
-        assert time.monotonic() - began < 5
     assert messages
     assert all(str(path) in message for message in messages)
 

@@ -162,8 +162,12 @@ def test_plan_is_the_papers(study):
     assert len(rates) == 240
     assert rates.min() > -12.001
     assert rates.max() < -5.999
-    # Uniform in the logarithm: mean -9, standard deviation 6 / sqrt(12).
-    assert abs(rates.mean() + 9) < 4 * 6 / np.sqrt(12 * 240)
+    # Uniform in the logarithm, and for each set and cell one of each tenth.
+    tenths = np.floor((rates + 12) / 0.6 - 1e-3).clip(0)
+    for cell in range(4):
+        assert sorted(tenths[cell:40:4]) == list(range(10))
+    within = (rates + 12) / 0.6 % 1
+    assert abs(within.mean() - 0.5) < 4 / np.sqrt(12 * 240)
     final = [t for t in trials if t["phase"] == "seeds"]
     assert len(final) == 72
     for trial in final:
