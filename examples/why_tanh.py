@@ -250,8 +250,13 @@ def unit_gradient(w: np.ndarray, x: np.ndarray) -> np.ndarray:
 
 
 def descend(
-    x: np.ndarray, start: np.ndarray, rates: np.ndarray, update: str, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
+    x: np.ndarray,
+    start: np.ndarray,
+    rates: Iterable[float],
+    update: str,
+    seed: int,
+    path: list[np.ndarray] | None = None,
+) -> np.ndarray:
     """Descends from every start with every rate, until the loss is below `TARGET`.
 
     Args:
@@ -259,30 +264,81 @@ def descend(
         start: The weights at first, `[starts, inputs]`.
         rates: The learning rates.
         update: `"batch"`, the gradient is that of all examples; `"single"`, that of
-            one, drawn anew for every update.
+            one, another at every update.
         seed: Of the order of the examples.
+        path: If given, the weights of all times are added to it, each `[rates,
+            starts, inputs]`, and it ends when all have come down, else as soon as
+            half of those of some rate have.
 
     Returns:
-        The number of updates, `[rates, starts]`, infinite where `MOST_STEPS` are too
-        few; and the weights at all times, `[times, rates, starts, inputs]`. They end
-        when half the starts have come down with some rate.
+        The number of updates, `[rates, starts]`, infinite for those who did not
+        come down by then or in `MOST_STEPS`.
     """
     order = np.random.default_rng(seed).integers(0, len(x), MOST_STEPS)
+    rates = np.asarray(list(rates))
     w = np.repeat(start[None], len(rates), axis=0)
-    path, updates = [w], np.full(w.shape[:-1], np.inf)
-    # What is the same at every update is computed once.
-    product, target = x.T @ x / len(x), optimum(x.shape[1])
+    updates = np.full(w.shape[:-1], np.inf)
+    target = optimum(x.shape[1])
     with np.errstate(over="ignore", invalid="ignore"):  # rates that are too large
-        for step in range(MOST_STEPS):
-            one = x[order[step]]
-            error = w - target
-            gradient = error @ product
-            done = (gradient * error).sum(axis=-1) / 2 < TARGET
-            updates = np.where(done & np.isinf(updates), step, updates)
-            if np.isfinite(np.median(updates, axis=1)).any():
+        for step in range(MOST_STEPS + 1):
+            if path is not None:
+                path.append(w)
+            updates[(unit_loss(w, x) < TARGET) & np.isinf(updates)] = step
+            share = np.isfinite(updates).mean(axis=1)
+            if step == MOST_STEPS or share.max() >= (0.5 if path is None else 1):
                 break
-            if update == "single":
-                gradient = (error @ one)[..., None] * one
-            w = w - np.asarray(rates)[:, None, None] * gradient
-            path.append(w)
-    return updates, np.stack(path)
+            if update == "batch":
+                gradient = unit_gradient(w, x)
+            else:
+                one = x[order[step]]
+                gradient = ((w - target) @ one)[..., None] * one
+            w = w - rates[:, None, None] * gradient
+    return updates
+
+
+def measure_descent(
+    kind: str, update: str, dimension: int, seed: int, rate: float | None = None
+) -> dict[str, Any]:
+    """How a unit comes down, at the learning rate that is best for it.
+
+    Args:
+        kind: Of the inputs, see `unit_inputs`.
+        update: See `descend`.
+        dimension: The number of inputs.
+        seed: Of the inputs, the starts and the order of the examples.
+        rate: Another learning rate. Default: that of `RATES` which comes down first.
+
+    Returns:
+        The rate; over the starts the medians of the number of updates and of the
+        length of the path as a multiple of its ends' distance; of all updates the
+        share whose gradient has one sign in all components; the ratio of the largest
+        to the smallest eigenvalue of the loss's second derivatives.
+    """
+    x = unit_inputs(kind, dimension, seed)
+    normal = np.random.default_rng(seed + 1).normal(size=(STARTS, dimension))
+    start = optimum(dimension) + 1.5 * normal
+    if rate is None:
+        searched = descend(x, start, RATES, update, seed)
+        rate = RATES[np.isfinite(searched).mean(axis=1).argmax()]
+    path = []
+    (updates,) = descend(x, start, [rate], update, seed, path)
+    path = np.stack(path)[:, 0]
+    moves = np.diff(path, axis=0)
+    under_way = np.arange(len(moves))[:, None] < updates
+    lengths = (np.linalg.norm(moves, axis=-1) * under_way).sum(axis=0)
+    last = np.minimum(updates, len(moves)).astype(int)
+    ends = path[last, np.arange(STARTS)]
+    distances = np.linalg.norm(ends - path[0], axis=-1)
+    moved = distances > 0
+    one_sign = (moves > 0).all(axis=-1) | (moves < 0).all(axis=-1)
+    eigenvalues = np.linalg.eigvalsh(x.T @ x / len(x))
+    return {
+        "inputs": kind,
+        "update": update,
+        "dimension": dimension,
+        "rate": float(rate),
+        "updates": float(np.median(updates)),
+        "path": float(np.median(lengths[moved] / distances[moved])),
+        "one_sign": float(one_sign[under_way].mean()),
+        "condition": float(eigenvalues[-1] / eigenvalues[0]),
+    }
