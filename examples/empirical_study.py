@@ -264,6 +264,17 @@ def best_rate(name: str, cell: str, records: dict[tuple, dict]) -> float | None:
     return min(tried, key=lambda record: record["valid_nll"])["learning_rate"]
 
 
+def is_current(record: dict) -> bool:
+    """Whether a record is of a trial as it would be run now."""
+    recipe, searched = RECIPES[record["set"]], record["phase"] == "search"
+    epochs = recipe.search_epochs if searched else recipe.epochs
+    if searched:
+        rate = rates(record["set"], record["cell"])[record["number"]]
+        if record["learning_rate"] != rate:
+            return False
+    return (record["epochs"], record["batch_size"]) == (epochs, recipe.batch_size)
+
+
 def trials_in_all(sets: list[str], cells: list[str]) -> int:
     ablations = sum(len(set(some) & set(cells)) for some, _ in ABLATIONS.values())
     return len(sets) * len(cells) * (RATES + len(SEEDS)) + (
@@ -315,7 +326,7 @@ def tuner(args: argparse.Namespace, records: Records) -> Any:
             )
             if over:
                 return {"status": stopped}
-            ended = records.read()
+            ended = {key: r for key, r in records.read().items() if is_current(r)}
             given_out = {
                 key_of(trial.hyperparameters.values)
                 for trial in self.ongoing_trials.values()

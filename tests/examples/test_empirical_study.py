@@ -157,6 +157,9 @@ def test_plan_is_the_papers(study):
     records = records_for(study)
     trials = study.plan(sets, cells, records)
     assert len(trials) == len(records) == study.trials_in_all(sets, cells)
+    assert all(map(study.is_current, records.values()))
+    stale = {**records["jsb_chorales", "gru", "search", 3], "epochs": 1}
+    assert not study.is_current(stale)
     search = [t for t in trials if t["phase"] == "search"]
     rates = np.log([t["learning_rate"] for t in search])
     assert len(rates) == 240
