@@ -150,11 +150,12 @@ def build(
     head: Callable[[], keras.layers.Layer],
     loss: keras.losses.Loss,
     metrics: Sequence[keras.metrics.Metric],
+    cells: dict[str, Callable[..., keras.layers.Layer]] = CELLS,
 ) -> keras.Model:
     """The model of one cell, compiled by the paper's recipe."""
     keras.utils.set_random_seed(args.seed)
-    units = args.units or keras_gated.match_units(CELLS[name], args.budget, input_dim)
-    cell = CELLS[name](
+    units = args.units or keras_gated.match_units(cells[name], args.budget, input_dim)
+    cell = cells[name](
         units, weight_noise=args.weight_noise, **getattr(args, "cell_options", {})
     )
     recurrent = keras_gated.RNN(
