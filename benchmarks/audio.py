@@ -80,7 +80,7 @@ def reading(base: Path, rounds: int) -> dict[str, dict]:
     """Hours a minute: an hour takes `1 / seconds` of a second's hours."""
     figures = {}
     for name, (kind, subtype) in FORMATS.items():
-        paths = write(base / subtype, MINUTES, kind, subtype)
+        paths = write(base / f"{kind}-{subtype}", MINUTES, kind, subtype)
         ways = {
             "read": lambda p=paths: read(p, None, cache=False),
             "read, resampled to 8 kHz": lambda p=paths: read(p, 8000, cache=False),
@@ -92,7 +92,7 @@ def reading(base: Path, rounds: int) -> dict[str, dict]:
         for _ in range(rounds):
             for way, call in ways.items():
                 seconds[way].append(wall(call))
-        kept = {"cache_dir": base / f"cache-{subtype}"}
+        kept = {"cache_dir": base / f"cache-{kind}-{subtype}"}
         read(paths, None, **kept)
         again = [
             wall(lambda p=paths, k=kept: read(p, None, **k)) for _ in range(rounds)
@@ -121,7 +121,7 @@ def model_of(name: str) -> keras.Model:
 
 def batches(base: Path, rounds: int) -> dict[str, dict]:
     """What making the batches takes, by itself and of the training of each cell."""
-    recordings = read(sorted((base / "PCM_16").iterdir())[:20], 8000, cache=False)
+    recordings = read(sorted((base / "wav-PCM_16").iterdir())[:20], 8000, cache=False)
     hours, figures = recordings.seconds / 3600, {}
     for length, batch_size in ((500, 16), (8000, 2)):
         data = audio.frames_dataset(

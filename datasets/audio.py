@@ -211,32 +211,47 @@ def frames_dataset(
     lengths = recordings.lengths
     if join:
         lengths = lengths.sum(keepdims=True)
-    begins, counts = _cut(lengths, sequence_length)
     weighted = sequence_length is None or remainder == "pad"
-    enough = counts >= (shortest if weighted else sequence_length)
-    begins, counts = begins[enough], counts[enough]
-    if not len(begins):
-        needed = sequence_length if not weighted else shortest
+    length = sequence_length or max(lengths.max(initial=0), shortest)
+    least = shortest if weighted else length
+    # Numbers of each recording and of all before it; of one sequence nothing is kept.
+    ends = np.cumsum(lengths)
+    pieces = (lengths - least) // length + 1
+    last = np.cumsum(pieces)
+    if not pieces.sum():
         raise ValueError(
-            f"No sequence of {needed:,} samples can be cut from {len(recordings)} "
+            f"No sequence of {least:,} samples can be cut from {len(recordings)} "
             f"recordings, the longest of {recordings.lengths.max(initial=0):,}. "
             "(join=True joins them; remainder='pad' takes shorter sequences.)"
         )
-    steps = (counts - shortest) // hop + 1
-    steps_of = np.append(steps, 0)  # that of no sequence, -1, comes last
+
+    def cut(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where sequences begin, and of how many samples they are."""
+        of = np.searchsorted(last, numbers, "right")
+        within = numbers - (last - pieces)[of]
+        begins = (ends - lengths)[of] + length * within
+        return begins, np.minimum(length, ends[of] - begins)
+
+    def steps(counts: np.ndarray) -> np.ndarray:
+        return (counts - shortest) // hop + 1
+
+    if weighted:
+        steps_of_all = steps(cut(np.arange(last[-1]))[1])
+    else:
+        steps_of_all = np.broadcast_to(steps(length), int(last[-1]))
     mean, deviation = standardization or Standardization(0.0, 1.0)
 
-    def frames(rows: np.ndarray, length: np.ndarray) -> tuple[np.ndarray, ...]:
-        rows_there = rows[rows >= 0]  # those of no sequence come last
-        if not weighted:
-            rows = rows_there
-        block = np.zeros((len(rows), (length - 1) * hop + shortest), np.float32)
-        places = [block[k, : counts[i]] for k, i in enumerate(rows_there)]
-        recordings.copy(begins[rows_there], places)
+    def frames(rows: np.ndarray, most: np.ndarray) -> tuple[np.ndarray, ...]:
+        begins, counts = cut(rows[rows >= 0])  # those of no sequence come last
+        size = len(rows) if weighted else len(begins)
+        block = np.zeros((size, (most - 1) * hop + shortest), np.float32)
+        places = [row[:count] for row, count in zip(block, counts, strict=False)]
+        recordings.copy(begins, places)
         block -= mean
         block /= deviation
         windows = sliding_window_view(block, shortest, axis=1)[:, ::hop]
-        weights = np.float32(np.arange(length) < steps_of[rows, None])
+        weights = np.zeros((size, most), np.float32)
+        weights[: len(counts)] = np.arange(most) < steps(counts)[:, None]
         if weighted:
             windows = windows * weights[..., None]
         return (
@@ -258,21 +273,7 @@ def frames_dataset(
         weights = tf.ensure_shape(weights, (None, None))
         return (*parts, weights) if weighted else tuple(parts)
 
-    return batches(steps, batch, batch_size, shuffle, seed, max_shapes)
-
-
-def _cut(
-    lengths: np.ndarray, sequence_length: int | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Where sequences begin, and of how many samples they are."""
-    ends = np.cumsum(lengths)
-    if sequence_length is None:
-        return ends - lengths, lengths
-    pieces = -(-lengths // sequence_length)
-    before = np.repeat(np.cumsum(pieces) - pieces, pieces)
-    number = np.arange(pieces.sum()) - before
-    begins = np.repeat(ends - lengths, pieces) + sequence_length * number
-    return begins, np.minimum(sequence_length, np.repeat(ends, pieces) - begins)
+    return batches(steps_of_all, batch, batch_size, shuffle, seed, max_shapes)
 
 
 def audio_dataset_from_directory(

@@ -64,35 +64,42 @@ def batches(
 
     groups = groups_of_like_length(steps, batch_size, max_shapes)
     members = np.concatenate([group.members for group in groups])
-    group_of = np.repeat(np.arange(len(groups)), [len(g.members) for g in groups])
-    # Which of the members go into which row of which batch (-1: none), and the
-    # number of rows and the length of each batch.
-    layout, sizes = [], []
-    for number, (some, rows, length) in enumerate(groups):
-        places = np.flatnonzero(group_of == number)
-        for i in range(0, len(some), rows):
-            row = np.full(batch_size, -1)
-            row[: len(places[i : i + rows])] = places[i : i + rows]
-            layout.append(row)
-            sizes.append((rows, length))
-    count = len(layout)
+    sizes = [len(group.members) for group in groups]
+    # Of every batch: its first member and the end of its group's, rows and length.
+    layout = np.concatenate(
+        [
+            np.stack(np.broadcast_arrays(np.arange(end - n, end, rows), end, rows, to))
+            for (_, rows, to), n, end in zip(
+                groups, sizes, np.cumsum(sizes), strict=True
+            )
+        ],
+        axis=1,
+    )
+    count = layout.shape[1]
+    # Tensors, for arrays would be copied with every graph they are in.
+    members, sizes, layout = (tf.constant(x) for x in (members, sizes, layout))
 
     # No Python runs while the plan is read: it would cost more than the rest.
     def one_pass(draw: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """For every batch: its sequences, its size, and two numbers."""
+        """For every batch: its sequences (-1: none), its size, and two numbers."""
 
         def random(number: int, shape: tuple, **use: Any) -> tf.Tensor:
             return tf.random.stateless_uniform(shape, [draw, number], **use)
 
-        listed, order = tf.constant(members), tf.range(count)
+        listed, order = members, tf.range(count)
         if shuffle:
-            mixed = group_of + random(0, members.shape, dtype=tf.float64)
+            group_of = tf.repeat(tf.range(len(groups)), sizes)
+            mixed = random(0, members.shape, dtype=tf.float64)
+            mixed += tf.cast(group_of, tf.float64)
             listed = tf.gather(listed, tf.argsort(mixed))
             order = tf.argsort(random(1, (count,)))
-        rows = tf.gather(tf.constant(np.array(layout)), order)
-        rows = tf.where(rows < 0, rows, tf.gather(listed, tf.maximum(rows, 0)))
+        first, end, rows, length = tf.unstack(tf.gather(layout, order, axis=1))
+        within = tf.range(batch_size, dtype=tf.int64)
+        places = first[:, None] + within
+        there = (within < rows[:, None]) & (places < end[:, None])
+        listed = tf.gather(listed, tf.where(there, places, 0))
         own = random(2, (count, 2), minval=None, maxval=None, dtype=tf.int64)
-        return rows, tf.gather(tf.constant(np.array(sizes)), order), own
+        return tf.where(there, listed, -1), tf.stack([rows, length], axis=1), own
 
     draws = tf.data.Dataset.random(seed, rerandomize_each_iteration=True)
     plan = draws.take(1).map(one_pass).unbatch()

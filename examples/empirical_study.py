@@ -49,7 +49,7 @@ COMMITTED = Path(__file__).parents[1] / "docs" / "study" / "records.jsonl"
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """How a set is trained on: that of the paper, but for the size of batches."""
+    """How a set is trained on: as in the paper, but for the sizes of batches."""
 
     search_epochs: int
     epochs: int
@@ -136,10 +136,13 @@ def run_trial(trial: dict, args: argparse.Namespace, folder: Path) -> dict:
     if name.startswith("speech"):
         model = speech.build(trial["cell"], settings, data)
         parts = speech.datasets(settings, data)
+        trained_on = parts[0]
         probe = next(iter(parts[2]))[0][0, :200].numpy()
     else:
         model = polyphonic_music.build(trial["cell"], settings)
         parts = polyphonic_music.datasets(settings, data)
+        settings.sequence_length = None  # whole pieces
+        trained_on = polyphonic_music.datasets(settings, data)[0]
         probe = data[2][0][:200].astype("float32")
     watchers = []
     if trial["phase"] == "seeds":
@@ -149,7 +152,7 @@ def run_trial(trial: dict, args: argparse.Namespace, folder: Path) -> dict:
     began = time.time()
     try:
         row, curves = comparison.train(model, settings, parts, folder, watchers)
-        scores = model.evaluate(parts[0], verbose=0, return_dict=True)
+        scores = model.evaluate(trained_on, verbose=0, return_dict=True)
         figures = {
             "train_nll": scores["nll"],
             "valid_nll": row["valid_nll"],
@@ -172,6 +175,7 @@ def run_trial(trial: dict, args: argparse.Namespace, folder: Path) -> dict:
         "parameters": model.layers[0].count_params(),
         "updates": trial["epochs"] * len(parts[0]),
         "batch_size": recipe.batch_size,
+        "sequence_length": recipe.sequence_length,
         **figures,
         "failure": failure,
         "command": command_of(trial),
@@ -272,7 +276,9 @@ def is_current(record: dict) -> bool:
         rate = rates(record["set"], record["cell"])[record["number"]]
         if record["learning_rate"] != rate:
             return False
-    return (record["epochs"], record["batch_size"]) == (epochs, recipe.batch_size)
+    return epochs == record["epochs"] and all(
+        record[key] == getattr(recipe, key) for key in ("batch_size", "sequence_length")
+    )
 
 
 def trials_in_all(sets: list[str], cells: list[str]) -> int:

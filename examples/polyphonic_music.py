@@ -71,6 +71,13 @@ def parse_arguments() -> argparse.Namespace:
         help="steps in a quarter note, of Bach's chorales and MIDI files (default: "
         "%(default)s)",
     )
+    add(
+        "--sequence-length",
+        type=positive(int),
+        metavar="N",
+        help="train on sequences of so many steps, cut from the pieces: more updates "
+        "in less time where pieces are long (default: whole pieces)",
+    )
     music = parser.add_mutually_exclusive_group()
     music.add_argument(
         "--dataset",
@@ -143,13 +150,19 @@ def build(name: str, args: argparse.Namespace) -> keras.Model:
 
 
 def datasets(args: argparse.Namespace, data: bach_chorales.Splits) -> list:
+    """For training, in sequences of --sequence-length; the rest in whole pieces."""
     chorales = args.dataset == "bach" and args.midi_dir is None
     max_shapes = MAX_SHAPES_OF_CHORALES if chorales else MAX_SHAPES
+    common = {
+        "batch_size": args.batch_size,
+        "seed": args.seed,
+        "max_shapes": max_shapes,
+    }
     return [
         piano_roll.next_step_dataset(
-            rolls, args.batch_size, shuffle, args.seed, max_shapes
-        )
-        for rolls, shuffle in zip(data, (True, False, False), strict=True)
+            data[0], shuffle=True, sequence_length=args.sequence_length, **common
+        ),
+        *(piano_roll.next_step_dataset(rolls, **common) for rolls in data[1:]),
     ]
 
 

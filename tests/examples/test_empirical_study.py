@@ -138,7 +138,10 @@ def records_for(study, **figures):
                 "units": study.units_of(trial["set"], trial["cell"]),
                 "parameters": 1000,
                 "updates": 10 * trial["epochs"],
-                "batch_size": study.RECIPES[trial["set"]].batch_size,
+                **{
+                    key: getattr(study.RECIPES[trial["set"]], key)
+                    for key in ("batch_size", "sequence_length")
+                },
                 "train_nll": nll,
                 "valid_nll": nll,
                 "test_nll_step": nll,

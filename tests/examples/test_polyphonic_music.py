@@ -1,5 +1,6 @@
 """The demo: short on small music in every test run, whole where asked for."""
 
+import argparse
 import hashlib
 import importlib.util
 import json
@@ -216,6 +217,17 @@ def test_published_set(call, tmp_path, monkeypatch):
     code, _, errors = call("--dataset", "jsb", "--midi-dir", tmp_path)
     assert code == 2
     assert "not allowed with argument" in errors
+
+
+def test_only_training_is_cut(monkeypatch):
+    monkeypatch.syspath_prepend(SCRIPT.parent)
+    import polyphonic_music
+
+    names = {"dataset": "bach", "midi_dir": None, "batch_size": 4, "seed": 1}
+    args = argparse.Namespace(**names, sequence_length=6)
+    parts = polyphonic_music.datasets(args, ([np.ones((13, 88))],) * 3)
+    shapes = [{x.shape[1] for x, _, _ in part} for part in parts]
+    assert shapes == [{6}, {12}, {12}]
 
 
 def test_ctrl_c_leaves_the_logs_and_the_best_model(music, tmp_path):
