@@ -26,6 +26,8 @@ CELLS = {
     "gru": keras_gated.GRUCell,
     "simplified_gru": keras_gated.SimplifiedGRUCell,
 }
+AT_ONCE = 16
+"""The largest number of updates between which no Python runs."""
 
 
 def parser(description: str, **defaults: Any) -> argparse.ArgumentParser:
@@ -166,7 +168,9 @@ def build(
     )
     model.compile(
         optimizer=optimizers.RMSprop(
-            args.learning_rate, global_clipnorm=args.gradient_norm
+            args.learning_rate,
+            global_clipnorm=args.gradient_norm,
+            **getattr(args, "optimizer_options", {}),
         ),
         loss=loss,
         weighted_metrics=metrics,
@@ -207,6 +211,10 @@ def train(
         keras.callbacks.TensorBoard(folder, write_graph=False, update_freq=update_freq),
         keras.callbacks.EarlyStopping("val_nll", patience=args.patience),
     ]
+    if update_freq == "epoch":  # nothing looks at a single update
+        model.steps_per_execution = max(
+            k for k in range(1, AT_ONCE + 1) if len(training) % k == 0
+        )
     if args.decay == "cosine":
         watchers.append(keras.callbacks.LearningRateScheduler(cosine(args)))
     began = time.perf_counter()

@@ -17,7 +17,7 @@ pytest.importorskip("keras_tuner")
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SETTING = """
 import sys
-sys.path.insert(0, sys.argv.pop(1))
+sys.path.insert(0, EXAMPLES)
 import empirical_study as study, numpy as np
 from keras_gated.datasets import jsb_chorales
 
@@ -37,14 +37,15 @@ study.RECIPES["jsb_chorales"] = study.Recipe(1, 2, 4)
 def driver(tmp_path_factory):
     """A script that runs the study in small."""
     path = tmp_path_factory.mktemp("driver") / "small_study.py"
-    path.write_text(SETTING + "sys.exit(study.main())\n")
+    where = f"EXAMPLES = {str(EXAMPLES)!r}\n"
+    path.write_text(where + SETTING + "sys.exit(study.main())\n")
     return path
 
 
 def command(driver, folder, *more):
     arguments = ["--sets", "jsb_chorales", "--cells", "gru", "--afresh"]
     return [
-        *(sys.executable, driver, EXAMPLES, *arguments),
+        *(sys.executable, driver, *arguments),
         *("--study-dir", folder, *more),
     ]
 
@@ -138,6 +139,7 @@ def records_for(study, **figures):
                 "units": study.units_of(trial["set"], trial["cell"]),
                 "parameters": 1000,
                 "updates": 10 * trial["epochs"],
+                "optimizer": study.settings_of(trial)["optimizer_options"],
                 **{
                     key: getattr(study.RECIPES[trial["set"]], key)
                     for key in ("batch_size", "sequence_length")
@@ -161,8 +163,9 @@ def test_plan_is_the_papers(study):
     trials = study.plan(sets, cells, records)
     assert len(trials) == len(records) == study.trials_in_all(sets, cells)
     assert all(map(study.is_current, records.values()))
-    stale = {**records["jsb_chorales", "gru", "search", 3], "epochs": 1}
-    assert not study.is_current(stale)
+    record = records["jsb_chorales", "gru", "search", 3]
+    for stale in {"epochs": 1}, {"optimizer": study.PLAIN_RMSPROP}:
+        assert not study.is_current({**record, **stale})
     search = [t for t in trials if t["phase"] == "search"]
     rates = np.log([t["learning_rate"] for t in search])
     assert len(rates) == 240
