@@ -63,9 +63,7 @@ class Recipe:
     batch_size: int
     sequence_length: int | None = None
     truncate_gradient: int | None = None
-    optimizer: dict[str, float] = dataclasses.field(
-        default_factory=AUTHORS_RMSPROP.copy
-    )
+    optimizer: dict[str, float] = dataclasses.field(default_factory=PLAIN_RMSPROP.copy)
 
     def shortened(self, times: int) -> "Recipe":
         return dataclasses.replace(
@@ -77,11 +75,11 @@ class Recipe:
 
 RECIPES = {
     "jsb_chorales": Recipe(12, 100, 2),
-    "piano_midi": Recipe(10, 150, 2, sequence_length=100),
-    "nottingham": Recipe(5, 100, 2, sequence_length=100),
-    "muse_data": Recipe(4, 60, 2, sequence_length=100),
-    "speech_500": Recipe(1, 12, 16, 500, optimizer=PLAIN_RMSPROP),
-    "speech_8000": Recipe(1, 12, 2, 8000, 20, optimizer=PLAIN_RMSPROP),
+    "piano_midi": Recipe(10, 150, 2, 100, optimizer=AUTHORS_RMSPROP),
+    "nottingham": Recipe(5, 100, 2, 100, optimizer=AUTHORS_RMSPROP),
+    "muse_data": Recipe(4, 60, 2, 100, optimizer=AUTHORS_RMSPROP),
+    "speech_500": Recipe(1, 12, 16, 500),
+    "speech_8000": Recipe(1, 12, 2, 8000, truncate_gradient=20),
 }
 MODULES = {
     "jsb_chorales": jsb_chorales,
@@ -93,7 +91,7 @@ ABLATIONS = {
     "no weight noise": (list(comparison.CELLS), {"weight_noise": 0.0}),
     "no norm rescaling": (list(comparison.CELLS), {"gradient_norm": None}),
     "no decay": (list(comparison.CELLS), {"decay": "none"}),
-    "plain RMSProp": (list(comparison.CELLS), {"optimizer_options": PLAIN_RMSPROP}),
+    "momentum": (list(comparison.CELLS), {"optimizer_options": AUTHORS_RMSPROP}),
     "no peepholes": (["lstm"], {"cell_options": {"peephole": False}}),
     "reset after": (["gru"], {"cell_options": {"reset_after": True}}),
 }

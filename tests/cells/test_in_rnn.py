@@ -163,7 +163,7 @@ def test_fit_learns_with_everything_on(row):
     x = np.random.default_rng(0).normal(size=(32, 6, INPUTS)).astype("float32")
     y = np.pad(x[:, :-1], ((0, 0), (1, 0), (0, 0)))
     small = {"weight_noise": 0.01, "dropout": 0.01, "recurrent_dropout": 0.01}
-    model = model_for_fit(row, JIT_COMPILE[0], **small)
+    model = model_for_fit(row, JIT_COMPILE[-1], **small)
     losses = model.fit(x, y, batch_size=8, epochs=20, verbose=0).history["loss"]
     assert losses[-1] < 0.5 * losses[0]
 

@@ -164,7 +164,7 @@ def test_plan_is_the_papers(study):
     assert len(trials) == len(records) == study.trials_in_all(sets, cells)
     assert all(map(study.is_current, records.values()))
     record = records["jsb_chorales", "gru", "search", 3]
-    for stale in {"epochs": 1}, {"optimizer": study.PLAIN_RMSPROP}:
+    for stale in {"epochs": 1}, {"optimizer": study.AUTHORS_RMSPROP}:
         assert not study.is_current({**record, **stale})
     search = [t for t in trials if t["phase"] == "search"]
     rates = np.log([t["learning_rate"] for t in search])
