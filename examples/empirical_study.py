@@ -75,9 +75,9 @@ class Recipe:
 
 RECIPES = {
     "jsb_chorales": Recipe(12, 100, 2),
-    "piano_midi": Recipe(10, 150, 2, 100, optimizer=AUTHORS_RMSPROP),
-    "nottingham": Recipe(5, 100, 2, 100, optimizer=AUTHORS_RMSPROP),
-    "muse_data": Recipe(4, 60, 2, 100, optimizer=AUTHORS_RMSPROP),
+    "piano_midi": Recipe(10, 40, 2, 100, optimizer=AUTHORS_RMSPROP),
+    "nottingham": Recipe(5, 60, 2, 100, optimizer=AUTHORS_RMSPROP),
+    "muse_data": Recipe(4, 40, 2, 100, optimizer=AUTHORS_RMSPROP),
     "speech_500": Recipe(1, 12, 16, 500),
     "speech_8000": Recipe(1, 12, 2, 8000, truncate_gradient=20),
 }
