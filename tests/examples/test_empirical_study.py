@@ -230,6 +230,19 @@ def test_report_from_records(study, tmp_path, monkeypatch):
     report = (tmp_path / "docs" / "report.md").read_text()
     difference = f"{np.mean(values) - 5.99:+.2f}"
     assert re.search(rf"MuseData \| GRU .*5\.06 / 5\.99 \| \{difference} ", report)
+    line = re.search(r"\| MuseData \|([^|]*)\| GRU, tanh, LSTM \|([^|]*)\|", report)
+    means = {
+        cell: np.mean(
+            [
+                records["muse_data", cell, "seeds", n]["test_nll_step"]
+                for n in study.SEEDS
+            ]
+        )
+        for cell in study.comparison.CELLS
+    }
+    order = [study_report.TITLES[cell] for cell in sorted(means, key=means.get)]
+    assert line[1].strip() == ", ".join(order)
+    assert line[2].strip() == "none"
     for name in ("figure_2.png", "figure_3.png"):
         assert (tmp_path / "docs" / name).read_bytes()[1:4] == b"PNG"
     # Anyone can make the one from the other.
