@@ -79,7 +79,7 @@ RECIPES = {
     "nottingham": Recipe(5, 60, 2, 100, optimizer=AUTHORS_RMSPROP),
     "muse_data": Recipe(4, 40, 2, 100, optimizer=AUTHORS_RMSPROP),
     "speech_500": Recipe(1, 12, 16, 500),
-    "speech_8000": Recipe(1, 12, 2, 8000, truncate_gradient=20),
+    "speech_8000": Recipe(1, 8, 2, 8000, truncate_gradient=20),
 }
 MODULES = {
     "jsb_chorales": jsb_chorales,
@@ -138,6 +138,14 @@ def settings_of(trial: dict) -> dict:
     return settings
 
 
+def prepare(cell: str, settings: argparse.Namespace, data: Any) -> tuple[Any, list]:
+    """A model, and the batches to train, validate and test it with."""
+    if settings.dataset.startswith("speech"):
+        return speech.build(cell, settings, data), speech.datasets(settings, data)
+    model = polyphonic_music.build(cell, settings)
+    return model, polyphonic_music.datasets(settings, data)
+
+
 def run_trial(trial: dict, args: argparse.Namespace, folder: Path) -> dict:
     """Trains one model; returns its record.
 
@@ -149,16 +157,13 @@ def run_trial(trial: dict, args: argparse.Namespace, folder: Path) -> dict:
     """
     name, settings = trial["set"], argparse.Namespace(**settings_of(trial))
     data = load(name, args.data_dir, args.fsdd_dir)
+    model, parts = prepare(trial["cell"], settings, data)
     if name.startswith("speech"):
-        model = speech.build(trial["cell"], settings, data)
-        parts = speech.datasets(settings, data)
         trained_on = parts[0]
         probe = next(iter(parts[2]))[0][0, :200].numpy()
     else:
-        model = polyphonic_music.build(trial["cell"], settings)
-        parts = polyphonic_music.datasets(settings, data)
-        settings.sequence_length = None  # whole pieces
-        trained_on = polyphonic_music.datasets(settings, data)[0]
+        whole = argparse.Namespace(**{**vars(settings), "sequence_length": None})
+        trained_on = polyphonic_music.datasets(whole, data)[0]
         probe = data[2][0][:200].astype("float32")
     watchers = []
     if trial["phase"] == "seeds":
@@ -191,7 +196,7 @@ def run_trial(trial: dict, args: argparse.Namespace, folder: Path) -> dict:
         "parameters": model.layers[0].count_params(),
         "updates": trial["epochs"] * len(parts[0]),
         "batch_size": settings.batch_size,
-        "sequence_length": RECIPES[name].sequence_length,
+        "sequence_length": settings.sequence_length,
         "optimizer": settings.optimizer_options,
         **figures,
         "failure": failure,

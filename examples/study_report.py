@@ -185,7 +185,8 @@ def report(records: list[dict], rows: list[dict], figures: list[str]) -> str:
         "[records.jsonl](records.jsonl), a line a trial with the command that repeats "
         "it, versions, seed, rate and curves. NLL in nats a step; of each trial the "
         "epoch that was best by validation. ± is the 95 % confidence interval of the "
-        "mean over seeds (Student's t). The same figures: [summary.csv](summary.csv).",
+        "mean over seeds (Student's t). The same figures: [summary.csv](summary.csv). "
+        "What was tried before, and what did not help: [notes.md](notes.md).",
         "## Table 1: sizes",
         _sizes(),
         "## How far it has come",
