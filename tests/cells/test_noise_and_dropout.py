@@ -7,6 +7,8 @@ from differentiate import gradients
 from keras import ops
 from oracles import INPUTS, ROWS, UNITS, array, built, sequences
 
+from keras_gated.cells.base import normal
+
 each_cell = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
 
 
@@ -90,6 +92,16 @@ def test_noise_is_on_kernels_and_peepholes_with_its_deviation(row):
     np.testing.assert_array_equal(biases[: clean["bias"].size], clean["bias"].ravel())
     same = cell._current_weights(training=True)
     np.testing.assert_array_equal(array(same.W), array(noisy.W))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_noise_is_what_keras_draws(dtype):
+    ours, theirs = (keras.random.SeedGenerator(7) for _ in range(2))
+    for _ in range(2):
+        drawn = normal((5, 4), 0.3, dtype, ours)
+        expected = keras.random.normal((5, 4), stddev=0.3, dtype=dtype, seed=theirs)
+        assert keras.backend.standardize_dtype(drawn.dtype) == dtype
+        np.testing.assert_array_equal(array(drawn), array(expected))
 
 
 @each_cell
