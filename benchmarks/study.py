@@ -1,6 +1,6 @@
 """Times an update of the study, and what share of it the recurrent loop is.
 
-    python benchmarks/study.py
+    python benchmarks/study.py --output docs/study/time.json
 
 For every set and cell, with the sizes, the batches and the recipe of
 `examples/empirical_study.py`: the update as `fit` runs it, from batches that lie
@@ -13,6 +13,7 @@ are found as the study finds them.
 import argparse
 import json
 import os
+import shlex
 import statistics
 import sys
 import time
@@ -105,7 +106,8 @@ def main() -> None:
             figures[f"{name}, {cell}"] = measure(name, cell, args.rounds)
             print(f"{name}, {cell}", figures[f"{name}, {cell}"], flush=True)
     if args.output:
-        result = {"versions": comparison.versions(), "figures": figures}
+        result = {"command": shlex.join(["python", *sys.argv]), "rounds": args.rounds}
+        result |= {"versions": comparison.versions(), "figures": figures}
         args.output.write_text(json.dumps(result, indent=1) + "\n")
 
 

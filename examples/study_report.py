@@ -178,7 +178,9 @@ def interval(values: list[float]) -> str:
     return f"{np.mean(values):.3f} ± {half:.3f}"
 
 
-def report(records: list[dict], rows: list[dict], figures: list[str]) -> str:
+def report(
+    records: list[dict], rows: list[dict], figures: list[str], timing: dict | None
+) -> str:
     parts = [
         "# The empirical study, repeated",
         "Made by `python examples/study_report.py` from "
@@ -196,6 +198,8 @@ def report(records: list[dict], rows: list[dict], figures: list[str]) -> str:
         parts += ["## Table 2: negative log-likelihood", _table_2(records, rows)]
         parts += ["## What agrees with the paper", _agreement(rows)]
         parts += ["## Time", _time(records)]
+        if timing:
+            parts += [_share_of_loop(timing)]
     if tried := of(records, phase="search"):
         parts += ["## Learning rates", _rates(tried)]
     if _ablation(records):
@@ -305,6 +309,34 @@ def _time(records: list[dict]) -> str:
         "beside):\n\n"
         + table(["set", *(TITLES[cell] for cell in CELLS)], lines)
         + f"\n\nAll {len(records)} trials together: {hours:.1f} hours of training."
+    )
+
+
+def _share_of_loop(timing: dict) -> str:
+    """From what `benchmarks/study.py` measured."""
+    lines = []
+    for name, cell in itertools.product(RECIPES, CELLS):
+        if found := timing["figures"].get(f"{name}, {cell}"):
+            lines.append(
+                [
+                    TITLES[name],
+                    TITLES[cell],
+                    f"{found['update_ms']:.2f}",
+                    f"{found['loop_ms']:.2f}",
+                    f"{100 * found['share_of_loop']:.0f} %",
+                    f"{found['batches_ms']:.2f}",
+                    f"{found['updates_an_epoch']:,}",
+                    f"{found['seconds_an_epoch']:.1f}",
+                ]
+            )
+    head = ["set", "cell", "update, ms", "recurrent layer alone, ms", "its share"]
+    head += ["making the batch, ms", "updates an epoch", "epoch's updates, s"]
+    return (
+        "On two cores with nothing beside (`python benchmarks/study.py`, medians of "
+        f"{timing['rounds']} rounds; [time.json](time.json)): an update under `fit` "
+        "from a batch that lies ready, and in it the recurrent layer, with its weight "
+        "noise and the products before and after its loop, forward and backward.\n\n"
+        + table(head, lines)
     )
 
 
@@ -451,7 +483,9 @@ def main() -> int:
         )
         if plot_curves(records, sets, args.to / name)
     ]
-    (args.to / "report.md").write_text(report(records, rows, figures))
+    timed = args.to / "time.json"
+    timing = json.loads(timed.read_text()) if timed.exists() else None
+    (args.to / "report.md").write_text(report(records, rows, figures, timing))
     if args.log_dir is not None:
         write_tensorboard(records, args.log_dir)
     print(f"{len(records)} records; the report is {args.to / 'report.md'}")
