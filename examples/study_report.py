@@ -400,30 +400,31 @@ def write_tensorboard(records: list[dict], folder: Path) -> None:
     from tensorboard.plugins.hparams import api
     from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-    writer = EventFileWriter(str(folder / "curves"))
-    charts = []
-    for name in RECIPES:
-        tags = []
-        for cell in CELLS:
-            found = of(records, set=name, cell=cell, phase="seeds")
-            for record in found[:1]:
-                tags.append(f"{name}/{cell}")
-                curves = record["curves"]
-                for step, (seconds, nll) in enumerate(
-                    zip(curves["seconds"], curves["val_nll"], strict=True), start=1
-                ):
-                    event = Event(wall_time=seconds, step=step)
-                    event.summary.value.add(tag=tags[-1], simple_value=nll)
-                    writer.add_event(event)
-        if tags:
-            lines = layout_pb2.MultilineChartContent(tag=[f"^{t}$" for t in tags])
-            charts.append(layout_pb2.Chart(title=TITLES[name], multiline=lines))
-    category = layout_pb2.Category(title="validation NLL", chart=charts)
-    layout = summary.pb(layout_pb2.Layout(category=[category]))
-    event = Event(step=0)
-    event.summary.MergeFromString(layout.SerializeToString())
-    writer.add_event(event)
-    writer.close()
+    # A run a cell, for TensorBoard has a colour a run.
+    for cell in CELLS:
+        writer = EventFileWriter(str(folder / "curves" / TITLES[cell]))
+        for record in of(records, cell=cell, phase="seeds", number=SEEDS[0]):
+            curves = record["curves"]
+            for step, (seconds, nll) in enumerate(
+                zip(curves["seconds"], curves["val_nll"], strict=True), start=1
+            ):
+                event = Event(wall_time=seconds, step=step)
+                event.summary.value.add(tag=record["set"], simple_value=nll)
+                writer.add_event(event)
+        charts = [
+            layout_pb2.Chart(
+                title=TITLES[name],
+                multiline=layout_pb2.MultilineChartContent(tag=[f"^{name}$"]),
+            )
+            for name in RECIPES
+            if of(records, set=name, phase="seeds")
+        ]
+        category = layout_pb2.Category(title="validation NLL", chart=charts)
+        layout = summary.pb(layout_pb2.Layout(category=[category]))
+        event = Event(step=0)
+        event.summary.MergeFromString(layout.SerializeToString())
+        writer.add_event(event)
+        writer.close()
     names = ("set", "cell", "phase", "learning_rate", "seed", "units", "epochs")
     figures = ("valid_nll", "test_nll_step", "test_nll_sequence")
     trials = folder / "trials"
