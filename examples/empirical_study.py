@@ -77,9 +77,9 @@ RECIPES = {
     "jsb_chorales": Recipe(12, 100, 2),
     "piano_midi": Recipe(10, 40, 2, 100, optimizer=AUTHORS_RMSPROP),
     "nottingham": Recipe(5, 60, 2, 100, optimizer=AUTHORS_RMSPROP),
-    "muse_data": Recipe(4, 40, 2, 100, optimizer=AUTHORS_RMSPROP),
+    "muse_data": Recipe(4, 30, 2, 100, optimizer=AUTHORS_RMSPROP),
     "speech_500": Recipe(1, 12, 16, 500),
-    "speech_8000": Recipe(1, 8, 2, 8000, truncate_gradient=20),
+    "speech_8000": Recipe(1, 6, 2, 8000, truncate_gradient=20),
 }
 MODULES = {
     "jsb_chorales": jsb_chorales,
@@ -90,10 +90,10 @@ MODULES = {
 ABLATIONS = {
     "no weight noise": (list(comparison.CELLS), {"weight_noise": 0.0}),
     "no norm rescaling": (list(comparison.CELLS), {"gradient_norm": None}),
-    "no decay": (list(comparison.CELLS), {"decay": "none"}),
-    "momentum": (list(comparison.CELLS), {"optimizer_options": AUTHORS_RMSPROP}),
     "no peepholes": (["lstm"], {"cell_options": {"peephole": False}}),
     "reset after": (["gru"], {"cell_options": {"reset_after": True}}),
+    "no decay": (list(comparison.CELLS), {"decay": "none"}),
+    "momentum": (list(comparison.CELLS), {"optimizer_options": AUTHORS_RMSPROP}),
 }
 ABLATED = "jsb_chorales"
 
