@@ -255,12 +255,15 @@ def test_report_from_records(study, tmp_path, monkeypatch):
         assert (tmp_path / "docs" / name).read_bytes() == before[name]
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    log = EventAccumulator(str(tmp_path / "tensorboard" / "curves"))
-    log.Reload()
-    assert "jsb_chorales/lstm" in log.Tags()["scalars"]
-    steps = [(e.step, e.wall_time) for e in log.Scalars("jsb_chorales/lstm")]
-    assert steps == [(k + 1, k) for k in range(10)]
-    assert "custom_scalars__config__" in log.Tags()["tensors"]
+    for cell in study.comparison.CELLS:  # a run a cell
+        folder = tmp_path / "tensorboard" / "curves" / study_report.TITLES[cell]
+        log = EventAccumulator(str(folder))
+        log.Reload()
+        assert set(log.Tags()["scalars"]) == set(study.RECIPES)
+        curve = records["jsb_chorales", cell, "seeds", 1]["curves"]["val_nll"]
+        points = [(e.step, e.wall_time, e.value) for e in log.Scalars("jsb_chorales")]
+        assert points == [(k + 1, k, pytest.approx(curve[k])) for k in range(10)]
+        assert "custom_scalars__config__" in log.Tags()["tensors"]
 
 
 def test_report_without_records_says_so(study, tmp_path, monkeypatch, capsys):
