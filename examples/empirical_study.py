@@ -63,6 +63,7 @@ class Recipe:
     batch_size: int
     sequence_length: int | None = None
     truncate_gradient: int | None = None
+    evaluation_batch_size: int | None = None
     optimizer: dict[str, float] = dataclasses.field(default_factory=PLAIN_RMSPROP.copy)
 
     def shortened(self, times: int) -> "Recipe":
@@ -76,8 +77,12 @@ class Recipe:
 RECIPES = {
     "jsb_chorales": Recipe(12, 100, 2),
     "piano_midi": Recipe(10, 40, 2, 100, optimizer=AUTHORS_RMSPROP),
-    "nottingham": Recipe(5, 60, 2, 100, optimizer=AUTHORS_RMSPROP),
-    "muse_data": Recipe(4, 30, 2, 100, optimizer=AUTHORS_RMSPROP),
+    "nottingham": Recipe(
+        20, 100, 2, 200, evaluation_batch_size=16, optimizer=AUTHORS_RMSPROP
+    ),
+    "muse_data": Recipe(
+        8, 45, 2, 100, evaluation_batch_size=16, optimizer=AUTHORS_RMSPROP
+    ),
     "speech_500": Recipe(1, 12, 16, 500),
     "speech_8000": Recipe(1, 6, 2, 8000, truncate_gradient=20),
 }
@@ -124,6 +129,7 @@ def settings_of(trial: dict) -> dict:
         "units": units_of(trial["set"], trial["cell"]),
         "patience": trial["epochs"],
         "batch_size": recipe.batch_size,
+        "evaluation_batch_size": recipe.evaluation_batch_size or recipe.batch_size,
         "truncate_gradient": recipe.truncate_gradient,
         "sequence_length": recipe.sequence_length,
         "weight_noise": 0.075,
@@ -162,7 +168,8 @@ def run_trial(trial: dict, args: argparse.Namespace, folder: Path) -> dict:
         trained_on = parts[0]
         probe = next(iter(parts[2]))[0][0, :200].numpy()
     else:
-        whole = argparse.Namespace(**{**vars(settings), "sequence_length": None})
+        whole = {"sequence_length": None, "batch_size": settings.evaluation_batch_size}
+        whole = argparse.Namespace(**{**vars(settings), **whole})
         trained_on = polyphonic_music.datasets(whole, data)[0]
         probe = data[2][0][:200].astype("float32")
     watchers = []
@@ -426,6 +433,9 @@ def search(args: argparse.Namespace, records: Records) -> int:
         port = free.getsockname()[1]
     roles = ["chief", *(f"worker{k}" for k in range(args.workers))]
     where = {"KERASTUNER_ORACLE_IP": "127.0.0.1", "KERASTUNER_ORACLE_PORT": str(port)}
+    # Processes with more threads than there are cores take each other's time.
+    threads = str(max(1, (os.cpu_count() or 1) // args.workers))
+    where |= {f"TF_NUM_{kind}OP_THREADS": threads for kind in ("INTER", "INTRA")}
     processes = [
         subprocess.Popen(
             [sys.executable, *sys.argv],

@@ -153,16 +153,19 @@ def datasets(args: argparse.Namespace, data: bach_chorales.Splits) -> list:
     """For training, in sequences of --sequence-length; the rest in whole pieces."""
     chorales = args.dataset == "bach" and args.midi_dir is None
     max_shapes = MAX_SHAPES_OF_CHORALES if chorales else MAX_SHAPES
-    common = {
-        "batch_size": args.batch_size,
-        "seed": args.seed,
-        "max_shapes": max_shapes,
-    }
+    common = {"seed": args.seed, "max_shapes": max_shapes}
+    training = piano_roll.next_step_dataset(
+        data[0],
+        args.batch_size,
+        shuffle=True,
+        sequence_length=args.sequence_length,
+        **common,
+    )
+    # Larger ones are faster, and the figures do not depend on them.
+    batch_size = getattr(args, "evaluation_batch_size", args.batch_size)
     return [
-        piano_roll.next_step_dataset(
-            data[0], shuffle=True, sequence_length=args.sequence_length, **common
-        ),
-        *(piano_roll.next_step_dataset(rolls, **common) for rolls in data[1:]),
+        training,
+        *(piano_roll.next_step_dataset(x, batch_size, **common) for x in data[1:]),
     ]
 
 
