@@ -60,12 +60,12 @@ package: $(BIN)/.dev  ## build wheel and sdist, and try each in an empty environ
 	rm -rf .venv-package
 
 study: $(BIN)/.study  ## the paper's tables and figures; goes on where it was stopped (ARGS="--help")
-	$(BIN)/python examples/empirical_study.py $(ARGS)
+	$(BIN)/python examples/empirical_study.py --workers $(WORKERS) $(ARGS)
 	$(BIN)/python examples/study_report.py --log-dir runs/study/tensorboard
 
 study-quick: $(BIN)/.study  ## JSB Chorales alone, with a quarter of the epochs: runs/study_quick
-	$(BIN)/python examples/empirical_study.py --sets jsb_chorales --shorten 4 --afresh \
-		--study-dir runs/study_quick $(ARGS)
+	$(BIN)/python examples/empirical_study.py --workers $(WORKERS) --sets jsb_chorales --shorten 4 \
+		--afresh --study-dir runs/study_quick $(ARGS)
 	$(BIN)/python examples/study_report.py --study-dir runs/study_quick \
 		--to runs/study_quick/report --log-dir runs/study_quick/tensorboard
 

@@ -456,7 +456,7 @@ def search(args: argparse.Namespace, records: Records) -> int:
         for process in processes:  # the chief waits for workers that have gone, too
             process.terminate()
             process.wait()
-    return max(worker.returncode for worker in workers)
+    return next((w.returncode for w in workers if w.returncode), 0)
 
 
 def parse_arguments() -> argparse.Namespace:
