@@ -1,8 +1,9 @@
 """Repeats the study of Chung et al. (2014): which cell is better, at equal size?
 
 For every set and cell: ten learning rates, drawn as in the paper, are tried; the
-best by validation is trained again, longer, with three seeds; on JSB Chorales also
-without some part of the recipe. KerasTuner keeps track of it on disk: stop at any
+best by validation is trained again, longer, with three seeds, on some sets after
+the best few have been tried for as long; on JSB Chorales also without some part of the
+recipe. KerasTuner keeps track of it on disk: stop at any
 time, and the same command goes on with what is missing. Each trial leaves a record
 with all that is needed to repeat it; `examples/study_report.py` makes tables and
 figures of them. With --rate, one trial alone is run, as a record's command says.
@@ -55,7 +56,9 @@ COMMITTED = Path(__file__).parents[1] / "docs" / "study" / "records.jsonl"
 class Recipe:
     """How a set is trained on: as in the paper, but for the sizes of batches.
 
-    What was tried before it was settled is told in docs/study/notes.md.
+    What was tried before it was settled is told in docs/study/notes.md. The search is
+    shorter than training at the best rate; of its best, `finalists` are tried again
+    for as long, where a short search would mislead.
     """
 
     search_epochs: int
@@ -64,6 +67,7 @@ class Recipe:
     sequence_length: int | None = None
     truncate_gradient: int | None = None
     evaluation_batch_size: int | None = None
+    finalists: int = 1
     optimizer: dict[str, float] = dataclasses.field(default_factory=PLAIN_RMSPROP.copy)
 
     def shortened(self, times: int) -> "Recipe":
@@ -77,12 +81,8 @@ class Recipe:
 RECIPES = {
     "jsb_chorales": Recipe(12, 100, 2),
     "piano_midi": Recipe(10, 40, 2, 100, optimizer=AUTHORS_RMSPROP),
-    "nottingham": Recipe(
-        20, 100, 2, 200, evaluation_batch_size=16, optimizer=AUTHORS_RMSPROP
-    ),
-    "muse_data": Recipe(
-        8, 45, 2, 100, evaluation_batch_size=16, optimizer=AUTHORS_RMSPROP
-    ),
+    "nottingham": Recipe(20, 60, 2, 200, None, 16, 3, AUTHORS_RMSPROP),
+    "muse_data": Recipe(8, 30, 2, 100, None, 16, 2, AUTHORS_RMSPROP),
     "speech_500": Recipe(1, 12, 16, 500),
     "speech_8000": Recipe(1, 6, 2, 8000, truncate_gradient=20),
 }
@@ -156,8 +156,8 @@ def run_trial(trial: dict, args: argparse.Namespace, folder: Path) -> dict:
     """Trains one model; returns its record.
 
     Args:
-        trial: Its `set`, `cell`, `phase` (`"search"`, `"seeds"` or the name of an
-            ablation), `number`, `learning_rate`, `seed` and `epochs`.
+        trial: Its `set`, `cell`, `phase` (`"search"`, `"finalists"`, `"seeds"` or the
+            name of an ablation), `number`, `learning_rate`, `seed` and `epochs`.
         args: The arguments of this script.
         folder: For the best model, and TensorBoard.
     """
@@ -173,7 +173,7 @@ def run_trial(trial: dict, args: argparse.Namespace, folder: Path) -> dict:
         trained_on = polyphonic_music.datasets(whole, data)[0]
         probe = data[2][0][:200].astype("float32")
     watchers = []
-    if trial["phase"] == "seeds":
+    if trial["phase"] in ("finalists", "seeds"):
         every = max(1, trial["epochs"] // 4)
         watchers.append(callbacks.GateMonitor(folder, probe, every=every))
     failure = None
@@ -265,11 +265,13 @@ def plan(sets: list[str], cells: list[str], records: dict[tuple, dict]) -> list[
             {"set": name, "cell": cell, "phase": phase, "number": number, **values}
         )
 
+    def whole(name: str, cell: str, phase: str, number: int, **values: Any) -> None:
+        add(name, cell, phase, number, **values, epochs=RECIPES[name].epochs)
+
     def at_best_rate(name: str, cell: str, phase: str, number: int) -> None:
         rate = best_rate(name, cell, records)
         if rate is not None:
-            values = {"learning_rate": rate, "seed": number}
-            add(name, cell, phase, number, **values, epochs=RECIPES[name].epochs)
+            whole(name, cell, phase, number, learning_rate=rate, seed=number)
 
     for name in sets:
         for number in range(RATES):
@@ -277,6 +279,12 @@ def plan(sets: list[str], cells: list[str], records: dict[tuple, dict]) -> list[
                 values = {"learning_rate": rates(name, cell)[number], "seed": 0}
                 epochs = RECIPES[name].search_epochs
                 add(name, cell, "search", number, **values, epochs=epochs)
+        for number in range(RECIPES[name].finalists):
+            for cell in cells:
+                found = finalists(name, cell, records)
+                if found and len(found) > 1:
+                    values = {"learning_rate": found[number], "seed": SEEDS[0]}
+                    whole(name, cell, "finalists", number, **values)
         for number in SEEDS:
             for cell in cells:
                 at_best_rate(name, cell, "seeds", number)
@@ -289,9 +297,21 @@ def plan(sets: list[str], cells: list[str], records: dict[tuple, dict]) -> list[
     return trials
 
 
-def best_rate(name: str, cell: str, records: dict[tuple, dict]) -> float | None:
-    """The best of the rates tried, once all have been."""
+def finalists(name: str, cell: str, records: dict[tuple, dict]) -> list[float] | None:
+    """The best of the rates tried, the best first, once all have been."""
     tried = [records.get((name, cell, "search", number)) for number in range(RATES)]
+    if None in tried:
+        return None
+    ranked = sorted(tried, key=lambda record: record["valid_nll"])
+    return [record["learning_rate"] for record in ranked[: RECIPES[name].finalists]]
+
+
+def best_rate(name: str, cell: str, records: dict[tuple, dict]) -> float | None:
+    """That of the finalist that is best by validation, once it is known."""
+    rates = finalists(name, cell, records)
+    if rates is None or len(rates) == 1:
+        return rates and rates[0]
+    tried = [records.get((name, cell, "finalists", n)) for n in range(len(rates))]
     if None in tried:
         return None
     return min(tried, key=lambda record: record["valid_nll"])["learning_rate"]
@@ -313,10 +333,13 @@ def is_current(record: dict) -> bool:
 
 
 def trials_in_all(sets: list[str], cells: list[str]) -> int:
-    ablations = sum(len(set(some) & set(cells)) for some, _ in ABLATIONS.values())
-    return len(sets) * len(cells) * (RATES + len(SEEDS)) + (
-        len(SEEDS) * ablations if ABLATED in sets else 0
-    )
+    count = len(sets) * len(cells) * (RATES + len(SEEDS))
+    again = [RECIPES[name].finalists for name in sets]
+    count += len(cells) * sum(number for number in again if number > 1)
+    if ABLATED in sets:
+        some = [cell for of, _ in ABLATIONS.values() for cell in of if cell in cells]
+        count += len(SEEDS) * len(some)
+    return count
 
 
 class Records:
@@ -369,7 +392,11 @@ def tuner(args: argparse.Namespace, records: Records) -> Any:
                 for trial in self.ongoing_trials.values()
             }
             for trial in plan(args.sets, args.cells, ended):
-                if key_of(trial) not in ended and key_of(trial) not in given_out:
+                done = ended.get(key_of(trial), {})
+                if (
+                    done.get("learning_rate") != trial["learning_rate"]
+                    and key_of(trial) not in given_out
+                ):
                     return {"status": running, "values": trial}
             return {"status": idle if given_out else stopped}
 
@@ -381,7 +408,13 @@ def tuner(args: argparse.Namespace, records: Records) -> Any:
             values = trial.hyperparameters.values
             folder = args.study_dir / "-".join(map(str, key_of(values)))
             print(f"\n{' '.join(map(str, key_of(values)))}: {command_of(values)}")
-            record = run_trial(values, args, folder)
+            # A finalist's first seed has been trained already.
+            same = [
+                {**record, **values}
+                for record in records.read().values()
+                if record["command"] == command_of(values) and is_current(record)
+            ]
+            record = same[0] if same else run_trial(values, args, folder)
             records.write(record)
             if args.workers == 1:
                 show(args, records)

@@ -67,7 +67,7 @@ COLUMNS = (
 def collect(study: Path, folder: Path) -> list[dict]:
     """All records, in the order of the plan; written to the folder."""
     records = empirical_study.Records(study / "records", folder / "records.jsonl")
-    phases = ["search", "seeds", *ABLATIONS]
+    phases = ["search", "finalists", "seeds", *ABLATIONS]
 
     def place(record: dict) -> tuple:
         return (
@@ -201,7 +201,7 @@ def report(
         if timing:
             parts += [_share_of_loop(timing)]
     if tried := of(records, phase="search"):
-        parts += ["## Learning rates", _rates(tried)]
+        parts += ["## Learning rates", _rates(records, tried)]
     if _ablation(records):
         parts += ["## What the parts of the recipe do", _ablation(records)]
     parts += [f"![curves]({name})" for name in figures]
@@ -347,26 +347,28 @@ def _seconds_an_epoch(records: list[dict]) -> str:
     return f"{np.median(medians):.2f}"
 
 
-def _rates(tried: list[dict]) -> str:
+def _rates(records: list[dict], tried: list[dict]) -> str:
     lines = []
     for name, cell in itertools.product(RECIPES, CELLS):
         found = of(tried, set=name, cell=cell)
         if found:
             ranked = sorted(found, key=lambda r: r["valid_nll"])
-            best = ", ".join(
-                f"{r['learning_rate']:.2g} ({r['valid_nll']:.2f})" for r in ranked[:3]
-            )
-            worst = ranked[-1]
+            again = of(records, set=name, cell=cell, phase="finalists")
             lines.append(
                 [
                     TITLES[name],
                     TITLES[cell],
-                    best,
-                    f"{worst['learning_rate']:.2g} ({worst['valid_nll']:.2f})",
+                    ", ".join(map(_rate, ranked[:3])),
+                    _rate(ranked[-1]),
+                    ", ".join(map(_rate, again)),
                 ]
             )
     head = ["set", "cell", "the best three (validation NLL)", "the worst"]
-    return table(head, lines)
+    return table([*head, "the best again, for all epochs"], lines)
+
+
+def _rate(record: dict) -> str:
+    return f"{record['learning_rate']:.2g} ({record['valid_nll']:.2f})"
 
 
 def _ablation(records: list[dict]) -> str:

@@ -29,7 +29,7 @@ def load_data(data_dir=None):
 jsb_chorales.load_data = load_data
 study.MUSIC_BUDGET, study.MUSIC_INPUTS = 500, 88
 study.RATES, study.SEEDS, study.ABLATIONS = 2, (1, 2), {}
-study.RECIPES["jsb_chorales"] = study.Recipe(1, 2, 4)
+study.RECIPES["jsb_chorales"] = study.Recipe(1, 2, 4, finalists=2)
 """
 
 
@@ -74,10 +74,11 @@ def test_study_that_is_killed_ends_as_one_that_is_not(driver, tmp_path):
     out = run(driver, tmp_path / "whole")
     whole = records_of(tmp_path / "whole")
     assert list(whole) == [
+        *(f"jsb_chorales-gru-finalists-{k}" for k in range(2)),
         *(f"jsb_chorales-gru-search-{k}" for k in range(2)),
         *(f"jsb_chorales-gru-seeds-{k}" for k in (1, 2)),
     ]
-    assert re.search(r"4 of 4 trials", out)
+    assert re.search(r"6 of 6 trials", out)
     process = subprocess.Popen(
         command(driver, tmp_path / "killed"), stdout=subprocess.DEVNULL
     )
@@ -87,7 +88,7 @@ def test_study_that_is_killed_ends_as_one_that_is_not(driver, tmp_path):
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert len(records_of(tmp_path / "killed")) < 4
+    assert len(records_of(tmp_path / "killed")) < 6
     run(driver, tmp_path / "killed")
     assert records_of(tmp_path / "killed") == whole
 
@@ -101,9 +102,11 @@ def test_study_that_is_killed_ends_as_one_that_is_not(driver, tmp_path):
     for key in ("nll", "val_nll"):
         assert again["curves"][key] == record["curves"][key]
     assert again["test_nll_step"] == record["test_nll_step"]
-    scores = [whole[f"jsb_chorales-gru-search-{k}"]["valid_nll"] for k in range(2)]
-    best = whole[f"jsb_chorales-gru-search-{int(np.argmin(scores))}"]
+    again = [whole[f"jsb_chorales-gru-finalists-{k}"] for k in range(2)]
+    best = min(again, key=lambda r: r["valid_nll"])
     assert record["learning_rate"] == best["learning_rate"]
+    first = whole["jsb_chorales-gru-seeds-1"]
+    assert first["curves"] == best["curves"]
 
 
 @pytest.mark.slow
@@ -181,13 +184,21 @@ def test_plan_is_the_papers(study):
     final = [t for t in trials if t["phase"] == "seeds"]
     assert len(final) == 72
     for trial in final:
-        tried = [
-            r
-            for key, r in records.items()
-            if key[:3] == (trial["set"], trial["cell"], "search")
-        ]
-        best = min(tried, key=lambda r: r["valid_nll"])
-        assert trial["learning_rate"] == best["learning_rate"]
+
+        def ranked(phase, of=(trial["set"], trial["cell"])):
+            found = [r for key, r in records.items() if key[:3] == (*of, phase)]
+            return sorted(found, key=lambda r: r["valid_nll"])
+
+        best, recipe = ranked("search"), study.RECIPES[trial["set"]]
+        if recipe.finalists > 1:
+            best = best[: recipe.finalists]
+            again = ranked("finalists")
+            assert {r["learning_rate"] for r in again} == {
+                r["learning_rate"] for r in best
+            }
+            assert {r["epochs"] for r in again} == {recipe.epochs}
+            best = again
+        assert trial["learning_rate"] == best[0]["learning_rate"]
     # Table 1.
     units = [study.units_of("jsb_chorales", c) for c in ("lstm", "gru", "tanh")]
     assert units == [36, 46, 100]
