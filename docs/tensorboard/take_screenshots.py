@@ -1,7 +1,7 @@
 """Takes the pictures of docs/tensorboard.md, of TensorBoard in headless Chromium.
 
     pip install selenium    # and the programs chromium and chromedriver
-    python docs/tensorboard/take_screenshots.py
+    python docs/tensorboard/take_screenshots.py [PAGE ...]
 
 It needs the runs that the page tells how to make: runs/study and runs/speech.
 """
@@ -19,8 +19,8 @@ from selenium.webdriver.chrome.service import Service
 FOLDER = Path(__file__).parent
 CELLS = ("gru", "lstm")
 PAGES = {
-    "custom_scalars": ("--logdir runs/study/tensorboard/curves", 780),
-    "time_series": ("--logdir runs/study/tensorboard/curves", 1200),
+    "custom_scalars": ("--logdir runs/study/tensorboard/curves", 1150),
+    "timeseries": ("--logdir runs/study/tensorboard/curves", 1200),
     "hparams": ("--logdir runs/study/tensorboard/trials", 800),
     "images": (
         "--logdir_spec "
@@ -78,8 +78,8 @@ def take(page: str, runs: str, height: int) -> None:
 
 
 def main() -> None:
-    for page, (runs, height) in PAGES.items():
-        take(page, runs, height)
+    for page in sys.argv[1:] or PAGES:
+        take(page, *PAGES[page])
 
 
 if __name__ == "__main__":
