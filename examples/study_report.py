@@ -335,7 +335,8 @@ def _share_of_loop(timing: dict) -> str:
         "On two cores with nothing beside (`python benchmarks/study.py`, medians of "
         f"{timing['rounds']} rounds; [time.json](time.json)): an update under `fit` "
         "from a batch that lies ready, and in it the recurrent layer, with its weight "
-        "noise and the products before and after its loop, forward and backward.\n\n"
+        "noise and the products before and after its loop, forward and backward. From "
+        "one process to the next the same update took up to twice as long.\n\n"
         + table(head, lines)
     )
 
