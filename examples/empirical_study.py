@@ -309,8 +309,10 @@ def finalists(name: str, cell: str, records: dict[tuple, dict]) -> list[float] |
 def best_rate(name: str, cell: str, records: dict[tuple, dict]) -> float | None:
     """That of the finalist that is best by validation, once it is known."""
     rates = finalists(name, cell, records)
-    if rates is None or len(rates) == 1:
-        return rates and rates[0]
+    if rates is None:
+        return None
+    if len(rates) == 1:
+        return rates[0]
     tried = [records.get((name, cell, "finalists", n)) for n in range(len(rates))]
     if None in tried:
         return None

@@ -200,11 +200,16 @@ def report(
         parts += ["## Time", _time(records)]
         if timing:
             parts += [_share_of_loop(timing)]
-    if tried := of(records, phase="search"):
-        parts += ["## Learning rates", _rates(records, tried)]
+    if of(records, phase="search"):
+        parts += ["## Learning rates", _rates(records)]
     if _ablation(records):
         parts += ["## What the parts of the recipe do", _ablation(records)]
-    parts += [f"![curves]({name})" for name in figures]
+    parts += [
+        "## Learning curves",
+        "In the manner of the paper's figures 2 and 3, but that of speech on a linear "
+        "scale: the NLL of a density may be below zero, where there is no logarithm.",
+        *(f"![curves]({name})" for name in figures),
+    ]
     return "\n\n".join(parts) + "\n"
 
 
@@ -348,10 +353,10 @@ def _seconds_an_epoch(records: list[dict]) -> str:
     return f"{np.median(medians):.2f}"
 
 
-def _rates(records: list[dict], tried: list[dict]) -> str:
+def _rates(records: list[dict]) -> str:
     lines = []
     for name, cell in itertools.product(RECIPES, CELLS):
-        found = of(tried, set=name, cell=cell)
+        found = of(records, set=name, cell=cell, phase="search")
         if found:
             ranked = sorted(found, key=lambda r: r["valid_nll"])
             again = of(records, set=name, cell=cell, phase="finalists")
