@@ -290,11 +290,12 @@ def log_hyperparameters(folder: Path, args: argparse.Namespace, row: dict) -> No
         "seed": args.seed,
     }
     figures = [name for name in row if name.startswith(("valid_", "test_"))]
-    with tf.summary.create_file_writer(str(folder.parent)).as_default():
-        api.hparams_config(
-            hparams=[api.HParam(name) for name in settings],
-            metrics=[api.Metric(f"result/{figure}") for figure in figures],
-        )
+    if not any(folder.parent.glob("events.*")):
+        with tf.summary.create_file_writer(str(folder.parent)).as_default():
+            api.hparams_config(
+                hparams=[api.HParam(name) for name in settings],
+                metrics=[api.Metric(f"result/{figure}") for figure in figures],
+            )
     with tf.summary.create_file_writer(str(folder)).as_default():
         api.hparams(settings, trial_id=row["cell"])
         for figure in figures:

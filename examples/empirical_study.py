@@ -16,6 +16,7 @@ import json
 import math
 import os
 import shlex
+import shutil
 import socket
 import subprocess
 import sys
@@ -81,7 +82,7 @@ class Recipe:
 RECIPES = {
     "jsb_chorales": Recipe(12, 100, 2),
     "piano_midi": Recipe(10, 40, 2, 100, optimizer=AUTHORS_RMSPROP),
-    "nottingham": Recipe(20, 60, 2, 200, None, 16, 3, AUTHORS_RMSPROP),
+    "nottingham": Recipe(20, 150, 2, 200, None, 16, 4, AUTHORS_RMSPROP),
     "muse_data": Recipe(8, 30, 2, 100, None, 16, 2, AUTHORS_RMSPROP),
     "speech_500": Recipe(1, 12, 16, 500),
     "speech_8000": Recipe(1, 6, 2, 8000, truncate_gradient=20),
@@ -458,10 +459,24 @@ def show(args: argparse.Namespace, records: Records) -> None:
     Console().print(table)
 
 
+def discard_if_damaged(folder: Path) -> None:
+    """Removes what KerasTuner keeps, if a kill has cut it short: the records tell all."""
+    try:
+        for path in folder.rglob("*.json"):
+            json.loads(path.read_text())
+        damaged = not (folder / "oracle.json").exists()
+    except ValueError:
+        damaged = True
+    if damaged:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def search(args: argparse.Namespace, records: Records) -> int:
-    if args.workers == 1 or "KERASTUNER_TUNER_ID" in os.environ:
-        found = tuner(args, records)
-        found.search()
+    one_of_several = "KERASTUNER_TUNER_ID" in os.environ
+    if not one_of_several:
+        discard_if_damaged(args.study_dir / "tuner")
+    if args.workers == 1 or one_of_several:
+        tuner(args, records).search()
         return 0
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -479,10 +494,12 @@ def search(args: argparse.Namespace, records: Records) -> int:
         )
         for role in roles
     ]
-    workers = processes[1:]
+    chief, *workers = processes
     try:
         seen = -1
         while any(worker.poll() is None for worker in workers):
+            if chief.poll():  # without it the workers would wait for ever
+                return chief.returncode
             if len(records.read()) != seen:
                 seen = len(records.read())
                 show(args, records)

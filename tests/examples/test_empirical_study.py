@@ -1,10 +1,11 @@
 """The study in small: a set of a few chorales, few units, two rates."""
 
+import argparse
+import contextlib
 import csv
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -70,8 +71,10 @@ def records_of(folder):
 
 @pytest.mark.slow
 def test_study_that_is_killed_ends_as_one_that_is_not(driver, tmp_path):
-    """Killed in its second trial; what is left is repeated, bit by bit."""
+    """Killed at two random moments; what is left is repeated, bit by bit."""
+    began = time.monotonic()
     out = run(driver, tmp_path / "whole")
+    seconds = time.monotonic() - began
     whole = records_of(tmp_path / "whole")
     assert list(whole) == [
         *(f"jsb_chorales-gru-finalists-{k}" for k in range(2)),
@@ -79,16 +82,18 @@ def test_study_that_is_killed_ends_as_one_that_is_not(driver, tmp_path):
         *(f"jsb_chorales-gru-seeds-{k}" for k in (1, 2)),
     ]
     assert re.search(r"6 of 6 trials", out)
-    process = subprocess.Popen(
-        command(driver, tmp_path / "killed"), stdout=subprocess.DEVNULL
-    )
-    first = tmp_path / "killed" / "records" / "jsb_chorales-gru-search-0.json"
-    while not first.exists():
-        assert process.poll() is None
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert len(records_of(tmp_path / "killed")) < 6
+    random = np.random.default_rng()
+    for moment in random.uniform(0, seconds, 2):
+        process = subprocess.Popen(
+            command(driver, tmp_path / "killed"), stdout=subprocess.DEVNULL
+        )
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(moment)
+        process.kill()
+        process.wait()
+        left = records_of(tmp_path / "killed")
+        print(f"killed after {moment:.2f} of {seconds:.2f} s: {len(left)} records")
+        assert left.items() <= whole.items()
     run(driver, tmp_path / "killed")
     assert records_of(tmp_path / "killed") == whole
 
@@ -204,6 +209,41 @@ def test_plan_is_the_papers(study):
     assert units == [36, 46, 100]
     units = [study.units_of("speech_500", c) for c in ("lstm", "gru", "tanh")]
     assert units == [195, 227, 400]
+
+
+@pytest.mark.parametrize("damage", ["cut short", "empty", "missing"])
+def test_search_goes_on_though_a_kill_damaged_the_tuners_files(
+    study, tmp_path, monkeypatch, damage
+):
+    """KerasTuner writes its files in place; a kill may come in between."""
+    made_up, ran = records_for(study), []
+
+    def run_trial(trial, args, folder):
+        ran.append(study.key_of(trial))
+        return made_up[study.key_of(trial)]
+
+    monkeypatch.setattr(study, "run_trial", run_trial)
+    monkeypatch.setattr(study, "show", lambda args, records: None)
+    monkeypatch.delenv("KERASTUNER_TUNER_ID", raising=False)
+    args = argparse.Namespace(
+        sets=["piano_midi"], cells=["gru"], workers=1, budget=None, study_dir=tmp_path
+    )
+    records = study.Records(tmp_path / "records", None)
+    assert study.search(args, records) == 0
+    expected = records.read()
+    assert len(ran) == len(expected) == study.RATES + len(study.SEEDS)
+    state = tmp_path / "tuner" / "oracle.json"
+    if damage == "missing":
+        state.unlink()
+    else:
+        text = state.read_text()
+        state.write_text(text[: len(text) // 2] if damage == "cut short" else "")
+    lost = ("piano_midi", "gru", "seeds", 2)
+    records.path(made_up[lost]).unlink()
+    ran.clear()
+    assert study.search(args, records) == 0
+    assert ran == [lost]
+    assert records.read() == expected
 
 
 def test_report_from_records(study, tmp_path, monkeypatch):
