@@ -460,7 +460,7 @@ def show(args: argparse.Namespace, records: Records) -> None:
 
 
 def discard_if_damaged(folder: Path) -> None:
-    """Removes what KerasTuner keeps, if a kill has cut it short: the records tell all."""
+    """Removes what KerasTuner keeps if a kill cut it short: the records tell all."""
     try:
         for path in folder.rglob("*.json"):
             json.loads(path.read_text())
