@@ -82,7 +82,7 @@ class Recipe:
 RECIPES = {
     "jsb_chorales": Recipe(12, 100, 2),
     "piano_midi": Recipe(10, 40, 2, 100, optimizer=AUTHORS_RMSPROP),
-    "nottingham": Recipe(20, 150, 2, 200, None, 16, 4, AUTHORS_RMSPROP),
+    "nottingham": Recipe(20, 200, 2, 200, None, 16, 4, AUTHORS_RMSPROP),
     "muse_data": Recipe(8, 30, 2, 100, None, 16, 2, AUTHORS_RMSPROP),
     "speech_500": Recipe(1, 12, 16, 500),
     "speech_8000": Recipe(1, 6, 2, 8000, truncate_gradient=20),
