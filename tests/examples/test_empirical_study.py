@@ -121,6 +121,17 @@ def test_two_workers_end_as_one_process_does(driver, tmp_path):
     assert records_of(tmp_path / "two") == records_of(tmp_path / "one")
 
 
+@pytest.mark.slow
+def test_workers_do_not_wait_for_a_chief_that_failed(driver, tmp_path):
+    path = tmp_path / "without_chief.py"
+    is_chief = 'os.environ.get("KERASTUNER_TUNER_ID") == "chief"'
+    fails = f"import os, sys\nif {is_chief}:\n    sys.exit(3)\n"
+    path.write_text(fails + driver.read_text())
+    arguments = command(path, tmp_path / "study", "--workers", "2")
+    done = subprocess.run(arguments, capture_output=True, check=False, timeout=120)
+    assert done.returncode == 3
+
+
 @pytest.fixture
 def study(monkeypatch):
     monkeypatch.syspath_prepend(EXAMPLES)
