@@ -3,6 +3,7 @@
 import contextlib
 import math
 import numbers
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -63,8 +64,8 @@ def generate(
     (16, 88)
     """
     primer = np.asarray(primer)
-    shape = getattr(model, "input_shape", None)
-    if not isinstance(shape, tuple) or len(shape) != 3:
+    shape = _frames_shape(model)
+    if shape is None:
         raise _not_stepwise(model)
     notes = shape[-1]
     if primer.ndim not in (2, 3) or primer.shape[-1] != notes or 0 in primer.shape:
@@ -78,32 +79,32 @@ def generate(
     _check_whole("steps", steps)
     _check_temperature(temperature)
     batch = primer.reshape(-1, *primer.shape[-2:]).astype("float32")
-    stepper = _Stepper(model, len(batch))
-    if tuple(stepper.model.output_shape) != (len(batch), 1, notes):
+    stepper = _stepper(model, len(batch))
+    if stepper.output_shape != (len(batch), 1, notes):
         raise _not_stepwise(model)
 
     # A note is on where its logit exceeds logistic noise, which is to say with
     # the probability sigmoid(logit / temperature).
     shape = (int(steps), len(batch), 1, notes)
     tiny = np.finfo("float32").tiny
-    uniform = keras.random.uniform(shape, minval=tiny, seed=seed)
+    uniform = keras.random.uniform(shape, minval=tiny, dtype="float32", seed=seed)
     noise = temperature * (ops.log(uniform) - ops.log1p(-uniform))
 
-    def run(primer: Any, noise: Any) -> tuple[Any, Any]:
+    def run(weights: list, carry: tuple, primer: Any, noise: Any) -> tuple[Any, Any]:
         def sample(carry: tuple, noise: Any) -> tuple[tuple, tuple]:
-            carry = stepper(carry, ops.cast(carry[0] > noise, "float32"))
+            frame = ops.cast(carry[0] > noise, "float32")
+            carry = stepper.step(weights, carry, frame)
             # TensorFlow's `ops.scan` wants outputs of the structure of the carry.
             return carry, carry
 
-        carry, primed = stepper.read(primer)
+        carry, primed = stepper.read(weights, carry, primer)
         _, (sampled, _) = ops.scan(sample, carry, noise)
         return primed, sampled
 
     # `scan` goes along the first axis: (time, batch, 1, notes).
     frames = ops.expand_dims(batch.swapaxes(0, 1), 2)
-    logits = np.concatenate(
-        [ops.convert_to_numpy(part) for part in _compiled(run)(frames, noise)]
-    )
+    parts = stepper.compiled(run)(*stepper.start(), frames, noise)
+    logits = np.concatenate([ops.convert_to_numpy(part) for part in parts])
     past = batch.shape[1]
     sampled = logits[past - 1 : -1] > ops.convert_to_numpy(noise)
     sampled = sampled[:, :, 0].swapaxes(0, 1)
@@ -197,12 +198,8 @@ def stream_audio(
     primer = np.asarray(primer)
     layers = model.layers if isinstance(model, keras.Model) else []
     mixture = layers[-1] if layers else None
-    shape = getattr(model, "input_shape", None)
-    if (
-        not isinstance(mixture, GaussianMixture)
-        or not isinstance(shape, tuple)
-        or len(shape) != 3
-    ):
+    shape = _frames_shape(model) if isinstance(mixture, GaussianMixture) else None
+    if shape is None:
         raise ValueError(
             "Argument `model` must map frames (batch, time, frame_length) to a "
             f"mixture, by a GaussianMixture as its last layer. Received: {model!r}"
@@ -224,43 +221,44 @@ def stream_audio(
         (sound.shape[1] - length) % hop, sound.shape[1] - length + 1, hop
     )
     frames = sound[:, begins[:, None] + np.arange(length)]
-    stepper = _Stepper(model, len(sound))
+    stepper = _stepper(model, len(sound))
     seed = keras.random.SeedGenerator(seed)
 
-    def run(carry: tuple, frame: Any, *noise: Any) -> tuple:
+    def run(weights: list, carry: tuple, frame: Any, *noise: Any) -> tuple:
         def sample(carry: tuple, noise: tuple) -> tuple[tuple, tuple]:
             carry, frame, _ = carry
             event = mixture.from_noise(carry[0], *noise, temperature)
             frame = ops.concatenate([frame, event], axis=-1)[..., -length:]
-            carry = stepper(carry, frame), frame, event
+            carry = stepper.step(weights, carry, frame), frame, event
             return carry, carry
 
-        event = ops.zeros((len(sound), 1, hop))
+        event = ops.zeros((stepper.output_shape[0], 1, hop), "float32")
         (carry, frame, _), (_, _, events) = ops.scan(
             sample, (carry, frame, event), noise
         )
         return carry, frame, events
 
-    if tuple(stepper.model.output_shape[:2]) != (len(sound), 1):
+    if stepper.output_shape[:2] != (len(sound), 1):
         raise _not_stepwise(model)
-    read = _compiled(stepper.read)
-    carry, primed = read(frames.swapaxes(0, 1)[:, :, None])
+    read = stepper.compiled(stepper.read)
+    weights, start = stepper.start()
+    carry, primed = read(weights, start, frames.swapaxes(0, 1)[:, :, None])
     if len(begins) < 8:  # too few to show whether a step sees those before it
         random = np.random.default_rng(0)
         more = random.normal(size=(len(sound), 8, length)).astype("float32")
         more = np.concatenate([frames, more], axis=1)
-        _, primed_more = read(more.swapaxes(0, 1)[:, :, None])
+        _, primed_more = read(weights, start, more.swapaxes(0, 1)[:, :, None])
         _check_causal(model, more, ops.convert_to_numpy(primed_more))
     else:
         # Of a long sequence the beginning only: rounding grows along a recurrence.
         _check_causal(model, frames[:, :24], ops.convert_to_numpy(primed))
     frame = ops.convert_to_tensor(frames[:, -1:])
-    go_on = _compiled(run)
+    go_on = stepper.compiled(run, temperature)
 
     def blocks(carry: tuple, frame: Any) -> Iterator[np.ndarray]:
         while True:
             noise = mixture.noise((-(-block // hop), len(sound), 1), seed)
-            carry, frame, events = go_on(carry, frame, *noise)
+            carry, frame, events = go_on(weights, carry, frame, *noise)
             events = ops.convert_to_numpy(events)[:, :, 0].swapaxes(0, 1)
             events = events.reshape(*primer.shape[:-1], -1)
             yield mixture.event_deviation * events + np.float32(mixture.event_mean)
@@ -283,6 +281,38 @@ def _check_temperature(value: Any) -> None:
         )
 
 
+def _frames_shape(model: Any) -> tuple | None:
+    """The shape (batch, time, size) of a model's one input; `None` if it has another.
+
+    Raises:
+        ValueError: It has none yet.
+    """
+    if isinstance(model, keras.Model) and not model.built:
+        raise ValueError(
+            f"The model {model.name!r} is not built, so that the size of its frames is "
+            "not known: begin it with keras.Input((None, size)), or call it on a batch"
+        )
+    shape = getattr(model, "input_shape", None)
+    if isinstance(shape, list) and len(shape) == 1:
+        (shape,) = shape
+    return shape if isinstance(shape, tuple) and len(shape) == 3 else None
+
+
+_STEPPERS = weakref.WeakKeyDictionary()
+
+
+def _stepper(model: keras.Model, size: int) -> "_Stepper":
+    """That of a batch of this size, with what it has compiled for the model so far."""
+    layers = model._flatten_layers(include_self=False)
+    functions = [getattr(layer, "activation", None) for layer in layers]
+    now = (size, repr(model.get_config()), functions)
+    known, stepper = _STEPPERS.get(model, (None, None))
+    if known != now:
+        stepper = _Stepper(model, size)
+        _STEPPERS[model] = now, stepper
+    return stepper
+
+
 class _Stepper:
     """A model as a pure function of its recurrent states and one frame."""
 
@@ -293,36 +323,72 @@ class _Stepper:
             for nodes in (layer._inbound_nodes, layer._outbound_nodes)
         ]
         lengths = [len(nodes) for nodes in links]
+        *_, frame_size = _frames_shape(model)
+        frame = keras.Input(batch_shape=(size, 1, frame_size))
+        if not isinstance(model, keras.Sequential):
+            frame = keras.tree.map_structure(lambda _: frame, model.input)
         self.model = keras.models.clone_model(
-            model,
-            input_tensors=keras.Input(batch_shape=(size, 1, model.input_shape[-1])),
-            clone_function=_one_step,
+            model, input_tensors=frame, clone_function=_one_step
         )
         # The layers that both models share shall not hold on to this one.
         for nodes, length in zip(links, lengths, strict=True):
             del nodes[length:]
-        self.trainable = list(self.model.trainable_variables)
-        self.non_trainable = list(self.model.non_trainable_variables)
+        outputs = self.model.outputs
+        if len(outputs) != 1:
+            raise ValueError(
+                "A model that is run step by step must have one output. Received "
+                f"the model {model.name!r} with {len(outputs)}"
+            )
+        self.output_shape = tuple(outputs[0].shape)
+        for layer in self.model.layers:
+            if isinstance(layer, _OneStep) and len(layer._inbound_nodes) > 1:
+                raise ValueError(
+                    "A model that uses one recurrent layer in several places cannot be "
+                    "run step by step, for it would have states of each. Received a "
+                    f"model with the layer {layer.name!r} in several places"
+                )
+        self._compiled = {}
 
-    def start(self) -> tuple[Any, list[Any]]:
-        """Outputs and states before the first frame."""
-        states = [ops.convert_to_tensor(v) for v in self.non_trainable]
-        return ops.zeros(self.model.output_shape), states
+    def compiled(self, function: Callable, *constants: Any) -> Callable:
+        """A function of this class or of a caller, compiled once.
 
-    def read(self, frames: Any) -> tuple[tuple[Any, list], Any]:
+        Args:
+            function: What it refers to besides its arguments is the same at every
+                call, or among the constants.
+            *constants: Numbers that it was made with.
+        """
+        key = (function.__qualname__, *constants)
+        if key not in self._compiled:
+            self._compiled[key] = _compiled(function)
+        return self._compiled[key]
+
+    def start(self) -> tuple[list[Any], tuple[Any, list[Any]]]:
+        """The weights; outputs and states before the first frame."""
+        weights, states = (
+            [ops.convert_to_tensor(v) for v in variables]
+            for variables in (
+                self.model.trainable_variables,
+                self.model.non_trainable_variables,
+            )
+        )
+        return weights, (ops.zeros(self.output_shape, "float32"), states)
+
+    def read(self, weights: list, carry: tuple, frames: Any) -> tuple[tuple, Any]:
         """Outputs and states after frames `(time, batch, 1, size)`; all outputs."""
 
         def step(carry: tuple, frame: Any) -> tuple[tuple, tuple]:
-            carry = self(carry, frame)
+            carry = self.step(weights, carry, frame)
             return carry, carry
 
-        carry, (outputs, _) = ops.scan(step, self.start(), frames)
+        carry, (outputs, _) = ops.scan(step, carry, frames)
         return carry, outputs
 
-    def __call__(self, carry: tuple[Any, list], frame: Any) -> tuple[Any, list]:
+    def step(self, weights: list, carry: tuple, frame: Any) -> tuple[Any, list]:
+        """Outputs and states after one more frame `(batch, 1, size)`."""
         outputs, states = self.model.stateless_call(
-            self.trainable, carry[1], frame, training=False
+            weights, carry[1], frame, training=False
         )
+        (outputs,) = keras.tree.flatten(outputs)
         return ops.cast(outputs, "float32"), list(states)
 
 
@@ -354,27 +420,49 @@ class _OneStep(keras.layers.Layer):
     def __init__(self, rnn: keras.layers.RNN) -> None:
         super().__init__(dtype=rnn.dtype_policy, name=rnn.name)
         self.rnn = rnn
+        self.supports_masking = True
 
     def build(self, input_shape: tuple[int, int, int]) -> None:
         zero = self.rnn.get_initial_state(batch_size=input_shape[0])
         self.structure = keras.tree.map_structure(lambda _: None, zero)
-        self.states = [
-            self.add_weight(
-                shape=state.shape,
-                dtype=keras.backend.standardize_dtype(state.dtype),
-                initializer=lambda *_, state=state, **__: state,
-                trainable=False,
-                autocast=False,
+        self.states = [self._variable(state) for state in keras.tree.flatten(zero)]
+        shape = self.rnn.compute_output_shape(input_shape)
+        size = keras.tree.flatten(shape)[-1] if self.rnn.return_state else shape[-1]
+        self.shown = self._variable(ops.zeros((input_shape[0], size)))
+
+    def _variable(self, value: Any) -> keras.Variable:
+        return self.add_weight(
+            shape=value.shape,
+            dtype=keras.backend.standardize_dtype(value.dtype),
+            initializer=lambda *_, **__: value,
+            trainable=False,
+            autocast=False,
+        )
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if len(args) > 1 or kwargs.pop("initial_state", None) is not None:
+            raise ValueError(
+                "A model that makes the initial state of a recurrent layer itself "
+                "cannot be run step by step. Received a model with an `initial_state` "
+                f"for the layer {self.name!r}"
             )
-            for state in keras.tree.flatten(zero)
-        ]
+        return super().__call__(*args, **kwargs)
 
     def call(self, frames: Any, mask: Any = None, training: bool = False) -> Any:
         states = [ops.convert_to_tensor(state) for state in self.states]
         packed = keras.tree.pack_sequence_as(self.structure, states)
         output, new = self.rnn.cell(frames[:, 0], packed)
-        for state, value in zip(self.states, keras.tree.flatten(new), strict=True):
-            state.assign(value)
+        new = keras.tree.flatten(new)
+        if mask is not None:  # (batch, 1): a step that does not count is no step
+            shown = ops.cast(self.shown, output.dtype)
+            if self.rnn.zero_output_for_mask:
+                shown = ops.zeros_like(output)
+            output = ops.where(mask, output, shown)
+            new = [ops.where(mask, *pair) for pair in zip(new, states, strict=True)]
+        for variable, value in zip(
+            [*self.states, self.shown], [*new, output], strict=True
+        ):
+            variable.assign(value)
         return ops.expand_dims(output, 1) if self.rnn.return_sequences else output
 
 
@@ -397,9 +485,12 @@ def _compiled(function: Callable) -> Callable:
 
 def _check_causal(model: keras.Model, frames: np.ndarray, stepwise: np.ndarray) -> None:
     """Refuses a model whose steps depend on each other beyond its states."""
+    rows, size = len(frames), _frames_shape(model)[0] or len(frames)
+    frames = frames[np.arange(size) % rows]  # the batch that a stateful model takes
     with _states_kept(model):
-        whole = ops.cast(model(frames, training=False), "float32")
-    whole = ops.convert_to_numpy(whole)
+        (whole,) = keras.tree.flatten(model(frames, training=False))
+    whole = ops.convert_to_numpy(ops.cast(whole, "float32"))[:rows]
+    stepwise = stepwise[:, : len(whole)]
     if not np.isfinite(whole).all():
         raise ValueError(
             f"What the model {model.name!r} gives is no number (NaN or infinity): its "

@@ -23,8 +23,25 @@ def bernoulli_nll(y_true: Tensor, logits: Tensor) -> Tensor:
     return ops.sum(ops.binary_crossentropy(y_true, logits, from_logits=True), axis=-1)
 
 
+class StepLoss(keras.losses.Loss):
+    """Abstract base: one value a step, which weights of sequences weigh, too."""
+
+    def __call__(
+        self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None
+    ) -> Tensor:
+        if sample_weight is not None:
+            # Keras would divide by the sum of the weights before it spreads them.
+            sample_weight = ops.convert_to_tensor(sample_weight)
+            steps = ops.shape(y_pred)[:-1]
+            while 0 < len(sample_weight.shape) < len(steps):
+                sample_weight = ops.expand_dims(sample_weight, -1)
+            if len(sample_weight.shape) == len(steps):
+                sample_weight = ops.broadcast_to(sample_weight, steps)
+        return super().__call__(y_true, y_pred, sample_weight)
+
+
 @keras.saving.register_keras_serializable(package="keras_gated")
-class BernoulliNLL(keras.losses.Loss):
+class BernoulliNLL(StepLoss):
     """The negative log-likelihood of binary frames, in nats a step.
 
     A step's value is the sum over notes of the binary cross-entropies of
@@ -44,7 +61,8 @@ class BernoulliNLL(keras.losses.Loss):
     Call arguments:
         y_true: Zeros and ones, `(batch, time, notes)`.
         y_pred: Logits, `(batch, time, notes)`.
-        sample_weight: `(batch, time)`; 0 for padding.
+        sample_weight: `(batch, time)`, or `(batch,)` for whole sequences; 0 for
+            padding.
 
     Example:
 
@@ -71,7 +89,7 @@ class BernoulliNLL(keras.losses.Loss):
 
 
 @keras.saving.register_keras_serializable(package="keras_gated")
-class GaussianMixtureNLL(keras.losses.Loss):
+class GaussianMixtureNLL(StepLoss):
     """The negative log-likelihood of real-valued events, in nats a step.
 
     Under mixtures of Gaussians with diagonal covariances (Chung et al., 2014,
@@ -92,7 +110,8 @@ class GaussianMixtureNLL(keras.losses.Loss):
     Call arguments:
         y_true: Events, `(batch, time, E)`.
         y_pred: Parameters, `(batch, time, K * (1 + 2 * E))`.
-        sample_weight: `(batch, time)`; 0 for padding.
+        sample_weight: `(batch, time)`, or `(batch,)` for whole sequences; 0 for
+            padding.
 
     Raises:
         ValueError: A number is not positive, or the parameters are not of K

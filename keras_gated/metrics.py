@@ -13,6 +13,9 @@ from typing import Any
 import keras
 from keras import ops
 
+# Not public; where a backend keeps it Keras alone knows (an array of JAX cannot).
+from keras.src.backend import get_keras_mask
+
 from keras_gated.losses import bernoulli_nll
 from keras_gated.mixture import check_sizes, gaussian_mixture_nll
 
@@ -42,7 +45,7 @@ class FrameMetric(keras.metrics.Metric):
         self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Targets, logits `(..., notes)` and weights `(...)`, Keras's mask applied."""
-        mask = getattr(y_pred, "_keras_mask", None)
+        mask = get_keras_mask(y_pred)
         y_true = ops.convert_to_tensor(y_true, dtype=self.dtype)
         y_pred = ops.convert_to_tensor(y_pred, dtype=self.dtype)
         self._check_shapes(y_true, y_pred)

@@ -4,6 +4,7 @@ The last axis of its parameters is, for K components and events of E values,
 `[log_weights (K) | means (K * E) | log_scales (K * E)]`. Covariances are diagonal.
 """
 
+import itertools
 import math
 from typing import Any, NamedTuple
 
@@ -62,11 +63,15 @@ def split(parameters: Tensor, components: int, event_dim: int) -> list[Tensor]:
             f"{size} numbers (use the layer GaussianMixture). Received: shape "
             f"{tuple(parameters.shape)}"
         )
-    weights, means, log_scales = ops.split(
-        parameters, [components, components * (1 + event_dim)], axis=-1
-    )
+    weights, means, log_scales = _parts(parameters, components, event_dim)
     shape = (*ops.shape(parameters)[:-1], components, event_dim)
     return [weights, ops.reshape(means, shape), ops.reshape(log_scales, shape)]
+
+
+def _parts(parameters: Tensor, components: int, event_dim: int) -> list[Tensor]:
+    """The columns of each kind; `torch.export` cannot size what `ops.split` gives."""
+    ends = [0, components, components * (1 + event_dim), parameters.shape[-1]]
+    return [parameters[..., begin:end] for begin, end in itertools.pairwise(ends)]
 
 
 def gaussian_mixture_nll(
@@ -148,6 +153,7 @@ class GaussianMixture(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.supports_masking = True
         check_sizes(components, event_dim)
         for name, value in (
             ("min_scale", min_scale),
@@ -186,7 +192,7 @@ class GaussianMixture(keras.layers.Layer):
         if keras.backend.standardize_dtype(projected.dtype) != "float64":
             projected = ops.cast(projected, "float32")
         K, E = self.components, self.event_dim
-        weights, means, scales = ops.split(projected, [K, K * (1 + E)], axis=-1)
+        weights, means, scales = _parts(projected, K, E)
         return ops.concatenate(
             [
                 ops.log_softmax(weights),
@@ -240,11 +246,11 @@ class GaussianMixture(keras.layers.Layer):
         Returns:
             Gumbel noise `(*shape, K)` and normal noise `(*shape, E)`.
         """
-        if not isinstance(seed, keras.random.SeedGenerator):
-            seed = keras.random.SeedGenerator(seed)
+        # An integer gives the same numbers at every draw: it must not make both.
+        another = seed + 2**30 if isinstance(seed, int) else seed
         tiny = 1e-30
         uniform = keras.random.uniform((*shape, self.components), tiny, seed=seed)
-        normal = keras.random.normal((*shape, self.event_dim), seed=seed)
+        normal = keras.random.normal((*shape, self.event_dim), seed=another)
         return -ops.log(-ops.log(uniform)), normal
 
     def from_noise(

@@ -1,5 +1,7 @@
 """RMSProp for recurrent layers: gradients of any size are rescaled."""
 
+import math
+import numbers
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,6 +46,10 @@ class RMSprop(keras.optimizers.RMSprop):
         name: Default: `"rmsprop"`.
         **kwargs: Of `keras.optimizers.Optimizer`.
 
+    Raises:
+        ValueError: `global_clipnorm` is not positive, or another argument is out of
+            its range.
+
     Example:
 
     >>> import keras, numpy as np
@@ -54,12 +60,27 @@ class RMSprop(keras.optimizers.RMSprop):
     [-0.316 -0.316]
     """
 
-    def apply(
-        self, grads: Sequence[Tensor], trainable_variables: Sequence | None = None
-    ) -> None:
-        if self.global_clipnorm is not None:
-            grads = rescale(grads, self.global_clipnorm)
-        super().apply(grads, trainable_variables)
+    @property
+    def global_clipnorm(self) -> float | None:
+        """The norm of all gradients together above which they are scaled to it."""
+        return self._global_clipnorm
+
+    @global_clipnorm.setter
+    def global_clipnorm(self, norm: float | None) -> None:
+        real = isinstance(norm, numbers.Real) and not isinstance(norm, bool)
+        if norm is not None and not (real and 0 < norm < math.inf):
+            raise ValueError(
+                "Argument `global_clipnorm` must be a positive number, or None for no "
+                f"limit. Received: global_clipnorm={norm!r}"
+            )
+        self._global_clipnorm = norm
+
+    def _clip_gradients(self, grads: Sequence[Tensor]) -> Sequence[Tensor]:
+        # Where Keras clips: after loss scaling has been undone, and of gradients that
+        # are accumulated their mean.
+        if self.global_clipnorm is None or self.clipnorm:
+            return super()._clip_gradients(grads)
+        return rescale(grads, self.global_clipnorm)
 
 
 def rescale(gradients: Sequence[Tensor], norm: float) -> list[Tensor]:
@@ -72,7 +93,9 @@ def rescale(gradients: Sequence[Tensor], norm: float) -> list[Tensor]:
     Returns:
         The gradients, finite: zeros if any of them is NaN or infinite.
     """
-    there = [g for g in gradients if g is not None]
+    there = [g for g in gradients if g is not None and 0 not in g.shape]
+    if not there:
+        return list(gradients)
     largest = ops.max(ops.stack([ops.max(ops.abs(g)) for g in there]))
     finite = ops.isfinite(largest)
     # Divided by the largest their squares stay within the range.

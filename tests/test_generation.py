@@ -336,7 +336,9 @@ def test_models_that_cannot_go_on_with_sound():
     no_mixture = keras.Sequential([inputs, keras.layers.Dense(4)])
     not_built = keras.Sequential([GaussianMixture(3, 4)])
     two = keras.Model([inputs, keras.Input((1,))], GaussianMixture(3, 4)(inputs))
-    for model in (no_mixture, not_built, two, None):
+    with pytest.raises(ValueError, match="is not built"):
+        generate_audio(not_built, waves(40), 4)
+    for model in (no_mixture, two, None):
         with pytest.raises(ValueError, match="a GaussianMixture as its last layer"):
             generate_audio(model, waves(40), 4)
     backwards = keras.layers.RNN(

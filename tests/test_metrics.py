@@ -98,18 +98,6 @@ def test_padding_that_is_no_number_does_not_count(make):
 
 
 @each_metric
-def test_mask_counts_as_weight(make):
-    """What a Masking layer or an embedding says, as Keras carries it."""
-    targets, logits, weights = padded(ragged_set(), 25, 16)
-    by_weight, by_mask = make(), make()
-    by_weight.update_state(targets, logits, sample_weight=weights)
-    masked = keras.ops.convert_to_tensor(logits)
-    masked._keras_mask = keras.ops.convert_to_tensor(weights > 0)
-    by_mask.update_state(targets, masked)
-    assert float(by_mask.result()) == pytest.approx(float(by_weight.result()), rel=1e-6)
-
-
-@each_metric
 def test_weights_of_whole_sequences(make):
     targets, logits, _ = padded(ragged_set(), 25, 16)
     by_row = np.array([1.0, 0.0] * 8, "float32")

@@ -188,6 +188,14 @@ def test_temperature_and_mode():
     assert warm[heavy].std() == pytest.approx(2 * np.sqrt(0.5), rel=0.05)
 
 
+def test_an_integer_seed_repeats_a_draw_and_makes_independent_noises():
+    layer = GaussianMixture(3, 2)
+    gumbel, normal = map(array, layer.noise((20_000,), seed=5))
+    np.testing.assert_array_equal(gumbel, array(layer.noise((20_000,), seed=5)[0]))
+    correlation = np.corrcoef(gumbel.T, normal.T)[:3, 3:]
+    assert np.abs(correlation).max() < 4 / np.sqrt(20_000)
+
+
 def test_metric_is_the_mean_over_steps_or_sequences():
     parameters, apart = random_mixtures((3, 6), 9)
     events = np.random.default_rng(10).normal(size=(3, 6, E))

@@ -4,6 +4,7 @@ Shapes, here and in every cell file: `batch` sequences, `input_dim` features of
 a step, `units` of the state, and `n` column blocks of a kernel, one a gate.
 """
 
+import functools
 import math
 import numbers
 from collections.abc import Callable
@@ -129,6 +130,9 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
     gates: tuple[str, ...]
     """The column blocks of the kernels, in the letters of the paper."""
 
+    step_arguments: tuple[str, ...] = ("units", "use_bias", "activation")
+    """The arguments that `step` depends on: with the same ones it is the same."""
+
     def __init__(
         self,
         units: int,
@@ -137,16 +141,23 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
         weight_noise: float = 0.0,
         **kwargs: Any,
     ) -> None:
-        _check_units(units)
-        _check_activation("activation", activation)
-        _check_number("weight_noise", weight_noise, 0, math.inf)
+        # Before Keras rounds them off.
         for name in ("dropout", "recurrent_dropout"):
-            _check_number(name, kwargs.get(name, 0.0), 0, 1)
-        super().__init__(int(units), activation=activation, **kwargs)
-        self.weight_noise = float(weight_noise)
+            _number(name, kwargs.get(name, 0.0), 1)
+        units, activation = (
+            _whole("units", units),
+            _activation("activation", activation),
+        )
+        super().__init__(units, activation=activation, **kwargs)
+        self.weight_noise = weight_noise
         # Keras tracks lists and dicts that are attributes of a layer; tensors
         # that live only as long as one sequence must not be tracked.
         self._sequence = SimpleNamespace(noise=None)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Arguments that change later are as good as those of the constructor."""
+        argument = _ARGUMENTS.get(name)
+        super().__setattr__(name, argument(name, value) if argument else value)
 
     def step(
         self,
@@ -420,6 +431,8 @@ class GatedCell(RecurrentCell):
             gates have, makes no difference here.
     """
 
+    step_arguments = (*RecurrentCell.step_arguments, "recurrent_activation")
+
     def __init__(
         self,
         units: int,
@@ -427,42 +440,52 @@ class GatedCell(RecurrentCell):
         recurrent_activation: str | Callable | None = "sigmoid",
         **kwargs: Any,
     ) -> None:
-        _check_activation("recurrent_activation", recurrent_activation)
         kwargs.pop("implementation", None)  # Keras's choice between two of its ways
         super().__init__(units, activation, **kwargs)
-        self.recurrent_activation = keras.activations.get(recurrent_activation)
+        self.recurrent_activation = recurrent_activation
 
     def get_config(self) -> dict[str, Any]:
         recurrent_activation = keras.activations.serialize(self.recurrent_activation)
         return {**super().get_config(), "recurrent_activation": recurrent_activation}
 
 
-def _check_units(units: int) -> None:
-    whole = isinstance(units, numbers.Integral) and not isinstance(units, bool)
-    if not whole or units < 1:
+def _whole(name: str, value: Any) -> int:
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not whole or value < 1:
         raise ValueError(
-            f"Argument `units` must be a positive integer. Received: units={units!r}"
+            f"Argument `{name}` must be a positive integer. Received: {name}={value!r}"
         )
+    return int(value)
 
 
-def _check_number(name: str, value: float, low: float, high: float) -> None:
+def _number(name: str, value: Any, high: float = math.inf) -> float:
     real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not real or not low <= value <= high or math.isinf(value):
-        accepted = (
-            f"from {low} to {high}" if math.isfinite(high) else f"of at least {low}"
-        )
+    if not real or not 0 <= value <= high or math.isinf(value):
+        accepted = f"from 0 to {high}" if math.isfinite(high) else "of at least 0"
         raise ValueError(
             f"Argument `{name}` must be a finite number {accepted}. "
             f"Received: {name}={value!r}"
         )
+    return float(value)
 
 
-def _check_activation(name: str, value: str | Callable | None) -> None:
+def _activation(name: str, value: Any) -> Callable:
     try:
-        keras.activations.get(value)
+        return keras.activations.get(value)
     except ValueError as error:
         raise ValueError(
             f"Argument `{name}` must be the name of a Keras activation (such as "
             "'tanh', 'sigmoid' or 'relu'), a callable, or None for the identity. "
             f"Received: {name}={value!r}"
         ) from error
+
+
+_ARGUMENTS = {
+    "units": _whole,
+    "activation": _activation,
+    "recurrent_activation": _activation,
+    "dropout": functools.partial(_number, high=1),
+    "recurrent_dropout": functools.partial(_number, high=1),
+    "weight_noise": _number,
+}
+"""How each argument that can be wrong becomes a cell's attribute."""

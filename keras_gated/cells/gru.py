@@ -67,6 +67,7 @@ class GRUCell(GatedCell):
     """
 
     gates = ("z", "r", "h")
+    step_arguments = (*GatedCell.step_arguments, "reset_after")
 
     def __init__(
         self,
@@ -159,7 +160,7 @@ class GRUCell(GatedCell):
         product: Product,
     ) -> dict[str, Tensor | tuple[Tensor, ...]]:
         (h,), r = states, gates["r"]
-        d_a_zr, d_a_h = ops.split(d_x, [2 * self.units], axis=-1)
+        d_a_zr, d_a_h = d_x[:, : 2 * self.units], d_x[:, 2 * self.units :]
         if self.reset_after:
             d_u = ops.concatenate([d_a_zr, d_a_h * r], axis=-1)
             gradients = {"U": product.weight(h, d_u)}
@@ -171,8 +172,8 @@ class GRUCell(GatedCell):
     def _current_weights(self, training: bool) -> Weights:
         weights = super()._current_weights(training)
         if not self.reset_after:
-            U_zr, U_h = ops.split(weights.U, [2 * self.units], axis=-1)
-            return weights._replace(U=(U_zr, U_h))
+            U, columns = weights.U, 2 * self.units
+            return weights._replace(U=(U[:, :columns], U[:, columns:]))
         if self.use_bias:
             b, b_U = ops.unstack(weights.b, 2)
             return weights._replace(b=b, b_U=b_U)

@@ -66,6 +66,7 @@ class LSTMCell(GatedCell):
     """
 
     gates = ("i", "f", "c", "o")
+    step_arguments = (*GatedCell.step_arguments, "peephole")
 
     def __init__(
         self,

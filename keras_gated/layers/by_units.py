@@ -21,6 +21,8 @@ _OF_LAYER = (
     "activity_regularizer",
     "name",
     "autocast",
+    "input_shape",
+    "input_dim",
 )
 _OF_BOTH = ("dtype", "trainable")
 
@@ -40,6 +42,10 @@ class ByUnits(RNN):
     """
 
     cell_class: type[RecurrentCell]
+    implementation = 2
+    """What Keras calls one product for all gates; there is no other way here."""
+    use_cudnn = False
+    """There is no cuDNN kernel here."""
 
     def __init__(self, units: int, *activations: Any, **kwargs: Any) -> None:
         # Choices that Keras's layers offer and that this loop has not to make.
@@ -58,6 +64,15 @@ class ByUnits(RNN):
     units = property(attrgetter("cell.units"))
     activation = property(attrgetter("cell.activation"))
     use_bias = property(attrgetter("cell.use_bias"))
+    kernel_initializer = property(attrgetter("cell.kernel_initializer"))
+    recurrent_initializer = property(attrgetter("cell.recurrent_initializer"))
+    bias_initializer = property(attrgetter("cell.bias_initializer"))
+    kernel_regularizer = property(attrgetter("cell.kernel_regularizer"))
+    recurrent_regularizer = property(attrgetter("cell.recurrent_regularizer"))
+    bias_regularizer = property(attrgetter("cell.bias_regularizer"))
+    kernel_constraint = property(attrgetter("cell.kernel_constraint"))
+    recurrent_constraint = property(attrgetter("cell.recurrent_constraint"))
+    bias_constraint = property(attrgetter("cell.bias_constraint"))
     dropout = property(attrgetter("cell.dropout"))
     recurrent_dropout = property(attrgetter("cell.recurrent_dropout"))
     weight_noise = property(attrgetter("cell.weight_noise"))

@@ -35,6 +35,7 @@ _LAYER_ARGUMENTS = (
     "stateful",
     "unroll",
     "zero_output_for_mask",
+    "activity_regularizer",
 )
 
 
@@ -76,7 +77,7 @@ def from_keras(layer: keras.layers.Layer) -> ByUnits:
     weights = _variables(cell)
     if layer_class is GRU:
         weights = [_negate_z(w) for w in weights]
-    return _with_weights(layer_class(**config), weights)
+    return _with_weights(layer_class(**config), weights, layer.states)
 
 
 def to_keras(layer: RNN) -> keras.layers.Layer:
@@ -122,7 +123,7 @@ def to_keras(layer: RNN) -> keras.layers.Layer:
     weights = _variables(cell)
     if layer_class is keras.layers.GRU:
         weights = [_negate_z(w) for w in weights]
-    return _with_weights(layer_class(**config), weights)
+    return _with_weights(layer_class(**config), weights, layer.states)
 
 
 def from_torch(module: Any) -> keras.layers.Layer:
@@ -235,7 +236,13 @@ _OF_TORCH = {
 
 def _torch_weights(module: Any, suffix: str) -> list[np.ndarray]:
     def get(name: str) -> np.ndarray:
-        return getattr(module, name + suffix).detach().cpu().numpy().T
+        weight = getattr(module, name + suffix, None)
+        if not hasattr(weight, "detach"):
+            raise ValueError(
+                "from_torch takes a module with weights of its own, which one that was "
+                f"quantized or scripted has not. Received: module={module!r}"
+            )
+        return weight.detach().cpu().double().numpy().T  # NumPy has no bfloat16
 
     W, U = get("weight_ih"), get("weight_hh")
     biases = [get("bias_ih"), get("bias_hh")] if module.bias else []
@@ -263,13 +270,18 @@ def _bidirectional(forward: ByUnits, backward: ByUnits) -> keras.layers.Layer:
 
 
 def _variables(cell: keras.layers.Layer) -> list[np.ndarray]:
-    return [keras.ops.convert_to_numpy(w) for w in cell.trainable_variables]
+    return [keras.ops.convert_to_numpy(w) for w in cell.weights]
 
 
-def _with_weights(layer: Any, weights: list[np.ndarray]) -> Any:
-    layer.build((None, None, len(weights[0])))
-    for variable, weight in zip(layer.trainable_variables, weights, strict=True):
+def _with_weights(
+    layer: Any, weights: list[np.ndarray], states: Sequence[Any] | None = None
+) -> Any:
+    batch = states[0].shape[0] if states else None
+    layer.build((batch, None, len(weights[0])))
+    for variable, weight in zip(layer.cell.weights, weights, strict=True):
         variable.assign(weight)
+    for variable, state in zip(layer.states or (), states or (), strict=True):
+        variable.assign(state)
     return layer
 
 

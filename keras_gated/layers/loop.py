@@ -29,7 +29,8 @@ class Arguments(NamedTuple):
     weights: Weights
     """The weights of the recurrence; `W` and `b` play no part."""
     mask: Tensor | None = None
-    """Which steps count, boolean, `(time, batch, 1)`."""
+    """Which steps count, boolean, `(time, batch, 1)`; or of which units, with
+    `units` in the place of 1."""
     drop: Tensor | None = None
     """The recurrent dropout mask, `(batch, units)`."""
 
@@ -150,14 +151,14 @@ class Loop:
         def step(d_states: list, inputs: tuple) -> tuple[list, Tensor]:
             d_output, partials, m, linked = inputs
             d_states = [d_states[0] + d_output, *d_states[1:]]
+            # What is masked goes by the step, to the state before.
+            d_new, d_past = _parted(m, d_states)
             d_x, d_previous = cell.step_gradient(
-                d_states, partials, weights, Product(drop)
+                d_new, partials, weights, Product(drop)
             )
-            (d_x,) = _where(m, [d_x], [ops.zeros_like(d_x)])
-            d_previous = _where(m, d_previous, d_states)
-            if linked is not None:
-                zeros = [ops.zeros_like(d) for d in d_previous]
-                d_previous = _where(linked, d_previous, zeros)
+            if m is not None:
+                d_previous = [d + p for d, p in zip(d_previous, d_past, strict=True)]
+            d_previous, _ = _parted(linked, d_previous)
             return d_previous, d_x
 
         linked = None  # each step to the one before it
@@ -200,6 +201,16 @@ def _where(mask: Tensor | None, new: list[Tensor], old: list[Tensor]) -> list[Te
     return [ops.where(mask, n, o) for n, o in zip(new, old, strict=True)]
 
 
+def _parted(
+    mask: Tensor | None, gradients: list[Tensor]
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Gradients where a mask is true, and where not, with zeros elsewhere."""
+    if mask is None:
+        return gradients, []
+    zeros = [ops.zeros_like(gradient) for gradient in gradients]
+    return _where(mask, gradients, zeros), _where(mask, zeros, gradients)
+
+
 def split(
     arguments: Arguments,
 ) -> tuple[
@@ -207,17 +218,17 @@ def split(
     Callable[[Sequence[Tensor]], Arguments],
     Callable[[Arguments], list[Tensor]],
 ]:
-    """The tensors that a loop's gradients are of, for automatic differentiation.
+    """The tensors among a loop's arguments, for automatic differentiation.
 
     Returns:
-        Those tensors among the arguments; what makes arguments with others in
-        their place; and what picks the gradients of them.
+        Those tensors; what makes arguments with others in their place; and what
+        picks the gradients of them, `None` for the masks.
     """
-    leaves = keras.tree.flatten(arguments._replace(mask=None, drop=None))
+    leaves = keras.tree.flatten(arguments)
     where = [i for i, leaf in enumerate(leaves) if ops.is_tensor(leaf)]
 
     def pack(tensors: Sequence[Tensor]) -> Arguments:
-        packed = keras.tree.flatten(arguments)
+        packed = list(leaves)
         for i, tensor in zip(where, tensors, strict=True):
             packed[i] = tensor
         return keras.tree.pack_sequence_as(arguments, packed)

@@ -34,7 +34,16 @@ class JaxLoop(Loop):
     def __call__(
         self, arguments: Arguments, training: bool
     ) -> tuple[Tensor, list[Tensor]]:
-        return self._run(arguments)
+        try:
+            return self._run(arguments)
+        except TypeError as error:
+            if "forward-mode" not in str(error):
+                raise
+            raise NotImplementedError(
+                "On JAX the fast loop has no derivative in forward mode (jax.jvp and "
+                'jax.jacfwd). Construct the layer with path="keras" to '
+                "have one, or take jax.jacrev."
+            ) from error
 
     def scan(
         self,

@@ -6,6 +6,8 @@ from typing import Any
 
 import tensorflow as tf
 from keras import tree
+from tensorflow.python.eager import context
+from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
 
 from keras_gated.cells.base import RecurrentCell, Tensor
 from keras_gated.layers.loop import Arguments, Loop, split
@@ -31,6 +33,9 @@ class TensorFlowLoop(Loop):
         self, arguments: Arguments, training: bool
     ) -> tuple[Tensor, list[Tensor]]:
         tensors, pack, pick = split(arguments)
+        forward, backward = self._forward, self._backward
+        if not _may_compile():
+            forward, backward = self.forward, self.backward
 
         # Nothing in here may be recorded on a tape: XLA cannot hand out what
         # automatic differentiation would want to keep of its loops.
@@ -38,23 +43,37 @@ class TensorFlowLoop(Loop):
         def run(*tensors: Tensor) -> tuple[list[Tensor], Callable]:
             arguments = pack([tf.stop_gradient(tensor) for tensor in tensors])
             if training:
-                states, kept = self._forward(arguments)
+                states, kept = forward(arguments)
             else:
                 states, kept = self.forward(arguments, keep=False)
 
             def gradient(*d: Tensor) -> list[Tensor]:
+                # In a branch of tf.cond a compiled function does not find tensors of
+                # the way forward, as other operations do.
+                arguments_, kept_ = tree.map_structure(_identity, (arguments, kept))
                 # Outside training no gradient was to be expected.
-                kept_all = kept if training else self._forward(arguments)[1]
+                kept_ = kept_ if training else forward(arguments_)[1]
 
                 @tf.custom_gradient
                 def once(*inputs: Tensor) -> tuple[list[Tensor], Callable]:
                     d_outputs, *d_states = map(tf.stop_gradient, inputs[: len(d)])
-                    gradients = self._backward(arguments, kept_all, d_outputs, d_states)
-                    return pick(gradients), _no_second_gradient
+                    gradients = backward(arguments_, kept_, d_outputs, d_states)
+                    gradients = pick(gradients)
+                    return [g for g in gradients if g is not None], _no_second_gradient
 
-                return once(*d, *tensors)
+                dense = map(tf.convert_to_tensor, d)  # of tf.gather they are sparse
+                found = once(*dense, *tensors)
+                return [*found, *[None] * (len(tensors) - len(found))]  # of the masks
 
-            return [kept.history[0], *states], gradient
+            results = [kept.history[0], *states]
+            # A compiled function may have been traced for wider shapes.
+            units = results[0].shape[-1]
+            results[0].set_shape((*arguments.x.shape[:2], units))
+            for result, state in zip(results[1:], arguments.states, strict=True):
+                result.set_shape(state.shape)
+            if "loop_body" in tf.get_current_name_scope():
+                results = [_only_gradient(result, tensors[0]) for result in results]
+            return results, gradient
 
         outputs, *states = run(*map(tf.convert_to_tensor, tensors))  # no variables
         return outputs, states
@@ -101,6 +120,36 @@ class TensorFlowLoop(Loop):
         )
         outputs = [array.stack() for array in arrays]
         return list(carry), tree.pack_sequence_as(structure, outputs)
+
+
+def _identity(leaf: Any) -> Any:
+    return tf.identity(leaf) if tf.is_tensor(leaf) else leaf
+
+
+def _only_gradient(result: Tensor, argument: Tensor) -> Tensor:
+    """Refuses to be differentiated in another way than by the loop's gradient.
+
+    `tf.vectorized_map`, which calls its scope so, loses gradients that functions bring;
+    for one that is taken around it there would be zeros and not a word.
+    """
+    nothing = tf.raw_ops.PreventGradient(
+        input=tf.reduce_sum(argument[:0]),
+        message="tf.vectorized_map loses the gradient that the fast loop brings. "
+        "Take the gradient within the function that is mapped, or construct the layer "
+        'with path="keras".',
+    )
+    return result + nothing
+
+
+def _may_compile() -> bool:
+    """Whether the loop is to be compiled on its own.
+
+    Not where all around is compiled as a whole, for a function within would take
+    dynamic sizes for static ones; and not under `tf.debugging`, which looks at every
+    operation, for XLA does not let it.
+    """
+    graph = tf.compat.v1.get_default_graph()
+    return not (GraphOrParentsInXlaContext(graph) or context.context().op_callbacks)
 
 
 def _no_second_gradient(*_: Tensor) -> None:

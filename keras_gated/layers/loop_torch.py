@@ -1,13 +1,13 @@
 """The loop on PyTorch: a loop of Python inside a `torch.autograd.Function`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from keras import tree
 
 from keras_gated.cells.base import Tensor
-from keras_gated.layers.loop import Arguments, Loop, split
+from keras_gated.layers.loop import Arguments, Kept, Loop, split
 
 
 class TorchLoop(Loop):
@@ -19,8 +19,13 @@ class TorchLoop(Loop):
         # A stateful layer writes its new states over those that are kept here.
         states = [state.clone() for state in arguments.states]
         tensors, pack, pick = split(arguments._replace(states=states))
-        outputs, *states = _Run.apply(self, pack, pick, *tensors)
-        return outputs, states
+        keep = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+        if torch.jit.is_tracing() or not (keep or self.truncate):
+            # As plain operations, which every transformation knows.
+            states, kept = self.forward(pack(tensors), keep=False)
+            return kept.history[0], states
+        results = _Run.apply(_Call(self, pack, pick, len(states), keep), *tensors)
+        return results[len(states)], list(results[: len(states)])
 
     def scan(
         self,
@@ -42,25 +47,82 @@ class TorchLoop(Loop):
         return carry, tree.pack_sequence_as(structure, stacked)
 
 
+class _Call:
+    """A call of the loop as functions of tensors alone."""
+
+    def __init__(
+        self, loop: Loop, pack: Callable, pick: Callable, states: int, keep: bool
+    ) -> None:
+        self.loop, self.pack, self.pick = loop, pack, pick
+        self.states, self.keep = states, keep
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """The last states, the outputs, and what else is kept."""
+        states, kept = self.loop.forward(self.pack(tensors), keep=self.keep)
+        return *states, *tree.flatten(kept)
+
+    def backward(
+        self,
+        tensors: Sequence[Tensor],
+        kept: Sequence[Tensor],
+        d: Sequence[Tensor | None],
+    ) -> list[Tensor | None]:
+        """The gradients of the tensors from those of the last states and outputs."""
+        arguments = self.pack(tensors)
+        if torch.is_grad_enabled() or not self.keep:
+            # A gradient of this gradient is to come, or none was expected.
+            _, all_kept = self.loop.forward(arguments)
+        else:
+            all_kept = Kept(kept[: self.states], kept[self.states :])
+        *d_states, d_outputs = (
+            zero if gradient is None else gradient
+            for gradient, zero in zip(d, self.zeros(tensors, kept), strict=True)
+        )
+        gradients = self.loop.backward(arguments, all_kept, d_outputs, d_states)
+        return self.pick(gradients)
+
+    def zeros(self, tensors: Sequence[Tensor], kept: Sequence[Tensor]) -> list[Tensor]:
+        """Of the shapes of the last states and the outputs."""
+        return [torch.zeros_like(t) for t in (*self.pack(tensors).states, kept[0])]
+
+
 class _Run(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, loop: Loop, pack: Any, pick: Any, *tensors: Tensor) -> Any:
-        needed = any(ctx.needs_input_grad)
-        states, kept = loop.forward(pack(tensors), keep=needed)
-        if needed:
-            leaves = tree.flatten(kept)
-            ctx.save_for_backward(*tensors, *leaves)
-            ctx.of_tensors = len(tensors)
-            ctx.loop, ctx.pack, ctx.pick, ctx.kept = loop, pack, pick, None
-            ctx.unflatten = lambda leaves: tree.pack_sequence_as(kept, leaves)
-        return kept.history[0], *states
+    """In the form that `torch.func` takes: what is kept is among the results."""
+
+    generate_vmap_rule = True
 
     @staticmethod
-    def backward(ctx: Any, d_outputs: Tensor, *d_states: Tensor) -> Any:
-        saved = ctx.saved_tensors
-        arguments = ctx.pack(saved[: ctx.of_tensors])
-        kept = ctx.unflatten(saved[ctx.of_tensors :])
-        if torch.is_grad_enabled():  # a gradient of this gradient is to come
-            _, kept = ctx.loop.forward(arguments)
-        gradients = ctx.loop.backward(arguments, kept, d_outputs, list(d_states))
-        return None, None, None, *ctx.pick(gradients)
+    def forward(call: _Call, *tensors: Tensor) -> tuple[Tensor, ...]:
+        return call.forward(*tensors)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
+        ctx.call, *tensors = inputs
+        kept = output[ctx.call.states :]
+        ctx.mark_non_differentiable(*kept[1:])
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*tensors, *kept)
+        ctx.save_for_forward(*tensors, *kept)
+        ctx.of_tensors = len(tensors)
+
+    @staticmethod
+    def backward(ctx: Any, *d: Tensor | None) -> tuple:
+        saved, n = ctx.saved_tensors, ctx.of_tensors
+        d = d[: ctx.call.states + 1]
+        return None, *ctx.call.backward(saved[:n], saved[n:], d)
+
+    @staticmethod
+    def jvp(ctx: Any, _: None, *tangents: Tensor | None) -> tuple:
+        saved, n = ctx.saved_tensors, ctx.of_tensors
+        tensors, kept = saved[:n], saved[n:]
+        moved = [i for i, tangent in enumerate(tangents) if tangent is not None]
+
+        def gradient(*d: Tensor) -> list[Tensor]:
+            gradients = ctx.call.backward(tensors, kept, d)
+            return [gradients[i] for i in moved]
+
+        # It is linear; the derivative forward is its transpose.
+        zeros = ctx.call.zeros(tensors, kept)
+        _, transposed = torch.func.vjp(gradient, *zeros)
+        d_results = transposed([tangents[i] for i in moved])
+        return *d_results, *[None] * (len(kept) - 1)

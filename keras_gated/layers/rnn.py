@@ -4,6 +4,7 @@ import functools
 import logging
 import numbers
 import random
+from types import SimpleNamespace
 from typing import Any
 
 import keras
@@ -117,18 +118,9 @@ class RNN(keras.layers.RNN):
             )
         self.truncate_gradient = truncate_gradient
         self._wanted_path = path
-        obstacle = self._obstacle()
-        if obstacle and truncate_gradient is not None:
-            raise ValueError(
-                "Argument `truncate_gradient` needs the fast loop, which does not "
-                f"apply: {obstacle}"
-            )
-        if path == "fast" and obstacle:
-            raise ValueError(
-                f'The fast loop does not apply: {obstacle}. With path="auto" '
-                "Keras's loop takes its place."
-            )
-        self._loop = None if obstacle else _loop(self.cell, truncate_gradient)
+        # For a cell that shares its loop with no other.
+        self._own = SimpleNamespace(configuration=None, loop=None)
+        self._fast_loop()
 
     @property
     def path(self) -> str:
@@ -163,6 +155,37 @@ class RNN(keras.layers.RNN):
                 return f"the derivative of {argument} {named} is not known here"
         return None
 
+    def _fast_loop(self) -> Loop | None:
+        """The loop of the cell as it is now; `None` where Keras's is to run.
+
+        Raises:
+            ValueError: The fast loop does not apply and nothing else will do.
+        """
+        obstacle = self._obstacle()
+        if obstacle and self.truncate_gradient is not None:
+            raise ValueError(
+                "Argument `truncate_gradient` needs the fast loop, which does not "
+                f"apply: {obstacle}"
+            )
+        if obstacle and self._wanted_path == "fast":
+            raise ValueError(
+                f'The fast loop does not apply: {obstacle}. With path="auto" '
+                "Keras's loop takes its place."
+            )
+        if obstacle:
+            return None
+        kind, truncate = type(self.cell), self.truncate_gradient
+        names = self.cell.step_arguments
+        settings = tuple((name, getattr(self.cell, name)) for name in names)
+        if kind.__module__.startswith("keras_gated.cells."):
+            return _shared_loop(kind, settings, truncate)
+        # What another's step depends on, only its whole configuration tells.
+        now = (self.cell, settings, _plain(self.cell.get_config()), truncate)
+        if self._own.configuration != now:
+            self._own.configuration = now
+            self._own.loop = _backend_loop()(self.cell, truncate)
+        return self._own.loop
+
     def build(self, sequences_shape: tuple, initial_state_shape: Any = None) -> None:
         if isinstance(self._dtype_policy, keras.dtype_policies.DTypePolicyMap):
             # The map looks layers up by `path`, which is not ours to be found by.
@@ -196,7 +219,8 @@ class RNN(keras.layers.RNN):
         Returns:
             The last output, all outputs, and the last states.
         """
-        if self._loop is None:
+        loop = self._fast_loop()
+        if loop is None:
             return super().inner_loop(sequences, initial_state, mask, training)
         cell = self.cell
         cell._check_step(
@@ -204,10 +228,8 @@ class RNN(keras.layers.RNN):
         )
         sequences = ops.convert_to_tensor(sequences, dtype=cell.compute_dtype)
         steps = ops.transpose(sequences, (1, 0, 2))
-        if mask is not None:
-            mask = ops.cast(keras.tree.flatten(mask)[0], "bool")
-            mask = ops.reshape(mask, ops.shape(sequences)[:2])  # or (…, 1)
-            mask = ops.expand_dims(ops.transpose(mask), -1)
+        initial_state = [self._for_all(s, sequences) for s in initial_state]
+        mask = None if mask is None else self._time_major_mask(mask, sequences)
         if self.go_backwards:
             steps = ops.flip(steps, axis=0)
             mask = None if mask is None else ops.flip(mask, axis=0)
@@ -223,10 +245,56 @@ class RNN(keras.layers.RNN):
         x = ops.reshape(x, (time, batch, x.shape[-1]))
         recurrent = weights._replace(W=None, b=None)
         arguments = Arguments(x, initial_state, recurrent, mask, drop)
-        outputs, states = self._loop(arguments, training)
+        outputs, states = loop(arguments, training)
         if mask is not None:
             outputs = self._outputs_under_mask(outputs, mask)
         return outputs[-1], ops.transpose(outputs, (1, 0, 2)), states
+
+    def _for_all(self, state: Tensor, sequences: Tensor) -> Tensor:
+        """An initial state; one of batch 1 is that of all sequences."""
+        batch, given = sequences.shape[0], state.shape[0]
+        if given == 1 and batch != 1:
+            return ops.broadcast_to(state, (ops.shape(sequences)[0], state.shape[1]))
+        if batch and given and batch != given:
+            raise ValueError(
+                "Argument `initial_state` must have the batch of the sequences, "
+                f"{batch}, or 1. Received: a state of shape {tuple(state.shape)}"
+            )
+        return state
+
+    def _time_major_mask(self, mask: Any, sequences: Tensor) -> Tensor:
+        """The mask as `Arguments` has it, from any that Keras's loop takes.
+
+        Raises:
+            ValueError: It is another.
+        """
+        if isinstance(mask, (list, tuple)) and mask and hasattr(mask[0], "shape"):
+            mask = mask[0]  # of the inputs; those of states follow
+        (batch, time, _), units = sequences.shape, self.cell.units
+        try:
+            mask = ops.convert_to_tensor(mask)
+            dtype = keras.backend.standardize_dtype(mask.dtype)
+        except (TypeError, ValueError) as error:
+            raise _bad_mask(batch, time, repr(mask)) from error
+        if not dtype.startswith(("bool", "int", "uint", "float", "bfloat")):
+            raise _bad_mask(batch, time, f"a mask of dtype {dtype}")
+        mask, shape = ops.cast(mask, "bool"), tuple(mask.shape)
+        by_unit = keras.config.backend() != "jax"  # where Keras's loop takes any
+        accepted = {1, None, units} if by_unit else shape[2:]
+        if (
+            len(shape) not in (2, 3)
+            or (batch and shape[0] not in (1, None, batch))
+            or (time and shape[1] not in (None, time))
+            or not all(size in accepted for size in shape[2:])
+        ):
+            raise _bad_mask(batch, time, f"a mask of shape {shape}")
+        if len(shape) == 2:
+            mask = ops.expand_dims(mask, -1)
+        elif not by_unit:
+            mask = ops.any(mask, axis=-1, keepdims=True)
+        # An error for shapes that are known only now, and for nothing else.
+        mask = ops.broadcast_to(mask, (*ops.shape(sequences)[:2], mask.shape[-1]))
+        return ops.transpose(mask, (1, 0, 2))
 
     def _outputs_under_mask(self, outputs: Tensor, mask: Tensor) -> Tensor:
         """As Keras has them, where a masked step repeats the output before it."""
@@ -251,32 +319,31 @@ def _origin(cell: RecurrentCell, method: str) -> type:
     return next(kind for kind in type(cell).__mro__ if method in vars(kind))
 
 
-def _loop(cell: RecurrentCell, truncate: int | None) -> Loop:
-    """Cells that compute the same share a loop, and what it has compiled."""
-    config = cell.get_config()
-    activations = [config.get(f"{kind}activation", "") for kind in ("", "recurrent_")]
-    ours = type(cell).__module__.startswith("keras_gated.cells.")
-    if not ours or not all(isinstance(name, str) for name in activations):
-        return _backend_loop()(cell, truncate)
-    # What makes weights and draws noise is the cell's own.
-    settings = {
-        name: value
-        for name, value in config.items()
-        if isinstance(value, str | int)
-        and name not in ("name", "dtype", "trainable", "seed")
-    }
-    return _shared_loop(type(cell), tuple(settings.items()), truncate)
+def _plain(config: dict[str, Any]) -> dict[str, Any]:
+    """Of a configuration what can be compared."""
+    return {n: v for n, v in config.items() if isinstance(v, str | int | float | None)}
 
 
 @functools.lru_cache(maxsize=64)
 def _shared_loop(kind: type, settings: tuple, truncate: int | None) -> Loop:
-    """Over a cell without weights: the loop is given those of whoever calls it."""
+    """One loop for all cells that compute the same, and for what it has compiled.
+
+    It is over a cell without weights, for it is given those of whoever calls it.
+    """
     state = random.getstate()  # of which Keras makes seeds
     try:
         cell = kind(**dict(settings), name="of_a_loop")
     finally:
         random.setstate(state)
     return _backend_loop()(cell, truncate)
+
+
+def _bad_mask(batch: int | None, time: int | None, given: str) -> ValueError:
+    return ValueError(
+        f"Argument `mask` must be boolean, of shape (batch, time) = ({batch}, {time}) "
+        "or that with a last axis of 1, or with 1 in the place of the batch where all "
+        f"sequences share it. Received: {given}"
+    )
 
 
 def _backend_loop() -> type[Loop]:

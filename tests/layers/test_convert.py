@@ -38,6 +38,22 @@ def test_keras_there_and_back(name, use):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("convert", [from_keras, to_keras])
+def test_frozen_stateful_and_regularized_layers(convert):
+    x, _ = sequences()
+    kind = keras.layers.GRU if convert is from_keras else keras_gated.GRU
+    layer = kind(4, stateful=True, activity_regularizer="l2", trainable=False)
+    layer.build(x.shape)
+    layer(x)
+    other = convert(layer)
+    np.testing.assert_allclose(array(other(x)), array(layer(x)), atol=1e-6)
+    assert len(other.losses) == len(layer.losses) == 1
+    assert other.trainable_variables == []
+    layer.trainable = True
+    layer.cell.trainable = False
+    np.testing.assert_allclose(array(convert(layer)(x)), array(layer(x)), atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("layer", "reason"),
     [
@@ -83,6 +99,22 @@ def test_torch(kind, arguments):
     expected, _ = module(torch.tensor(x))
     got = array(from_torch(module)(x, training=False))
     np.testing.assert_allclose(got, expected.detach().numpy(), atol=1e-6)
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("torch") is None, reason="PyTorch is not installed"
+)
+def test_torch_of_other_kinds():
+    import torch
+
+    module = torch.nn.GRU(3, 4, batch_first=True)
+    x, _ = sequences()
+    expected = array(from_torch(module.to(torch.bfloat16))(x))
+    exact = module.to(torch.float32)(torch.tensor(x))[0].detach().numpy()
+    np.testing.assert_allclose(expected, exact, atol=1e-6)
+    quantized = torch.ao.nn.quantized.dynamic.GRU(3, 4)
+    with pytest.raises(ValueError, match="was quantized"):
+        from_torch(quantized)
 
 
 def test_addons():
