@@ -23,7 +23,7 @@ rolls = [np.eye(12, 88), np.eye(20, 88)]
 model = keras.Sequential(
     [
         keras.Input((None, 88)),
-        keras_gated.GRU(8, return_sequences=True, path="fast"),
+        keras_gated.GRU(8, return_sequences=True, use_fast_loop=True),
         keras.layers.Dense(88),
     ]
 )

@@ -46,7 +46,7 @@ def keras_contender(case: Case, kind: str, jit_compile: bool | str) -> Callable:
             "lstm": g.LSTM,
             "gru": g.GRU,
             "simplified_gru": g.SimplifiedGRU,
-        }[cell](units, path="fast", **a),
+        }[cell](units, use_fast_loop=True, **a),
         "keras.layers.RNN": lambda **a: k.RNN(nearest_cells[cell](), **a),
         "keras.layers": lambda **a: {
             "tanh": k.SimpleRNN,

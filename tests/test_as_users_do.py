@@ -34,7 +34,7 @@ X = sequences(2, 5, 3)
 
 def pair(kind=GRU, units=4, **arguments):
     """A layer with the fast loop and one with Keras's, of the same weights."""
-    layers = [kind(units, path=path, **arguments) for path in ("fast", "keras")]
+    layers = [kind(units, use_fast_loop=fast, **arguments) for fast in (True, False)]
     for layer in layers:
         layer.build(X.shape)
     layers[1].set_weights(layers[0].get_weights())
@@ -183,7 +183,7 @@ CHANGES = {
 def test_changes_a_cell_that_has_run(change, tmp_path):
     """The layer computes what its configuration says, and so does a file of it."""
     name, value = CHANGES[change] if "Keras" in change else (change, CHANGES[change])
-    layers = [GRU(4, path=path, seed=1) for path in ("auto", "keras")]
+    layers = [GRU(4, use_fast_loop=fast, seed=1) for fast in ("auto", False)]
     for layer in layers:
         layer(X)
     weights = [sequences(*w.shape, seed=3) for w in layers[0].get_weights()]
@@ -192,7 +192,7 @@ def test_changes_a_cell_that_has_run(change, tmp_path):
     before = array(layers[0](X, training=True))
     for layer in layers:
         setattr(layer.cell, name, value)
-    assert layers[0].path.startswith("keras: " if "Keras" in change else "fast: ")
+    assert layers[0].loop.startswith("keras: " if "Keras" in change else "fast: ")
 
     def run(layer):
         keras.utils.set_random_seed(3)
@@ -217,7 +217,7 @@ def test_changes_a_layer_that_has_run():
         same(lambda layer: layer(X, mask=mask), layer, twin)
     layer.unroll = True
     with pytest.raises(ValueError, match="does not apply: unroll=True"):
-        layer(X)  # path="fast"
+        layer(X)  # use_fast_loop=True
 
 
 class Leaky(keras_gated.TanhCell):
@@ -240,7 +240,7 @@ class Leaky(keras_gated.TanhCell):
 
 
 def test_changes_an_argument_of_their_own_cell():
-    both = [RNN(Leaky(4), path=path) for path in ("fast", "keras")]
+    both = [RNN(Leaky(4), use_fast_loop=fast) for fast in (True, False)]
     for layer in both:
         layer.build(X.shape)
     both[1].set_weights(both[0].get_weights())
@@ -677,7 +677,7 @@ def test_transforms_with_jax():
     ):
         same(lambda layer, t=transform: jax.jit(t(total(layer)))(X), layer, twin)
     for forward in (jax.jacfwd(layer), jax.jit(jax.jacfwd(layer))):
-        with pytest.raises(NotImplementedError, match='path="keras"'):
+        with pytest.raises(NotImplementedError, match="use_fast_loop=False"):
             forward(X)
     assert jax.jacfwd(twin)(X).shape == (2, 4, 2, 5, 3)
 
@@ -733,8 +733,8 @@ def test_transforms_with_torch():
     same(by_weight, *pair())
     # Keras's generators of random numbers are not for torch.func.
     noisy = [
-        GRU(4, recurrent_dropout=0.5, weight_noise=0.1, seed=1, path=path)
-        for path in ("fast", "keras")
+        GRU(4, recurrent_dropout=0.5, weight_noise=0.1, seed=1, use_fast_loop=fast)
+        for fast in (True, False)
     ]
     for layer in noisy:
         layer.build(X.shape)

@@ -1,5 +1,6 @@
 """The sequence layers by units: `GRU(64)` for `RNN(GRUCell(64))`."""
 
+from collections.abc import Callable
 from operator import attrgetter
 from typing import Any
 
@@ -9,57 +10,54 @@ from keras_gated.cells import GRUCell, LSTMCell, SimplifiedGRUCell, TanhCell
 from keras_gated.cells.base import RecurrentCell
 from keras_gated.layers.rnn import RNN
 
-_OF_LAYER = (
-    "return_sequences",
-    "return_state",
-    "go_backwards",
-    "stateful",
-    "unroll",
-    "zero_output_for_mask",
-    "truncate_gradient",
-    "path",
-    "activity_regularizer",
-    "name",
-    "autocast",
-    "input_shape",
-    "input_dim",
+_OF_LAYER = frozenset(
+    (
+        "activity_regularizer",
+        "return_sequences",
+        "return_state",
+        "go_backwards",
+        "stateful",
+        "unroll",
+        "zero_output_for_mask",
+        "truncate_gradient",
+        "use_fast_loop",
+    )
 )
-_OF_BOTH = ("dtype", "trainable")
 
 
-class ByUnits(RNN):
+class CellRNN(RNN):
     """Abstract base of the layers that make their cell themselves.
 
+    The signatures of its subclasses are those of Keras's layers, to be read and
+    completed by an editor, and after them what is added here.
+
     Args:
-        units: Positive integer, the size of the state and of the output.
-        *activations: As the cell takes them: `activation`, and for a cell with
-            gates `recurrent_activation`.
-        **kwargs: The arguments of `RNN` (but `cell`) and those of the cell.
+        arguments: What the constructor of a subclass was called with, its
+            `locals()`: those of the layer, those of the cell, and in `kwargs` those
+            of `keras.layers.Layer`.
 
     Raises:
-        ValueError: An argument is out of its range.
-        TypeError: An argument is unknown to both.
+        ValueError: An argument is out of its range, or unknown.
     """
 
     cell_class: type[RecurrentCell]
     implementation = 2
     """What Keras calls one product for all gates; there is no other way here."""
-    use_cudnn = False
-    """There is no cuDNN kernel here."""
 
-    def __init__(self, units: int, *activations: Any, **kwargs: Any) -> None:
-        # Choices that Keras's layers offer and that this loop has not to make.
+    def __init__(self, arguments: dict[str, Any]) -> None:
+        kwargs = dict(arguments.pop("kwargs"))
         kwargs.pop("implementation", None)
-        if kwargs.pop("use_cudnn", "auto") is True:
+        cell = {n: v for n, v in arguments.items() if n not in ("self", "__class__")}
+        if cell.pop("use_cudnn", False) is True:
             raise ValueError(
                 f"{type(self).__name__} has no cuDNN kernel: `use_cudnn` may be "
                 "'auto' or False. Received: use_cudnn=True"
             )
-        both = {name: kwargs.pop(name) for name in _OF_BOTH if name in kwargs}
-        layer = {name: kwargs.pop(name) for name in _OF_LAYER if name in kwargs}
-        cell = self.cell_class(units, *activations, **both, **kwargs)
-        super().__init__(cell, **both, **layer)
+        kwargs |= {name: cell.pop(name) for name in _OF_LAYER & cell.keys()}
+        both = {n: kwargs[n] for n in ("dtype", "trainable") if n in kwargs}
+        super().__init__(self.cell_class(**cell, **both), **kwargs)
         self.input_spec = keras.layers.InputSpec(ndim=3)
+        self.use_cudnn = False
 
     units = property(attrgetter("cell.units"))
     activation = property(attrgetter("cell.activation"))
@@ -83,21 +81,50 @@ class ByUnits(RNN):
         return {**self.cell.get_config(), **config}
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "ByUnits":
+    def from_config(cls, config: dict[str, Any]) -> "CellRNN":
         return cls(**config)
 
 
 @keras.saving.register_keras_serializable(package="keras_gated")
-class TanhRNN(ByUnits):
-    """`RNN(TanhCell(units))`, with the arguments of `keras.layers.SimpleRNN`.
+class TanhRNN(CellRNN):
+    """`RNN(TanhCell(units))`, with the signature of `keras.layers.SimpleRNN`.
+
+    It computes what that layer computes; weights move between the two as they are.
 
     Args:
         units: Positive integer, the size of the state and of the output.
-        *activations: `activation`. Default: `"tanh"`.
-        **kwargs: See `RNN` and `TanhCell`.
+        activation: The candidate's activation, a name or a callable; `None` for the
+            identity. Default: `"tanh"`.
+        use_bias: Whether there are biases. Default: `True`.
+        kernel_initializer: Of the input kernel. Default: `"glorot_uniform"`.
+        recurrent_initializer: Of the recurrent kernel. Default: `"orthogonal"`.
+        bias_initializer: Of the biases. Default: `"zeros"`.
+        kernel_regularizer: Default: `None`.
+        recurrent_regularizer: Default: `None`.
+        bias_regularizer: Default: `None`.
+        activity_regularizer: Of the output. Default: `None`.
+        kernel_constraint: Default: `None`.
+        recurrent_constraint: Default: `None`.
+        bias_constraint: Default: `None`.
+        dropout: The share of the inputs that is dropped while training. Default: 0.
+        recurrent_dropout: That of the state. Default: 0.
+        return_sequences: Whether to return the outputs of all steps, `(batch, time,
+            units)`, or that of the last. Default: `False`.
+        return_state: Whether to return the last state, too. Default: `False`.
+        go_backwards: Whether to begin with the last step. Default: `False`.
+        stateful: Whether a batch goes on from the states of the one before it.
+            Default: `False`.
+        unroll: Whether to unroll Keras's loop. Default: `False`.
+        seed: Of dropout and noise. Default: `None`.
+        weight_noise: Standard deviation of the noise on the kernels while training.
+            Default: 0.
+        zero_output_for_mask: See `RNN`. Default: `False`.
+        truncate_gradient: See `RNN`. Default: `None`.
+        use_fast_loop: See `RNN`. Default: `"auto"`.
+        **kwargs: Of `keras.layers.Layer`: `name`, `dtype`, `trainable`, ….
 
     Raises:
-        ValueError: An argument is out of its range.
+        ValueError: An argument is out of its range, or unknown.
 
     Example:
 
@@ -109,22 +136,90 @@ class TanhRNN(ByUnits):
 
     cell_class = TanhCell
 
+    def __init__(
+        self,
+        units: int,
+        activation: str | Callable | None = "tanh",
+        use_bias: bool = True,
+        kernel_initializer: Any = "glorot_uniform",
+        recurrent_initializer: Any = "orthogonal",
+        bias_initializer: Any = "zeros",
+        kernel_regularizer: Any = None,
+        recurrent_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        activity_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        recurrent_constraint: Any = None,
+        bias_constraint: Any = None,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        return_sequences: bool = False,
+        return_state: bool = False,
+        go_backwards: bool = False,
+        stateful: bool = False,
+        unroll: bool = False,
+        seed: int | None = None,
+        *,
+        weight_noise: float = 0.0,
+        zero_output_for_mask: bool = False,
+        truncate_gradient: int | None = None,
+        use_fast_loop: bool | str = "auto",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(locals())
+
 
 @keras.saving.register_keras_serializable(package="keras_gated")
-class LSTM(ByUnits):
-    """`RNN(LSTMCell(units))`, with the arguments of `keras.layers.LSTM`.
+class LSTM(CellRNN):
+    """`RNN(LSTMCell(units))`, with the signature of `keras.layers.LSTM`.
 
-    With `peephole=False` it computes what `keras.layers.LSTM` computes; by
-    default it has peepholes.
+    By default it has peepholes, which `keras.layers.LSTM` has not: its weights are one
+    more. With `peephole=False` it computes what that layer computes, and weights move
+    between the two as they are. `from_keras` minds it.
 
     Args:
-        units: Positive integer, the size of the states and of the output.
-        *activations: `activation` and `recurrent_activation`. Default:
-            `"tanh"` and `"sigmoid"`.
-        **kwargs: See `RNN` and `LSTMCell`.
+        units: Positive integer, the size of the state and of the output.
+        activation: The candidate's activation, a name or a callable; `None` for the
+            identity. Default: `"tanh"`.
+        recurrent_activation: The gates' activation. Default: `"sigmoid"`.
+        use_bias: Whether there are biases. Default: `True`.
+        kernel_initializer: Of the input kernel. Default: `"glorot_uniform"`.
+        recurrent_initializer: Of the recurrent kernel. Default: `"orthogonal"`.
+        bias_initializer: Of the biases. Default: `"zeros"`.
+        unit_forget_bias: Whether the forget gate's bias starts at 1. Default:
+            `True`.
+        kernel_regularizer: Default: `None`.
+        recurrent_regularizer: Default: `None`.
+        bias_regularizer: Default: `None`.
+        activity_regularizer: Of the output. Default: `None`.
+        kernel_constraint: Default: `None`.
+        recurrent_constraint: Default: `None`.
+        bias_constraint: Default: `None`.
+        dropout: The share of the inputs that is dropped while training. Default: 0.
+        recurrent_dropout: That of the state. Default: 0.
+        seed: Of dropout and noise. Default: `None`.
+        return_sequences: Whether to return the outputs of all steps, `(batch, time,
+            units)`, or that of the last. Default: `False`.
+        return_state: Whether to return the last states, too. Default: `False`.
+        go_backwards: Whether to begin with the last step. Default: `False`.
+        stateful: Whether a batch goes on from the states of the one before it.
+            Default: `False`.
+        unroll: Whether to unroll Keras's loop. Default: `False`.
+        use_cudnn: For the sake of code that passes it: there is no cuDNN kernel, and
+            `True` is an error. Default: `"auto"`.
+        peephole: Whether the gates see the memory. Default: `True`.
+        peephole_initializer: Default: `"glorot_uniform"`.
+        peephole_regularizer: Default: `None`.
+        peephole_constraint: Default: `None`.
+        weight_noise: Standard deviation of the noise on the kernels while training.
+            Default: 0.
+        zero_output_for_mask: See `RNN`. Default: `False`.
+        truncate_gradient: See `RNN`. Default: `None`.
+        use_fast_loop: See `RNN`. Default: `"auto"`.
+        **kwargs: Of `keras.layers.Layer`: `name`, `dtype`, `trainable`, ….
 
     Raises:
-        ValueError: An argument is out of its range.
+        ValueError: An argument is out of its range, or unknown.
 
     Example:
 
@@ -137,27 +232,103 @@ class LSTM(ByUnits):
     """
 
     cell_class = LSTMCell
+
+    def __init__(
+        self,
+        units: int,
+        activation: str | Callable | None = "tanh",
+        recurrent_activation: str | Callable | None = "sigmoid",
+        use_bias: bool = True,
+        kernel_initializer: Any = "glorot_uniform",
+        recurrent_initializer: Any = "orthogonal",
+        bias_initializer: Any = "zeros",
+        unit_forget_bias: bool = True,
+        kernel_regularizer: Any = None,
+        recurrent_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        activity_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        recurrent_constraint: Any = None,
+        bias_constraint: Any = None,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        seed: int | None = None,
+        return_sequences: bool = False,
+        return_state: bool = False,
+        go_backwards: bool = False,
+        stateful: bool = False,
+        unroll: bool = False,
+        use_cudnn: bool | str = "auto",
+        *,
+        peephole: bool = True,
+        peephole_initializer: Any = "glorot_uniform",
+        peephole_regularizer: Any = None,
+        peephole_constraint: Any = None,
+        weight_noise: float = 0.0,
+        zero_output_for_mask: bool = False,
+        truncate_gradient: int | None = None,
+        use_fast_loop: bool | str = "auto",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(locals())
+
     recurrent_activation = property(attrgetter("cell.recurrent_activation"))
     unit_forget_bias = property(attrgetter("cell.unit_forget_bias"))
     peephole = property(attrgetter("cell.peephole"))
+    peephole_initializer = property(attrgetter("cell.peephole_initializer"))
+    peephole_regularizer = property(attrgetter("cell.peephole_regularizer"))
+    peephole_constraint = property(attrgetter("cell.peephole_constraint"))
 
 
 @keras.saving.register_keras_serializable(package="keras_gated")
-class GRU(ByUnits):
-    """`RNN(GRUCell(units))`, with the arguments of `keras.layers.GRU`.
+class GRU(CellRNN):
+    """`RNN(GRUCell(units))`, with the signature of `keras.layers.GRU`.
 
-    The reset gate comes before the product, as in the paper, where Keras has it
-    after by default (`reset_after=True`); and `z` weighs the candidate, where in
-    Keras it weighs the old state. `from_keras` minds both.
+    The weights of `keras.layers.GRU` have the same shapes and another meaning: here `z`
+    weighs the candidate, there the old state. `set_weights(keras_layer.get_weights())`
+    raises no error and gives wrong numbers; `from_keras` gives the right ones. Here the
+    reset gate comes before the product, as in the paper, where Keras has it after by
+    default (`reset_after=True`).
 
     Args:
         units: Positive integer, the size of the state and of the output.
-        *activations: `activation` and `recurrent_activation`. Default:
-            `"tanh"` and `"sigmoid"`.
-        **kwargs: See `RNN` and `GRUCell`.
+        activation: The candidate's activation, a name or a callable; `None` for the
+            identity. Default: `"tanh"`.
+        recurrent_activation: The gates' activation. Default: `"sigmoid"`.
+        use_bias: Whether there are biases. Default: `True`.
+        kernel_initializer: Of the input kernel. Default: `"glorot_uniform"`.
+        recurrent_initializer: Of the recurrent kernel. Default: `"orthogonal"`.
+        bias_initializer: Of the biases. Default: `"zeros"`.
+        kernel_regularizer: Default: `None`.
+        recurrent_regularizer: Default: `None`.
+        bias_regularizer: Default: `None`.
+        activity_regularizer: Of the output. Default: `None`.
+        kernel_constraint: Default: `None`.
+        recurrent_constraint: Default: `None`.
+        bias_constraint: Default: `None`.
+        dropout: The share of the inputs that is dropped while training. Default: 0.
+        recurrent_dropout: That of the state. Default: 0.
+        seed: Of dropout and noise. Default: `None`.
+        return_sequences: Whether to return the outputs of all steps, `(batch, time,
+            units)`, or that of the last. Default: `False`.
+        return_state: Whether to return the last state, too. Default: `False`.
+        go_backwards: Whether to begin with the last step. Default: `False`.
+        stateful: Whether a batch goes on from the states of the one before it.
+            Default: `False`.
+        unroll: Whether to unroll Keras's loop. Default: `False`.
+        reset_after: Whether the reset gate acts after the recurrent product, as in
+            Keras's default. Default: `False`.
+        use_cudnn: For the sake of code that passes it: there is no cuDNN kernel, and
+            `True` is an error. Default: `"auto"`.
+        weight_noise: Standard deviation of the noise on the kernels while training.
+            Default: 0.
+        zero_output_for_mask: See `RNN`. Default: `False`.
+        truncate_gradient: See `RNN`. Default: `None`.
+        use_fast_loop: See `RNN`. Default: `"auto"`.
+        **kwargs: Of `keras.layers.Layer`: `name`, `dtype`, `trainable`, ….
 
     Raises:
-        ValueError: An argument is out of its range.
+        ValueError: An argument is out of its range, or unknown.
 
     Example:
 
@@ -169,22 +340,89 @@ class GRU(ByUnits):
     """
 
     cell_class = GRUCell
+
+    def __init__(
+        self,
+        units: int,
+        activation: str | Callable | None = "tanh",
+        recurrent_activation: str | Callable | None = "sigmoid",
+        use_bias: bool = True,
+        kernel_initializer: Any = "glorot_uniform",
+        recurrent_initializer: Any = "orthogonal",
+        bias_initializer: Any = "zeros",
+        kernel_regularizer: Any = None,
+        recurrent_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        activity_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        recurrent_constraint: Any = None,
+        bias_constraint: Any = None,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        seed: int | None = None,
+        return_sequences: bool = False,
+        return_state: bool = False,
+        go_backwards: bool = False,
+        stateful: bool = False,
+        unroll: bool = False,
+        reset_after: bool = False,
+        use_cudnn: bool | str = "auto",
+        *,
+        weight_noise: float = 0.0,
+        zero_output_for_mask: bool = False,
+        truncate_gradient: int | None = None,
+        use_fast_loop: bool | str = "auto",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(locals())
+
     recurrent_activation = property(attrgetter("cell.recurrent_activation"))
     reset_after = property(attrgetter("cell.reset_after"))
 
 
 @keras.saving.register_keras_serializable(package="keras_gated")
-class SimplifiedGRU(ByUnits):
-    """`RNN(SimplifiedGRUCell(units))`, with the arguments of `keras.layers.GRU`.
+class SimplifiedGRU(CellRNN):
+    """`RNN(SimplifiedGRUCell(units))`, with the signature of `keras.layers.GRU`.
+
+    Keras has no such layer: it is the GRU without its reset gate.
 
     Args:
         units: Positive integer, the size of the state and of the output.
-        *activations: `activation` and `recurrent_activation`. Default:
-            `"tanh"` and `"sigmoid"`.
-        **kwargs: See `RNN` and `SimplifiedGRUCell`.
+        activation: The candidate's activation, a name or a callable; `None` for the
+            identity. Default: `"tanh"`.
+        recurrent_activation: The gates' activation. Default: `"sigmoid"`.
+        use_bias: Whether there are biases. Default: `True`.
+        kernel_initializer: Of the input kernel. Default: `"glorot_uniform"`.
+        recurrent_initializer: Of the recurrent kernel. Default: `"orthogonal"`.
+        bias_initializer: Of the biases. Default: `"zeros"`.
+        kernel_regularizer: Default: `None`.
+        recurrent_regularizer: Default: `None`.
+        bias_regularizer: Default: `None`.
+        activity_regularizer: Of the output. Default: `None`.
+        kernel_constraint: Default: `None`.
+        recurrent_constraint: Default: `None`.
+        bias_constraint: Default: `None`.
+        dropout: The share of the inputs that is dropped while training. Default: 0.
+        recurrent_dropout: That of the state. Default: 0.
+        seed: Of dropout and noise. Default: `None`.
+        return_sequences: Whether to return the outputs of all steps, `(batch, time,
+            units)`, or that of the last. Default: `False`.
+        return_state: Whether to return the last state, too. Default: `False`.
+        go_backwards: Whether to begin with the last step. Default: `False`.
+        stateful: Whether a batch goes on from the states of the one before it.
+            Default: `False`.
+        unroll: Whether to unroll Keras's loop. Default: `False`.
+        use_cudnn: For the sake of code that passes it: there is no cuDNN kernel, and
+            `True` is an error. Default: `"auto"`.
+        weight_noise: Standard deviation of the noise on the kernels while training.
+            Default: 0.
+        zero_output_for_mask: See `RNN`. Default: `False`.
+        truncate_gradient: See `RNN`. Default: `None`.
+        use_fast_loop: See `RNN`. Default: `"auto"`.
+        **kwargs: Of `keras.layers.Layer`: `name`, `dtype`, `trainable`, ….
 
     Raises:
-        ValueError: An argument is out of its range.
+        ValueError: An argument is out of its range, or unknown.
 
     Example:
 
@@ -195,4 +433,39 @@ class SimplifiedGRU(ByUnits):
     """
 
     cell_class = SimplifiedGRUCell
+
+    def __init__(
+        self,
+        units: int,
+        activation: str | Callable | None = "tanh",
+        recurrent_activation: str | Callable | None = "sigmoid",
+        use_bias: bool = True,
+        kernel_initializer: Any = "glorot_uniform",
+        recurrent_initializer: Any = "orthogonal",
+        bias_initializer: Any = "zeros",
+        kernel_regularizer: Any = None,
+        recurrent_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        activity_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        recurrent_constraint: Any = None,
+        bias_constraint: Any = None,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        seed: int | None = None,
+        return_sequences: bool = False,
+        return_state: bool = False,
+        go_backwards: bool = False,
+        stateful: bool = False,
+        unroll: bool = False,
+        use_cudnn: bool | str = "auto",
+        *,
+        weight_noise: float = 0.0,
+        zero_output_for_mask: bool = False,
+        truncate_gradient: int | None = None,
+        use_fast_loop: bool | str = "auto",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(locals())
+
     recurrent_activation = property(attrgetter("cell.recurrent_activation"))

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from keras_gated.cells import GRUCell, LSTMCell, TanhCell
-from keras_gated.layers.by_units import GRU, LSTM, ByUnits, TanhRNN
+from keras_gated.layers.by_units import GRU, LSTM, CellRNN, TanhRNN
 from keras_gated.layers.rnn import RNN
 
 _OF_KERAS = {
@@ -39,7 +39,7 @@ _LAYER_ARGUMENTS = (
 )
 
 
-def from_keras(layer: keras.layers.Layer) -> ByUnits:
+def from_keras(layer: keras.layers.Layer) -> CellRNN:
     """A layer of this package with the weights and the numbers of one of Keras.
 
     Args:
@@ -262,7 +262,7 @@ def _swap_r_and_z(weight: np.ndarray) -> np.ndarray:
     return np.concatenate([z, r, h], axis=-1)
 
 
-def _bidirectional(forward: ByUnits, backward: ByUnits) -> keras.layers.Layer:
+def _bidirectional(forward: CellRNN, backward: CellRNN) -> keras.layers.Layer:
     layer = keras.layers.Bidirectional(forward, backward_layer=backward)
     layer.build((None, None, forward.cell.kernel.shape[0]))
     layer.forward_layer.set_weights(forward.get_weights())

@@ -41,7 +41,7 @@ class JaxLoop(Loop):
                 raise
             raise NotImplementedError(
                 "On JAX the fast loop has no derivative in forward mode (jax.jvp and "
-                'jax.jacfwd). Construct the layer with path="keras" to '
+                "jax.jacfwd). Construct the layer with use_fast_loop=False to "
                 "have one, or take jax.jacrev."
             ) from error
 

@@ -136,7 +136,7 @@ def _only_gradient(result: Tensor, argument: Tensor) -> Tensor:
         input=tf.reduce_sum(argument[:0]),
         message="tf.vectorized_map loses the gradient that the fast loop brings. "
         "Take the gradient within the function that is mapped, or construct the layer "
-        'with path="keras".',
+        "with use_fast_loop=False.",
     )
     return result + nothing
 
@@ -155,5 +155,5 @@ def _may_compile() -> bool:
 def _no_second_gradient(*_: Tensor) -> None:
     raise NotImplementedError(
         "On TensorFlow the fast loop has no gradient of its gradient. "
-        'Construct the layer with path="keras" to have one.'
+        "Construct the layer with use_fast_loop=False to have one."
     )

@@ -16,8 +16,6 @@ from keras_gated.layers.loop import Arguments, Loop
 
 logger = logging.getLogger("keras_gated")
 
-PATHS = ("auto", "fast", "keras")
-
 
 @keras.saving.register_keras_serializable(package="keras_gated")
 class RNN(keras.layers.RNN):
@@ -27,10 +25,11 @@ class RNN(keras.layers.RNN):
     steps are projected in one product; the loop holds the recurrence alone; its
     gradient is written by hand and forms that of each weight in one product.
 
-    Over any other cell, and where `path` says so, Keras's own loop runs.
+    Over any other cell, and where `use_fast_loop` says so, Keras's own loop runs.
+    `loop` tells which one runs, and why.
 
     Args:
-        cell: One of the cells of the package (or, on Keras's path, any cell or
+        cell: One of the cells of the package (or, for Keras's loop, any cell or
             list of cells that `keras.layers.RNN` takes).
         return_sequences: Whether to return the outputs of all steps,
             `(batch, time, units)`, or that of the last. Default: `False`.
@@ -39,8 +38,8 @@ class RNN(keras.layers.RNN):
             the order in which they were computed. Default: `False`.
         stateful: Whether a batch goes on from the states in which the batch
             before it ended. Default: `False`.
-        unroll: Whether to unroll Keras's loop; the fast loop is none that could
-            gain by it. Default: `False`.
+        unroll: Whether to unroll Keras's loop; the fast loop does not unroll.
+            Default: `False`.
         zero_output_for_mask: Whether the output of a masked step is zero instead
             of that of the step before. Default: `False`.
         truncate_gradient: Truncated backpropagation through time: the sequence is
@@ -48,8 +47,8 @@ class RNN(keras.layers.RNN):
             to the one before, while states do. For long sequences, in which they
             explode. Only the fast loop has it. Default: `None`, gradients pass
             through the whole sequence.
-        path: `"auto"` takes the fast loop where it applies, `"fast"` raises an
-            error where it does not, `"keras"` always takes Keras's loop.
+        use_fast_loop: `"auto"` takes the fast loop where it applies, `True` raises an
+            error where it does not, `False` always takes Keras's loop.
             Default: `"auto"`.
         **kwargs: `name`, `dtype`, `trainable`, `activity_regularizer`.
 
@@ -62,12 +61,12 @@ class RNN(keras.layers.RNN):
         training: Whether dropout and weight noise act. Default: `False`.
 
     Raises:
-        ValueError: `path` is none of the three, or `"fast"` (or truncation is asked
-            for) where the fast loop does not apply; the message gives the reason.
+        ValueError: `use_fast_loop` is none of the three, or `True` (or truncation is
+            asked for) where the fast loop does not apply; the message gives the reason.
 
-    On TensorFlow the loop is compiled with XLA while training, which takes
-    about a second for every new shape of a batch, and has no second-order
-    gradient (`path="keras"` has). On PyTorch it has none either.
+    On TensorFlow the loop is compiled with XLA while training, which takes about a
+    second and 2 MB for every new shape of a batch, and has no gradient of its gradient
+    (with `use_fast_loop=False` there is one).
 
     Example:
 
@@ -76,9 +75,9 @@ class RNN(keras.layers.RNN):
     >>> layer = RNN(GRUCell(4), return_sequences=True)
     >>> layer(np.ones((2, 5, 3), "float32")).shape == (2, 5, 4)
     True
-    >>> layer.path
+    >>> layer.loop
     'fast: GRUCell brings the gradient of its step'
-    >>> RNN(GRUCell(4, activation="gelu")).path
+    >>> RNN(GRUCell(4, activation="gelu")).loop
     'keras: the derivative of activation gelu is not known here'
     """
 
@@ -91,13 +90,15 @@ class RNN(keras.layers.RNN):
         stateful: bool = False,
         unroll: bool = False,
         zero_output_for_mask: bool = False,
+        *,
         truncate_gradient: int | None = None,
-        path: str = "auto",
+        use_fast_loop: bool | str = "auto",
         **kwargs: Any,
     ) -> None:
-        if path not in PATHS:
+        if use_fast_loop != "auto" and not isinstance(use_fast_loop, bool):
             raise ValueError(
-                f"Argument `path` must be one of {PATHS}. Received: path={path!r}"
+                "Argument `use_fast_loop` must be 'auto', True or False. "
+                f"Received: use_fast_loop={use_fast_loop!r}"
             )
         super().__init__(
             cell,
@@ -117,18 +118,14 @@ class RNN(keras.layers.RNN):
                 f"Received: truncate_gradient={truncate_gradient!r}"
             )
         self.truncate_gradient = truncate_gradient
-        self._wanted_path = path
+        self.use_fast_loop = use_fast_loop
         # For a cell that shares its loop with no other.
         self._own = SimpleNamespace(configuration=None, loop=None)
         self._fast_loop()
 
     @property
-    def path(self) -> str:
-        """Which loop runs, `"fast: …"` or `"keras: …"`, and why.
-
-        (A layer of Keras has its place in the model under this name, which
-        nothing reads but `DTypePolicyMap`; see `build`.)
-        """
+    def loop(self) -> str:
+        """Which loop runs, `"fast: …"` or `"keras: …"`, and why."""
         obstacle = self._obstacle()
         if obstacle:
             return f"keras: {obstacle}"
@@ -138,8 +135,8 @@ class RNN(keras.layers.RNN):
         """Why the fast loop does not apply, if it does not."""
         cell = self.cell
         name = type(cell).__name__
-        if self._wanted_path == "keras":
-            return 'path="keras" was asked for'
+        if self.use_fast_loop is False:
+            return "use_fast_loop=False was asked for"
         if self.unroll:
             return "unroll=True was asked for"
         if not isinstance(cell, RecurrentCell):
@@ -167,9 +164,9 @@ class RNN(keras.layers.RNN):
                 "Argument `truncate_gradient` needs the fast loop, which does not "
                 f"apply: {obstacle}"
             )
-        if obstacle and self._wanted_path == "fast":
+        if obstacle and self.use_fast_loop is True:
             raise ValueError(
-                f'The fast loop does not apply: {obstacle}. With path="auto" '
+                f"The fast loop does not apply: {obstacle}. With use_fast_loop='auto' "
                 "Keras's loop takes its place."
             )
         if obstacle:
@@ -187,11 +184,8 @@ class RNN(keras.layers.RNN):
         return self._own.loop
 
     def build(self, sequences_shape: tuple, initial_state_shape: Any = None) -> None:
-        if isinstance(self._dtype_policy, keras.dtype_policies.DTypePolicyMap):
-            # The map looks layers up by `path`, which is not ours to be found by.
-            self._dtype_policy = self._dtype_policy[self._path]
         super().build(sequences_shape, initial_state_shape)
-        logger.info("%s: %s", self.name, self.path)
+        logger.info("%s: %s", self.name, self.loop)
 
     def call(
         self,
@@ -310,7 +304,7 @@ class RNN(keras.layers.RNN):
         return {
             **super().get_config(),
             "truncate_gradient": self.truncate_gradient,
-            "path": self._wanted_path,
+            "use_fast_loop": self.use_fast_loop,
         }
 
 

@@ -1,6 +1,8 @@
 """The layers by units: `GRU(4)` is `RNN(GRUCell(4))`, saved and loaded."""
 
+import inspect
 import json
+import re
 
 import keras
 import numpy as np
@@ -20,7 +22,7 @@ LAYERS = {
     ),
 }
 each_layer = pytest.mark.parametrize("layer_class", LAYERS, ids=lambda c: c.__name__)
-OPTIONS = {"return_sequences": True, "go_backwards": True, "path": "fast"}
+OPTIONS = {"return_sequences": True, "go_backwards": True, "use_fast_loop": True}
 
 
 @each_layer
@@ -54,16 +56,52 @@ def test_config_and_file_round_trip(layer_class, tmp_path):
     np.testing.assert_array_equal(array(loaded(x)), array(model(x)))
 
 
+TWINS = {
+    TanhRNN: keras.layers.SimpleRNN,
+    LSTM: keras.layers.LSTM,
+    GRU: keras.layers.GRU,
+    SimplifiedGRU: keras.layers.GRU,
+    RNN: keras.layers.RNN,
+}
+
+
+@pytest.mark.parametrize("layer_class", TWINS, ids=lambda c: c.__name__)
+def test_has_the_signature_of_its_keras_layer(layer_class):
+    """All its arguments in their order, with their defaults, then ours by keyword."""
+    ours, theirs = (
+        list(inspect.signature(c.__init__).parameters.values())[1:]
+        for c in (layer_class, TWINS[layer_class])
+    )
+    if layer_class is SimplifiedGRU:
+        theirs = [p for p in theirs if p.name != "reset_after"]
+    *theirs, _ = theirs
+    for our, their in zip(ours, theirs, strict=False):
+        assert (our.name, our.kind) == (their.name, their.kind)
+        assert our.default == their.default or our.name == "reset_after"
+    added = ours[len(theirs) :]
+    assert {p.kind for p in added} == {inspect.Parameter.KEYWORD_ONLY, ours[-1].kind}
+    documented = re.findall(
+        r"^        (?:\*\*)?(\w+): ", layer_class.__doc__, re.MULTILINE
+    )
+    assert [name for name in documented if name in {p.name for p in ours}] == [
+        p.name for p in ours
+    ]
+
+
 @each_layer
 def test_takes_the_arguments_of_keras_layers(layer_class):
     x, _ = sequences()
-    layer = layer_class(UNITS, "tanh", use_cudnn="auto", implementation=2)
+    layer = layer_class(UNITS, "tanh", implementation=2)
     assert layer(x).shape == (BATCH, UNITS)
-    with pytest.raises(ValueError, match="use_cudnn"):
-        layer_class(UNITS, use_cudnn=True)
+    gates = [] if layer_class is TanhRNN else ["sigmoid"]
+    assert not layer_class(UNITS, "tanh", *gates, False).use_bias
+    if layer_class is not TanhRNN:
+        layer_class(UNITS, use_cudnn="auto")
+        with pytest.raises(ValueError, match="use_cudnn"):
+            layer_class(UNITS, use_cudnn=True)
     with pytest.raises(ValueError, match="units=0"):
         layer_class(0)
-    with pytest.raises((TypeError, ValueError), match="no_such_argument"):
+    with pytest.raises(ValueError, match=f"{layer_class.__name__}.*no_such_argument"):
         layer_class(UNITS, no_such_argument=1)
     with pytest.raises(ValueError, match="ndim=3"):
         layer_class(UNITS)(x[0])

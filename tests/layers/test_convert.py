@@ -30,7 +30,7 @@ def test_keras_there_and_back(name, use):
     x, _ = sequences()
     expected = array(theirs(x))
     ours = from_keras(theirs)
-    assert ours.path.startswith("fast")
+    assert ours.loop.startswith("fast")
     np.testing.assert_allclose(array(ours(x)), expected, atol=1e-6)
     again = to_keras(ours)
     np.testing.assert_allclose(array(again(x)), expected, atol=1e-6)

@@ -31,15 +31,15 @@ GAPS = [[0, 1, 0, 1, 1], [1, 0, 0, 1, 0]]
 ALL = {"return_sequences": True, "return_state": True}
 
 
-def both_paths(row, x, layer=None, call=None, dtype="float64", training=True, **cell):
+def both_loops(row, x, layer=None, call=None, dtype="float64", training=True, **cell):
     """Outputs and gradients by Keras's loop and by the fast one, flat."""
     results = []
-    for path in ("keras", "fast"):
+    for fast in (False, True):
         own = {**precise_activations(row), **cell}
         made = row.make(dtype=dtype, seed=5, **own)
         made.build((None, x.shape[-1]))
         randomise(made)
-        rnn = RNN(made, dtype=dtype, path=path, **(layer or {}))
+        rnn = RNN(made, dtype=dtype, use_fast_loop=fast, **(layer or {}))
         rnn.build(x.shape)
         call_ = dict(call or {})
         if call_.pop("states", False):
@@ -86,14 +86,14 @@ def test_fast_loop_equals_keras_loop(row, case):
     layer, call, cell = CASES[case]
     call = {k: np.array(v, bool) if k == "mask" else v for k, v in call.items()}
     x, _ = sequences(dtype="float64")
-    assert_same(both_paths(row, x, layer, call, **cell))
+    assert_same(both_loops(row, x, layer, call, **cell))
 
 
 @pytest.mark.parametrize("row", SOME, ids=lambda row: row.id)
 def test_fast_loop_equals_keras_loop_in_float32(row):
     x, _ = sequences()
     call = {"mask": np.array(GAPS, bool), "states": True}
-    assert_same(both_paths(row, x, ALL, call, dtype="float32"), atol=1e-5)
+    assert_same(both_loops(row, x, ALL, call, dtype="float32"), atol=1e-5)
 
 
 # On JAX every draw is compiled.
@@ -130,7 +130,7 @@ def test_fast_loop_equals_keras_loop_by_random_search(data):
     dtype = "float64" if BACKEND == "tensorflow" or not activation else "float32"
     x, _ = sequences(dtype=dtype, batch=batch, time=time)
     training = data.draw(flag)
-    results = both_paths(row, x, layer, call, dtype=dtype, training=training, **cell)
+    results = both_loops(row, x, layer, call, dtype=dtype, training=training, **cell)
     assert_same(results, atol=1e-9 if dtype == "float64" else 2e-4)
 
 
@@ -138,7 +138,7 @@ def test_fast_loop_equals_keras_loop_by_random_search(data):
 def test_gradient_agrees_with_finite_differences(row):
     """Of all weights and of the input, along a random direction, in float64."""
     cell, _ = built(row, dtype="float64", **precise_activations(row))
-    layer = RNN(cell, dtype="float64", path="fast", **ALL)
+    layer = RNN(cell, dtype="float64", use_fast_loop=True, **ALL)
     x, _ = sequences(dtype="float64")
     layer.build(x.shape)
     mask = {"mask": np.array(GAPS, bool)}
@@ -183,7 +183,7 @@ def test_truncated_gradient_equals_that_of_stretches(row, length):
     layer = RNN(cell, truncate_gradient=length, dtype="float64", **ALL)
     layer.build(x.shape)
     randomise(cell)
-    by_keras = RNN(cell, path="keras", dtype="float64", **ALL)
+    by_keras = RNN(cell, use_fast_loop=False, dtype="float64", **ALL)
     by_keras.build(x.shape)
 
     class Stretches(keras.layers.Layer):
@@ -211,7 +211,7 @@ def test_truncation_is_kept_and_needs_the_fast_loop():
     assert RNN.from_config(layer.get_config()).truncate_gradient == 5
 
     with pytest.raises(ValueError, match=r"needs the fast loop.*was asked for"):
-        RNN(keras_gated.GRUCell(3), truncate_gradient=5, path="keras")
+        RNN(keras_gated.GRUCell(3), truncate_gradient=5, use_fast_loop=False)
     for wrong in (0, -1, 2.5):
         with pytest.raises(ValueError, match="truncate_gradient"):
             keras_gated.GRU(3, truncate_gradient=wrong)
@@ -236,34 +236,42 @@ FALLBACKS = {
 
 
 @pytest.mark.parametrize("case", FALLBACKS)
-def test_path_falls_back_and_says_why(case, caplog):
+def test_falls_back_and_says_why(case, caplog):
     cell, options, reason = FALLBACKS[case]
     with pytest.raises(ValueError, match=reason):
-        RNN(cell(), path="fast", **options)
+        RNN(cell(), use_fast_loop=True, **options)
     layer = RNN(cell(), name="here", **options)
-    assert layer.path.startswith("keras: ")
-    assert reason in layer.path
+    assert layer.loop.startswith("keras: ")
+    assert reason in layer.loop
     theirs = keras.layers.RNN(layer.cell, **options)
     x, _ = sequences()
     with caplog.at_level(logging.INFO, logger="keras_gated"):
         np.testing.assert_array_equal(array(layer(x)), array(theirs(x)))
         layer(x)
-    assert caplog.messages == [f"here: {layer.path}"]
+    assert caplog.messages == [f"here: {layer.loop}"]
 
 
 @each_cell
-def test_fast_path_runs_the_fast_loop(row, monkeypatch):
+def test_fast_loop_runs(row, monkeypatch):
     cell, _ = built(row)
     layer = RNN(cell)
-    assert layer.path == f"fast: {type(cell).__name__} brings the gradient of its step"
+    assert layer.loop == f"fast: {type(cell).__name__} brings the gradient of its step"
     monkeypatch.setattr(cell, "_step", None)  # what Keras's loop would call
     x, _ = sequences()
     assert layer(x).shape == (BATCH, UNITS)
 
 
-def test_path_is_one_of_three():
-    with pytest.raises(ValueError, match=r"path.*'slow'"):
-        RNN(keras_gated.GRUCell(4), path="slow")
+@pytest.mark.parametrize("wrong", ["slow", "fast", None, 1])
+def test_use_fast_loop_is_one_of_three(wrong):
+    with pytest.raises(ValueError, match="`use_fast_loop` must be 'auto', True or"):
+        RNN(keras_gated.GRUCell(4), use_fast_loop=wrong)
+
+
+def test_path_is_the_place_in_the_model():
+    """As that of any layer of Keras."""
+    layer = keras_gated.GRU(4, name="inner")
+    keras.Sequential([keras.Input((None, 3)), layer], name="outer")
+    assert layer.path == "outer/inner"
 
 
 def test_dtype_policy_map_finds_the_layer_by_its_place():
@@ -281,7 +289,7 @@ def test_mixed_precision(row, policy):
     cell, _ = built(row, dtype=policy)
     exact, _ = built(row)
     x, _ = sequences()
-    y = RNN(cell, dtype=policy, path="fast", return_sequences=True)(x)
+    y = RNN(cell, dtype=policy, use_fast_loop=True, return_sequences=True)(x)
     assert keras.backend.standardize_dtype(y.dtype) == policy.removeprefix("mixed_")
     expected = RNN(exact, return_sequences=True)(x)
     np.testing.assert_allclose(
@@ -293,22 +301,22 @@ COMPILED = {"tensorflow": [False, True], "jax": [True], "torch": [False]}[BACKEN
 
 
 @pytest.mark.parametrize("jit_compile", COMPILED)
-def test_fit_is_the_same_on_both_paths(jit_compile):
+def test_fit_is_the_same_on_both_loops(jit_compile):
     """A stack under masks, in both directions; predictions of another length."""
     random = np.random.default_rng(0)
     x = random.normal(size=(4, 6, INPUTS)).astype("float32")
     x[:2, 4:] = -1.0
     y = random.normal(size=(4, 6, UNITS)).astype("float32")
     results = []
-    for path in ("keras", "fast"):
+    for fast in (False, True):
         keras.utils.set_random_seed(3)
-        lower = RNN(ROWS[3].make(3), return_sequences=True, path=path)
+        lower = RNN(ROWS[3].make(3), return_sequences=True, use_fast_loop=fast)
         model = keras.Sequential(
             [
                 keras.Input((None, INPUTS)),
                 keras.layers.Masking(-1.0),
                 keras.layers.Bidirectional(lower),
-                RNN(ROWS[1].make(), return_sequences=True, path=path),
+                RNN(ROWS[1].make(), return_sequences=True, use_fast_loop=fast),
             ]
         )
         model.compile(keras.optimizers.SGD(0.1), "mse", jit_compile=jit_compile)
@@ -322,8 +330,8 @@ def test_second_order_gradient_works_or_says_that_it_does_not():
     x, _ = sequences()
     layer = keras_gated.GRU(4)
     layer.build(x.shape)
-    keras_path = RNN(layer.cell, path="keras")
-    keras_path.build(x.shape)
+    keras_loop = RNN(layer.cell, use_fast_loop=False)
+    keras_loop.build(x.shape)
     if BACKEND == "tensorflow":
         import tensorflow as tf
 
@@ -334,7 +342,7 @@ def test_second_order_gradient_works_or_says_that_it_does_not():
                 inner.watch(x)
                 y = tf.reduce_sum(layer(x))
             first = tf.reduce_sum(inner.gradient(y, x))
-        with pytest.raises(NotImplementedError, match='path="keras"'):
+        with pytest.raises(NotImplementedError, match="use_fast_loop=False"):
             outer.gradient(first, U)
     elif BACKEND == "torch":
         import torch
@@ -345,7 +353,7 @@ def test_second_order_gradient_works_or_says_that_it_does_not():
             (first,) = torch.autograd.grad(layer(at).sum(), at, create_graph=True)
             return torch.autograd.grad((first**2).sum(), [at, U])
 
-        for ours, theirs in zip(second(layer), second(keras_path), strict=True):
+        for ours, theirs in zip(second(layer), second(keras_loop), strict=True):
             np.testing.assert_allclose(array(ours), array(theirs), atol=1e-5)
     else:
         import jax
@@ -358,7 +366,7 @@ def test_second_order_gradient_works_or_says_that_it_does_not():
 
             return jax.grad(lambda x: (jax.grad(total)(x) ** 2).sum())(x)
 
-        np.testing.assert_allclose(second(layer), second(keras_path), atol=1e-5)
+        np.testing.assert_allclose(second(layer), second(keras_loop), atol=1e-5)
 
 
 def test_layers_that_compute_the_same_share_a_loop():
@@ -389,7 +397,7 @@ def test_exported_models_give_the_same_at_other_lengths(tmp_path):
     pytest.importorskip("tf2onnx")
     model = keras.Sequential([keras.Input((None, INPUTS))])
     for row in ROWS[::2]:
-        model.add(RNN(row.make(), return_sequences=True, path="fast"))
+        model.add(RNN(row.make(), return_sequences=True, use_fast_loop=True))
     x, _ = sequences(batch=3, time=7)
     expected = array(model(x))
     model.export(tmp_path / "saved", format="tf_saved_model", verbose=False)
