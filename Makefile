@@ -17,7 +17,10 @@ TFIO_TESTS := tests/datasets/test_audio.py tests/datasets/test_fsdd.py tests/cel
 	tests/layers tests/test_mixture.py tests/test_as_users_do.py
 PYTEST := TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m pytest -n $(WORKERS)
 
-.PHONY: help demo study study-quick test test-tfio test-torch test-slow lint format package bench tensorboard clean
+# The lower bound in setup.cfg.
+OLDEST_KERAS := 3.8.0
+
+.PHONY: help demo study study-quick test test-tfio test-torch test-slow test-keras lint format package bench tensorboard clean
 
 help:  ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' Makefile | while IFS=: read name text; \
@@ -28,18 +31,21 @@ demo: $(BIN)/.examples  ## train the four cells on Bach's chorales (ARGS="--help
 
 test: $(BIN)/.dev  ## all tests on TensorFlow, those of the layers on JAX too
 	KERAS_BACKEND=tensorflow $(PYTEST)
-	KERAS_BACKEND=jax $(PYTEST) $(LAYER_TESTS)
+	WITHOUT=tensorflow KERAS_BACKEND=jax $(PYTEST) $(LAYER_TESTS)
 	@echo "Tested on TensorFlow, the layers on JAX. Not tested: the cells on JAX (make test-slow), PyTorch (make test-torch)."
 
 test-tfio: .venv-tfio/bin/.tfio  ## sound, cells and layers with TensorFlow 2.17 and tensorflow-io
 	KERAS_BACKEND=tensorflow $(subst $(BIN),.venv-tfio/bin,$(PYTEST)) $(TFIO_TESTS)
 
 test-torch: $(BIN)/.torch  ## the tests of the cells and layers on PyTorch (a large download)
-	KERAS_BACKEND=torch $(PYTEST) $(LAYER_TESTS) $(OTHER_TESTS)
+	WITHOUT=tensorflow KERAS_BACKEND=torch $(PYTEST) $(LAYER_TESTS) $(OTHER_TESTS)
 
 test-slow: $(BIN)/.dev  ## what takes long: the demo as a user runs it, the cells on JAX
 	KERAS_BACKEND=tensorflow $(PYTEST) -m slow
-	KERAS_BACKEND=jax $(PYTEST) $(OTHER_TESTS)
+	WITHOUT=tensorflow KERAS_BACKEND=jax $(PYTEST) $(OTHER_TESTS)
+
+test-keras: $(BIN)/.dev .venv-keras/.$(OLDEST_KERAS)  ## the tests of cells and layers on the oldest Keras
+	PYTHONPATH=.venv-keras KERAS_BACKEND=tensorflow $(PYTEST) $(LAYER_TESTS) $(OTHER_TESTS)
 
 lint: $(BIN)/.dev  ## ruff: style, formatting, type hints, docstrings
 	$(BIN)/ruff check .
@@ -94,6 +100,10 @@ $(BIN)/.examples $(BIN)/.study $(BIN)/.dev: $(BIN)/.%: setup.cfg pyproject.toml 
 	@echo "Setting up .venv-tfio, once:"
 	test -x .venv-tfio/bin/python || $(PYTHON_OF_TFIO) -m venv .venv-tfio
 	.venv-tfio/bin/pip install --quiet --disable-pip-version-check --editable '.[test-tfio]'
+	@touch $@
+
+.venv-keras/.$(OLDEST_KERAS): | $(BIN)/python
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target .venv-keras keras==$(OLDEST_KERAS)
 	@touch $@
 
 $(BIN)/.torch: $(BIN)/.dev

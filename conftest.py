@@ -7,9 +7,12 @@ installed ends the run with an error, so that it can never count as passed.
 import fcntl
 import importlib.util
 import os
+import sys
 
 import pytest
 
+for package in os.environ.get("WITHOUT", "").split():
+    sys.modules[package] = None  # as if it were not installed
 BACKEND = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("JAX_ENABLE_X64", "1")  # the float64 tests need it
 # Compiling, not computing, is what takes time in tests.

@@ -260,7 +260,7 @@ def frames_dataset(
             weights,
         )
 
-    import tensorflow as tf
+    tf = require("tensorflow")
 
     sizes = [frame_length, target_length]
 

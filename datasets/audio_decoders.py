@@ -256,7 +256,7 @@ def _with_soundfile(path: str) -> Sound:
 
 
 def _with_tensorflow_io(path: str) -> Sound:
-    import tensorflow as tf
+    tf = require("tensorflow")
 
     soundfile = require("soundfile", extra="audio")
     with soundfile.SoundFile(path) as file:
@@ -308,7 +308,7 @@ def decode_in_graph(
         ImportError: tensorflow-io is not installed, or does not load.
     """
     decoder_name("tensorflow-io")
-    import tensorflow as tf
+    tf = require("tensorflow")
     from tensorflow_io import audio
 
     if container in ("wav", "flac"):

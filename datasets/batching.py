@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from keras_gated.files import require
+
 if TYPE_CHECKING:
     import tensorflow as tf
 
@@ -60,7 +62,7 @@ def batches(
     Returns:
         A `tf.data.Dataset` of what `make` gives, of known cardinality.
     """
-    import tensorflow as tf
+    tf = require("tensorflow")
 
     groups = groups_of_like_length(steps, batch_size, max_shapes)
     members = np.concatenate([group.members for group in groups])

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from keras_gated.datasets import piano_roll
 from keras_gated.datasets.batching import check_positive, lengths_with_least_padding
+from keras_gated.files import require
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -33,7 +34,7 @@ def read_manifest(directory: str | os.PathLike) -> dict[str, Any]:
         ValueError: There is none, or shards are missing: the corpus was not
             prepared to the end.
     """
-    import tensorflow as tf
+    tf = require("tensorflow")
 
     directory = os.fspath(directory)
     path = os.path.join(directory, MANIFEST)
@@ -109,7 +110,7 @@ def midi_dataset_from_records(
         raise ValueError(
             f"Argument `worker` must be from 0 to {num_workers - 1}. Received: {worker}"
         )
-    import tensorflow as tf
+    tf = require("tensorflow")
 
     manifest = read_manifest(directory)
     shards = manifest["shards"][worker::num_workers]
@@ -161,7 +162,7 @@ def midi_dataset_from_records(
 
 def _roll(record: "tf.Tensor") -> "tf.Tensor":
     """`uint8 [T, 88]` of a record."""
-    import tensorflow as tf
+    tf = require("tensorflow")
 
     features = {"roll": tf.io.FixedLenFeature([], tf.string)}
     packed = tf.io.parse_single_example(record, features)["roll"]
@@ -170,7 +171,7 @@ def _roll(record: "tf.Tensor") -> "tf.Tensor":
 
 
 def _windows(roll: "tf.Tensor", sequence_length: int) -> "tf.data.Dataset":
-    import tensorflow as tf
+    tf = require("tensorflow")
 
     starts = tf.range(0, tf.shape(roll)[0] - 1, sequence_length)
     return tf.data.Dataset.from_tensor_slices(starts).map(
@@ -204,7 +205,7 @@ def write_shard(path: str | os.PathLike, rolls: list[tuple[str, bytes]]) -> None
         path: The file.
         rolls: Names and packed rolls.
     """
-    import tensorflow as tf
+    tf = require("tensorflow")
 
     def feature(value: bytes | int) -> tf.train.Feature:
         if isinstance(value, int):

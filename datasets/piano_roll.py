@@ -356,7 +356,7 @@ def next_step_dataset(
             for first in range(0, steps, length)
         ]
         place += len(roll)
-    import tensorflow as tf
+    tf = require("tensorflow")
 
     # All steps, packed, one after the other; held once, whatever the batches.
     octets = tf.reshape(tf.io.decode_raw(b"".join(packed), tf.uint8), (-1, PACKED))
@@ -395,7 +395,7 @@ def unpack_bits(octets: "tf.Tensor") -> "tf.Tensor":
     Returns:
         `uint8 (..., 88)`.
     """
-    import tensorflow as tf
+    tf = require("tensorflow")
 
     places = tf.constant([*range(7, -1, -1)], tf.uint8)
     bits = tf.bitwise.right_shift(octets[..., None], places) & 1

@@ -30,28 +30,73 @@ class BestModel(keras.callbacks.Callback):
 
     Args:
         path: Where to save, ending in `.keras`.
-        monitor: The figure that counts, smaller is better. Default:
-            `"val_loss"`.
+        monitor: The figure that counts. Default: `"val_loss"`.
+        mode: `"min"` where smaller is better, `"max"` where larger is; `"auto"` asks
+            the metric, as Keras's callbacks do. Default: `"auto"`.
+
+    Attributes:
+        best: The figure of the model that is kept; `None` before the first.
+
+    Raises:
+        ValueError: `mode` is none of the three; at the end of an epoch: there is no
+            such figure, or its metric does not say which way it is better.
 
     Example:
 
     >>> from keras_gated.callbacks import BestModel
-    >>> BestModel("best.keras", monitor="val_frame_nll").best
-    inf
+    >>> best_model = BestModel("best.keras", monitor="val_frame_accuracy")
     """
 
-    def __init__(self, path: str | os.PathLike, monitor: str = "val_loss") -> None:
+    def __init__(
+        self, path: str | os.PathLike, monitor: str = "val_loss", mode: str = "auto"
+    ) -> None:
         super().__init__()
+        if mode not in ("auto", "min", "max"):
+            raise ValueError(
+                "Argument `mode` must be 'auto', 'min' or 'max'. "
+                f"Received: mode={mode!r}"
+            )
         self.path = path
         self.monitor = monitor
-        self.best = math.inf
+        self.mode = mode
+        self.best = None
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         figure = _monitored(logs, self.monitor)
-        if figure < self.best:
+        if math.isnan(figure):
+            return
+        sign = -1 if self._larger_is_better() else 1
+        if self.best is None or sign * figure < sign * self.best:
             self.best = figure
             with atomic_path(self.path) as file:
                 self.model.save(file)
+
+    def _larger_is_better(self) -> bool:
+        if self.mode != "auto":
+            return self.mode == "max"
+        name = self.monitor.removeprefix("val_")
+        if name.endswith("loss"):
+            return False
+        directions = {  # with several outputs a figure has the output's name before it
+            metric.name: metric._direction
+            for metric in _compiled_metrics(self.model)
+            if name.endswith(metric.name) and hasattr(metric, "_direction")
+        }
+        if not directions:
+            raise ValueError(
+                f"The metric {self.monitor!r} does not say which way it is better: "
+                "pass mode='min' or mode='max' to BestModel"
+            )
+        return directions[max(directions, key=len)] == "up"
+
+
+def _compiled_metrics(model: keras.Model) -> list[keras.metrics.Metric]:
+    """Those of `compile`, which Keras keeps together in one."""
+    return [
+        inner
+        for metric in model.metrics
+        for inner in (metric, *getattr(metric, "metrics", ()))
+    ]
 
 
 class EpochProgress(keras.callbacks.Callback):
@@ -109,7 +154,7 @@ class _Summary(keras.callbacks.Callback):
         raise NotImplementedError
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
-        import tensorflow as tf
+        tf = require("tensorflow")
 
         self._writer = tf.summary.create_file_writer(self.log_dir)
 
@@ -119,7 +164,7 @@ class _Summary(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         if epoch % self.every == 0:
-            import tensorflow as tf
+            tf = require("tensorflow")
 
             # Keras's TensorBoard(update_freq=N) lets nothing else through.
             with self._writer.as_default(), tf.summary.record_if(True):
@@ -219,7 +264,7 @@ class SoundSummary(_Summary):
         _write_figure("waveforms", self._picture(sound, epoch), epoch)
 
     def _write_sound(self, name: str, sound: np.ndarray, epoch: int) -> None:
-        import tensorflow as tf
+        tf = require("tensorflow")
 
         clipped = np.clip(sound, -1, 1)[None, :, None]
         tf.summary.audio(f"sound/{name}", clipped, self.sample_rate, epoch)
@@ -307,7 +352,7 @@ class GateMonitor(_Summary):
         super().on_train_begin(logs)
 
     def write(self, epoch: int) -> None:
-        import tensorflow as tf
+        tf = require("tensorflow")
 
         gates = self.gates(self.model)
         for name, values in gates.items():
@@ -366,7 +411,7 @@ class GateMonitor(_Summary):
 
         batch = ops.convert_to_tensor(batch)
         if keras.config.backend() == "tensorflow":
-            import tensorflow as tf
+            tf = require("tensorflow")
 
             # A loop that is no graph takes milliseconds a step.
             look = tf.function(look, autograph=False).get_concrete_function(batch)
@@ -531,7 +576,7 @@ def _heat_map(axes: "Axes", values: np.ndarray, T: int, **style: Any) -> Any:
 
 def _write_figure(tag: str, figure: "Figure", step: int) -> None:
     """To the default summary writer."""
-    import tensorflow as tf
+    tf = require("tensorflow")
 
     png = io.BytesIO()
     figure.savefig(png, format="png")

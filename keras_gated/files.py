@@ -9,27 +9,29 @@ from pathlib import Path
 from types import ModuleType
 
 
-def require(package: str, extra: str) -> ModuleType:
-    """Imports an optional package.
+def require(package: str, extra: str | None = None) -> ModuleType:
+    """Imports a package that may not be there.
 
     Args:
         package: The name to import.
-        extra: The extra of keras_gated that installs it.
+        extra: The extra of keras_gated that installs it. Default: `None`, it has the
+            name of the package.
 
     Returns:
         The module.
 
     Raises:
-        ImportError: It is not installed; the message names the extra.
+        ImportError: It is not installed; the message says how to install it.
     """
     try:
         return importlib.import_module(package)
     except ModuleNotFoundError as error:
         if error.name != package.partition(".")[0]:
             raise
+        what = f"'keras-gated[{extra}]'" if extra else error.name
         raise ImportError(
             f"This needs the package {error.name!r}, which is not installed. "
-            f"Install it with: pip install 'keras-gated[{extra}]'",
+            f"Install it with: pip install {what}",
             name=error.name,
         ) from error
 

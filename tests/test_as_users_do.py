@@ -522,8 +522,9 @@ CONTROL = {
     "tf.while_loop with a condition": in_loop_with_a_condition,
     "tf.map_fn": in_map,
     "tf.recompute_grad": lambda f, tf: tf.recompute_grad(f),
-    "keras.remat": lambda f, tf: keras.remat(f),
 }
+if hasattr(keras, "remat"):  # since Keras 3.9
+    CONTROL["keras.remat"] = lambda f, tf: keras.remat(f)
 
 
 @on_tensorflow

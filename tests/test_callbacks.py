@@ -6,7 +6,7 @@ import pytest
 from oracles import array
 
 import keras_gated
-from keras_gated import callbacks
+from keras_gated import callbacks, metrics
 
 
 def small_model():
@@ -42,6 +42,37 @@ def test_best_model_is_that_of_the_best_epoch(tmp_path):
     best = keras.saving.load_model(path)
     np.testing.assert_array_equal(array(best.layers[-1].bias), 1)
     assert [p.name for p in tmp_path.iterdir()] == ["best.keras"]
+
+
+@pytest.mark.parametrize(
+    ("monitor", "mode", "best"),
+    [
+        ("val_frame_accuracy", "auto", 0.9),
+        ("val_out_frame_accuracy", "auto", 0.9),
+        ("val_frame_nll", "auto", 0.1),
+        ("val_loss", "auto", 0.1),
+        ("lr", "max", 0.9),
+        ("val_frame_accuracy", "min", 0.1),
+    ],
+)
+def test_best_model_knows_which_way_a_metric_is_better(tmp_path, monitor, mode, best):
+    model = small_model()
+    model.compile("sgd", "mse", metrics=[metrics.FrameNLL(), metrics.FrameAccuracy()])
+    model.fit(X, X, verbose=0)
+    callback = callbacks.BestModel(tmp_path / "b.keras", monitor, mode)
+    callback.set_model(model)
+    for figure in (0.5, 0.9, 0.1, float("nan"), 0.2):
+        callback.on_epoch_end(0, {monitor: figure})
+    assert callback.best == best
+
+
+def test_best_model_says_what_it_takes(tmp_path):
+    with pytest.raises(ValueError, match=r"`mode` must be .*mode='larger'"):
+        callbacks.BestModel(tmp_path / "b.keras", mode="larger")
+    callback = callbacks.BestModel(tmp_path / "b.keras", "lr")
+    callback.set_model(small_model())
+    with pytest.raises(ValueError, match="'lr' does not say which way"):
+        callback.on_epoch_end(0, {"lr": 1.0})
 
 
 def test_best_model_survives_an_interruption_while_saving(tmp_path, monkeypatch):

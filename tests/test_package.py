@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import pathlib
 import subprocess
 import sys
 
@@ -50,6 +51,30 @@ def test_public_names_are_documented(value):
 def test_cells_are_registered_under_the_name_of_the_package(cell_class):
     name = keras.saving.get_registered_name(cell_class)
     assert name == f"keras_gated>{cell_class.__name__}"
+
+
+def test_every_data_set_is_an_attribute_and_nothing_is_imported_before():
+    """In a process of its own, and without what an import may not need."""
+    code = (
+        "import sys, keras_gated\n"
+        "for name in ('music21', 'pretty_midi', 'soundfile', 'symusic'):\n"
+        "    assert name not in sys.modules, name\n"
+        "assert 'keras_gated.datasets.midi' not in sys.modules\n"
+        "for name in dir(keras_gated.datasets):\n"
+        "    assert getattr(keras_gated.datasets, name), name\n"
+        "print(*dir(keras_gated.datasets))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    )
+    folder = pathlib.Path(__file__).parents[1] / "datasets"
+    files = {path.stem for path in folder.glob("*.py")}
+    inner = {"__init__", "batching", "audio_decoders", "audio_recordings", "folders"}
+    inner |= {"midi_engines", "midi_worker", "published"}
+    functions = {"audio_dataset_from_directory", "midi_dataset_from_directory"}
+    assert set(done.stdout.split()) == files - inner | functions
+    with pytest.raises(AttributeError, match="no attribute 'no_such_set'"):
+        _ = keras_gated.datasets.no_such_set
 
 
 def test_a_backend_that_is_not_there_is_not_passed():
