@@ -27,6 +27,7 @@ from keras_gated import RNN
 each_cell = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
 SOME = ROWS[1::3] if keras.config.backend() == "jax" else ROWS
 BACKEND = keras.config.backend()
+KERAS_VERSION = tuple(int(part) for part in keras.__version__.split(".")[:2])
 GAPS = [[0, 1, 0, 1, 1], [1, 0, 0, 1, 0]]
 ALL = {"return_sequences": True, "return_state": True}
 
@@ -409,5 +410,6 @@ def test_exported_models_give_the_same_at_other_lengths(tmp_path):
     np.testing.assert_allclose(got, expected, atol=1e-5)
     # An interpreter that could run this one (with TensorFlow's own operators,
     # which every recurrent layer of Keras needs too) is not in any wheel here.
-    model.export(tmp_path / "model.tflite", format="litert", verbose=False)
-    assert (tmp_path / "model.tflite").stat().st_size > 1000
+    if KERAS_VERSION >= (3, 13):
+        model.export(tmp_path / "model.tflite", format="litert", verbose=False)
+        assert (tmp_path / "model.tflite").stat().st_size > 1000
