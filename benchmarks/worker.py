@@ -103,7 +103,7 @@ def keras_contender(case: Case, kind: str, jit_compile: bool | str) -> Callable:
 
 
 def torch_contender(case: Case) -> Callable:
-    """PyTorch's own layer, with the same `Dense`, loss and optimiser."""
+    """PyTorch's own layer, with the same `Dense`, loss and optimizer."""
     import torch
 
     kinds = {"tanh": "RNN", "lstm": "LSTM", "gru": "GRU"}

@@ -214,7 +214,7 @@ def frames_dataset(
     weighted = sequence_length is None or remainder == "pad"
     length = sequence_length or max(lengths.max(initial=0), shortest)
     least = shortest if weighted else length
-    # Numbers of each recording and of all before it; of one sequence nothing is kept.
+    # Numbers of each recording and of all before it; no table of sequences is kept.
     ends = np.cumsum(lengths)
     pieces = (lengths - least) // length + 1
     last = np.cumsum(pieces)

@@ -33,7 +33,7 @@ log = logging.getLogger("keras_gated")
 
 
 class Standardization(NamedTuple):
-    """What standardised samples were made with: `(x - mean) / deviation`."""
+    """What standardized samples were made with: `(x - mean) / deviation`."""
 
     mean: float
     """Their mean."""
@@ -194,7 +194,7 @@ class Recordings:
         if variance <= 1e-12 * mean**2:
             raise ValueError(
                 f"All {samples:,} samples of the {len(self)} recordings are alike, as "
-                "in silence: there is nothing to standardise by."
+                "in silence: there is nothing to standardize by."
             )
         return Standardization(mean, float(np.sqrt(variance)))
 

@@ -405,7 +405,7 @@ def tuner(args: argparse.Namespace, records: Records) -> Any:
 
     class Tuner(kt.engine.base_tuner.BaseTuner):
         def pre_create_trial(self) -> None:
-            time.sleep(0.1)  # between the questions of one who waits for another
+            time.sleep(0.1)  # pause between polls of an idle worker
 
         def run_trial(self, trial: Any) -> float:
             values = trial.hyperparameters.values

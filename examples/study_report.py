@@ -408,7 +408,7 @@ def write_tensorboard(records: list[dict], folder: Path) -> None:
     from tensorboard.plugins.hparams import api
     from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-    # A run a cell, for TensorBoard has a colour a run.
+    # A run a cell, for TensorBoard has a color a run.
     for cell in CELLS:
         writer = EventFileWriter(str(folder / "curves" / TITLES[cell]))
         for record in of(records, cell=cell, phase="seeds", number=SEEDS[0]):

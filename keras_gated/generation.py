@@ -177,7 +177,7 @@ def stream_audio(
             `GaussianMixture`, for frames that begin its `event_dim` samples
             apart. Its other layers are as in `generate`.
         primer: What comes before, `(samples,)` or `(batch, samples)`, in the unit
-            of `datasets.audio.read`, of one frame at least. It is standardised by
+            of `datasets.audio.read`, of one frame at least. It is standardized by
             the mixture's `event_mean` and `event_deviation`.
         temperature: As in `GaussianMixture.sample`: below 1 the samples keep to
             what is likely. Default: 1.

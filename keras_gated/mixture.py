@@ -109,10 +109,9 @@ class GaussianMixture(keras.layers.Layer):
     Args:
         components: K, the number of Gaussians. Default: 20.
         event_dim: E, the number of values of an event. Default: 10.
-        min_scale: The smallest standard deviation, in the unit of the events: a
-            floor under the likelihood's reach, for silence would draw it to
-            nothing. Default: 1e-3.
-        event_mean: What was subtracted from the events to standardise them. It
+        min_scale: A lower bound of the standard deviations, in the unit of the
+            events; without it silence would drive them to zero. Default: 1e-3.
+        event_mean: What was subtracted from the events to standardize them. It
             changes nothing here, but stays with the model for those who want
             their unit back, as `keras_gated.generation.generate_audio`.
             Default: 0.

@@ -114,7 +114,7 @@ class Loop:
             states = _where(m, new_states, states)
             return states, Kept(states, product.record) if keep else Kept(states[:1])
 
-        # Split in the loop, XLA would give up vectorizing what reads the parts.
+        # Split before the loop: XLA does not vectorize code that slices inside it.
         return self.scan(step, states, (self._by_gate(x), mask))
 
     def _by_gate(self, x: Tensor) -> list[Tensor]:
