@@ -362,7 +362,8 @@ class Records:
 
     def read(self) -> dict[tuple, dict]:
         records = dict(self.committed)
-        for path in sorted(self.folder.glob("*.json")):
+        # Those that begin with a dot are being written, or were when a kill came.
+        for path in sorted(self.folder.glob("[!.]*.json")):
             record = json.loads(path.read_text())
             records[key_of(record)] = record
         return records

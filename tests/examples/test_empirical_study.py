@@ -257,6 +257,29 @@ def test_search_goes_on_though_a_kill_damaged_the_tuners_files(
     assert records.read() == expected
 
 
+def test_a_record_that_is_being_written_is_not_read(study, tmp_path):
+    """By another worker, or by one that was killed at it."""
+    whole, half = list(records_for(study).values())[:2]
+    records = study.Records(tmp_path, None)
+    records.write(whole)
+
+    class Reader(dict):
+        def __iter__(self):  # while the record is made into text
+            assert list(records.read().values()) == [whole]
+            return super().__iter__()
+
+        def items(self):
+            assert list(records.read().values()) == [whole]
+            return super().items()
+
+    records.write(Reader(half))
+    assert list(records.read().values()) == sorted(
+        [whole, half], key=lambda record: str(records.path(record))
+    )
+    (tmp_path / ".killed-x1.json").touch()
+    assert len(records.read()) == 2
+
+
 def test_report_from_records(study, tmp_path, monkeypatch):
     import study_report
 
