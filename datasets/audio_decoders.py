@@ -308,7 +308,7 @@ def decode_in_graph(
         ImportError: tensorflow-io is not installed, or does not load.
     """
     decoder_name("tensorflow-io")
-    tf = require("tensorflow")
+    import tensorflow as tf
     from tensorflow_io import audio
 
     if container in ("wav", "flac"):

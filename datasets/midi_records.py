@@ -162,7 +162,7 @@ def midi_dataset_from_records(
 
 def _roll(record: "tf.Tensor") -> "tf.Tensor":
     """`uint8 [T, 88]` of a record."""
-    tf = require("tensorflow")
+    import tensorflow as tf
 
     features = {"roll": tf.io.FixedLenFeature([], tf.string)}
     packed = tf.io.parse_single_example(record, features)["roll"]
@@ -171,7 +171,7 @@ def _roll(record: "tf.Tensor") -> "tf.Tensor":
 
 
 def _windows(roll: "tf.Tensor", sequence_length: int) -> "tf.data.Dataset":
-    tf = require("tensorflow")
+    import tensorflow as tf
 
     starts = tf.range(0, tf.shape(roll)[0] - 1, sequence_length)
     return tf.data.Dataset.from_tensor_slices(starts).map(

@@ -395,7 +395,7 @@ def unpack_bits(octets: "tf.Tensor") -> "tf.Tensor":
     Returns:
         `uint8 (..., 88)`.
     """
-    tf = require("tensorflow")
+    import tensorflow as tf
 
     places = tf.constant([*range(7, -1, -1)], tf.uint8)
     bits = tf.bitwise.right_shift(octets[..., None], places) & 1

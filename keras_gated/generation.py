@@ -304,13 +304,23 @@ _STEPPERS = weakref.WeakKeyDictionary()
 def _stepper(model: keras.Model, size: int) -> "_Stepper":
     """That of a batch of this size, with what it has compiled for the model so far."""
     layers = model._flatten_layers(include_self=False)
-    functions = [getattr(layer, "activation", None) for layer in layers]
-    now = (size, repr(model.get_config()), functions)
+    now = size, [(id(layer), *_configuration(layer)) for layer in layers]
     known, stepper = _STEPPERS.get(model, (None, None))
     if known != now:
         stepper = _Stepper(model, size)
         _STEPPERS[model] = now, stepper
     return stepper
+
+
+def _configuration(layer: keras.layers.Layer) -> list[Any]:
+    """What has been compiled for a layer holds as long as this is the same."""
+    try:
+        config = repr(layer.get_config())
+    except NotImplementedError:  # a layer that cannot tell: like nothing else
+        config = object()
+    # Functions are themselves: two may have one name.
+    names = ("activation", "recurrent_activation")
+    return [config, *(getattr(layer, name, None) for name in names)]
 
 
 class _Stepper:

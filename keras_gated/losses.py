@@ -23,6 +23,25 @@ def bernoulli_nll(y_true: Tensor, logits: Tensor) -> Tensor:
     return ops.sum(ops.binary_crossentropy(y_true, logits, from_logits=True), axis=-1)
 
 
+def weigh_steps(weight: Tensor, rank: int, dtype: str | None = None) -> Tensor:
+    """Weights of steps or of whole sequences, ready to multiply steps.
+
+    Args:
+        weight: `(batch, time)`, `(batch,)`, or either with a last axis of 1.
+        rank: The number of axes of steps, 2 for `(batch, time)`.
+        dtype: Default: `None`, that of the weights.
+
+    Returns:
+        The weights, with `rank` axes (or none, or more, if they came so).
+    """
+    weight = ops.convert_to_tensor(weight, dtype=dtype)
+    if len(weight.shape) == rank + 1 and weight.shape[-1] == 1:
+        weight = ops.squeeze(weight, -1)
+    while 0 < len(weight.shape) < rank:
+        weight = ops.expand_dims(weight, -1)
+    return weight
+
+
 class StepLoss(keras.losses.Loss):
     """Abstract base: one value a step, which weights of sequences weigh, too."""
 
@@ -31,10 +50,8 @@ class StepLoss(keras.losses.Loss):
     ) -> Tensor:
         if sample_weight is not None:
             # Keras would divide by the sum of the weights before it spreads them.
-            sample_weight = ops.convert_to_tensor(sample_weight)
             steps = ops.shape(y_pred)[:-1]
-            while 0 < len(sample_weight.shape) < len(steps):
-                sample_weight = ops.expand_dims(sample_weight, -1)
+            sample_weight = weigh_steps(sample_weight, len(steps))
             if len(sample_weight.shape) == len(steps):
                 sample_weight = ops.broadcast_to(sample_weight, steps)
         return super().__call__(y_true, y_pred, sample_weight)

@@ -16,7 +16,7 @@ from keras import ops
 # Not public; where a backend keeps it Keras alone knows (an array of JAX cannot).
 from keras.src.backend import get_keras_mask
 
-from keras_gated.losses import bernoulli_nll
+from keras_gated.losses import bernoulli_nll, weigh_steps
 from keras_gated.mixture import check_sizes, gaussian_mixture_nll
 
 Tensor = Any
@@ -68,17 +68,13 @@ class FrameMetric(keras.metrics.Metric):
 
     def _spread(self, weight: Tensor, rank: int) -> Tensor:
         """A weight of steps or of whole sequences, ready to multiply steps."""
-        weight = ops.convert_to_tensor(weight, dtype=self.dtype)
-        if len(weight.shape) == rank + 1 and weight.shape[-1] == 1:
-            weight = ops.squeeze(weight, -1)
+        weight = weigh_steps(weight, rank, self.dtype)
         if len(weight.shape) > rank:
             raise ValueError(
                 f"{type(self).__name__} takes a `sample_weight` of shape "
                 "(batch, time) or (batch,), for it weighs steps and not notes. "
                 f"Received: sample_weight.shape={tuple(weight.shape)}"
             )
-        while 0 < len(weight.shape) < rank:
-            weight = ops.expand_dims(weight, -1)
         return weight
 
     def _add(self, **values: Tensor) -> None:

@@ -5,6 +5,8 @@ Keras's own optimizer and loss, say what is right.
 """
 
 import functools
+import gc
+import weakref
 
 import keras
 import numpy as np
@@ -143,9 +145,13 @@ def test_passes_a_mask_of_a_wrong_shape(shape):
         GRU(2)(sequences(4, 6, 3), mask=np.ones(shape, bool))
 
 
-def test_passes_a_mask_of_a_wrong_dtype():
-    with pytest.raises(ValueError, match=r"`mask` must be boolean.*complex"):
-        GRU(2)(sequences(4, 6, 3), mask=np.ones((4, 6), "complex64"))
+@pytest.mark.parametrize("dtype", ["complex64", "str", "object", "datetime64[s]"])
+def test_passes_a_mask_of_a_wrong_dtype(dtype):
+    mask = np.ones((4, 6), int).astype(dtype)
+    with pytest.raises(ValueError, match=r"`mask` must be boolean.*\(4, 6\).*dtype"):
+        GRU(2)(sequences(4, 6, 3), mask=mask)
+    with pytest.raises(ValueError, match=r"`mask` must be boolean"):
+        GRU(2)(sequences(4, 6, 3), None, mask)
 
 
 @on_tensorflow
@@ -340,6 +346,41 @@ def test_generates_again_after_training_and_after_changes():
     assert len({h.tobytes() for h in heard}) == 3
 
 
+class Scaled(keras.layers.Layer):
+    """A user's layer that cannot tell its configuration."""
+
+    def __init__(self, scale):
+        super().__init__()
+        self.scale = scale
+
+    def call(self, x):
+        return x * ops.convert_to_tensor(self.scale)
+
+
+def test_generates_with_a_layer_that_has_no_configuration():
+    scaled = Scaled(np.float32([5.0]))
+    with pytest.raises(NotImplementedError):
+        scaled.get_config()
+    layers = [keras.layers.Dense(5, use_bias=False), scaled]
+    model = keras.Sequential([keras.Input((None, 5)), *layers])
+    model.set_weights([np.eye(5)])
+    primer = np.eye(5)
+    for sign in (1, -1):
+        scaled.scale = np.float32([5.0 * sign])
+        new = generation.generate(model, primer, 1, temperature=0)
+        np.testing.assert_array_equal(new[0], primer[-1] * sign > 0)
+
+
+def test_lets_a_model_go_after_generating():
+    model = keras.Sequential([keras.Input((None, 5)), keras.layers.Dense(5)])
+    generation.generate(model, np.ones((2, 5)), 3)
+    gone = weakref.ref(model)
+    del model
+    keras.backend.clear_session()
+    gc.collect()
+    assert gone() is None
+
+
 @pytest.mark.parametrize("batch", [4, 1][some])
 def test_generates_with_a_stateful_model_of_another_batch(batch):
     layers = [GRU(3, return_sequences=True, stateful=True), keras.layers.Dense(5)]
@@ -432,7 +473,7 @@ def test_clips_to_what_is_no_norm(norm):
         optimizer.global_clipnorm = norm
 
 
-@pytest.mark.parametrize("shape", [(3, 1), (3,), (3, 6)])
+@pytest.mark.parametrize("shape", [(3, 1), (3,), (3, 6), (3, 6, 1)])
 def test_weighs_sequences_in_a_loss(shape):
     weights = np.array([1.0, 0.0, 2.0], "float32").reshape(3, *[1] * (len(shape) - 1))
     weights = np.broadcast_to(weights, shape)

@@ -39,6 +39,20 @@ def test_what_is_no_number_updates_nothing(wrong):
     assert not any(array(g).any() for g in rescale([0 * g for g in gradients(1)], 1))
 
 
+@pytest.mark.parametrize("scale", [1e-3, 10.0])
+def test_equals_keras_where_that_works(scale):
+    weights = []
+    for optimizer in (RMSprop, keras.optimizers.RMSprop):
+        variables = [keras.Variable(np.ones_like(g)) for g in gradients(1)]
+        ours = optimizer(0.01, global_clipnorm=1.0)
+        for seed in range(3):
+            grads = [ops.convert_to_tensor(g) for g in gradients(scale, seed)]
+            ours.apply(grads, variables)
+        weights.append([array(v) for v in variables])
+    for ours, theirs in zip(*weights, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+
+
 def test_a_model_that_explodes_is_trained_and_saved(tmp_path):
     x = keras.Input((1,))
     huge = keras.initializers.Constant(1e22)

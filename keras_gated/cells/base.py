@@ -144,11 +144,8 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
         # Before Keras rounds them off.
         for name in ("dropout", "recurrent_dropout"):
             _number(name, kwargs.get(name, 0.0), 1)
-        units, activation = (
-            _whole("units", units),
-            _activation("activation", activation),
-        )
-        super().__init__(units, activation=activation, **kwargs)
+        units = _whole("units", units)
+        super().__init__(units, _activation("activation", activation), **kwargs)
         self.weight_noise = weight_noise
         # Keras tracks lists and dicts that are attributes of a layer; tensors
         # that live only as long as one sequence must not be tracked.

@@ -8,21 +8,9 @@ import keras
 
 from keras_gated.cells import GRUCell, LSTMCell, SimplifiedGRUCell, TanhCell
 from keras_gated.cells.base import RecurrentCell
-from keras_gated.layers.rnn import RNN
+from keras_gated.layers.rnn import LAYER_ARGUMENTS, RNN
 
-_OF_LAYER = frozenset(
-    (
-        "activity_regularizer",
-        "return_sequences",
-        "return_state",
-        "go_backwards",
-        "stateful",
-        "unroll",
-        "zero_output_for_mask",
-        "truncate_gradient",
-        "use_fast_loop",
-    )
-)
+_OF_LAYER = {*LAYER_ARGUMENTS, "truncate_gradient", "use_fast_loop"}
 
 
 class CellRNN(RNN):

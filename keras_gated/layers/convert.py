@@ -15,7 +15,7 @@ import numpy as np
 
 from keras_gated.cells import GRUCell, LSTMCell, TanhCell
 from keras_gated.layers.by_units import GRU, LSTM, CellRNN, TanhRNN
-from keras_gated.layers.rnn import RNN
+from keras_gated.layers.rnn import LAYER_ARGUMENTS, RNN
 
 _OF_KERAS = {
     keras.layers.SimpleRNNCell: TanhRNN,
@@ -27,16 +27,6 @@ _TO_KERAS = {
     LSTMCell: keras.layers.LSTM,
     GRUCell: keras.layers.GRU,
 }
-_LAYER_ARGUMENTS = (
-    "name",
-    "return_sequences",
-    "return_state",
-    "go_backwards",
-    "stateful",
-    "unroll",
-    "zero_output_for_mask",
-    "activity_regularizer",
-)
 
 
 def from_keras(layer: keras.layers.Layer) -> CellRNN:
@@ -291,7 +281,7 @@ def _cell_config(cell: keras.layers.Layer) -> dict[str, Any]:
 
 
 def _layer_config(layer: keras.layers.RNN) -> dict[str, Any]:
-    return {name: getattr(layer, name) for name in _LAYER_ARGUMENTS}
+    return {name: getattr(layer, name) for name in ("name", *LAYER_ARGUMENTS)}
 
 
 def _check_built(layer: keras.layers.Layer, cell: keras.layers.Layer) -> None:

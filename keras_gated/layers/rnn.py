@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_gated.cells.activations import derivative
@@ -15,6 +16,17 @@ from keras_gated.cells.base import RecurrentCell, Tensor
 from keras_gated.layers.loop import Arguments, Loop
 
 logger = logging.getLogger("keras_gated")
+
+LAYER_ARGUMENTS = (
+    "return_sequences",
+    "return_state",
+    "go_backwards",
+    "stateful",
+    "unroll",
+    "zero_output_for_mask",
+    "activity_regularizer",
+)
+"""The arguments of `keras.layers.RNN` that are the layer's and not the cell's."""
 
 
 @keras.saving.register_keras_serializable(package="keras_gated")
@@ -187,6 +199,14 @@ class RNN(keras.layers.RNN):
         super().build(sequences_shape, initial_state_shape)
         logger.info("%s: %s", self.name, self.loop)
 
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        mask = args[2] if len(args) > 2 else kwargs.get("mask")
+        if isinstance(mask, np.ndarray) and mask.dtype.kind in "OSUcmM":
+            # Of which Keras would make no tensor, with an error that names nothing.
+            sequences = args[0] if args else kwargs["sequences"]
+            raise _bad_mask(sequences, f"a mask of dtype {mask.dtype}")
+        return super().__call__(*args, **kwargs)
+
     def call(
         self,
         sequences: Tensor,
@@ -269,9 +289,9 @@ class RNN(keras.layers.RNN):
             mask = ops.convert_to_tensor(mask)
             dtype = keras.backend.standardize_dtype(mask.dtype)
         except (TypeError, ValueError) as error:
-            raise _bad_mask(batch, time, repr(mask)) from error
+            raise _bad_mask(sequences, repr(mask)) from error
         if not dtype.startswith(("bool", "int", "uint", "float", "bfloat")):
-            raise _bad_mask(batch, time, f"a mask of dtype {dtype}")
+            raise _bad_mask(sequences, f"a mask of dtype {dtype}")
         mask, shape = ops.cast(mask, "bool"), tuple(mask.shape)
         by_unit = keras.config.backend() != "jax"  # where Keras's loop takes any
         accepted = {1, None, units} if by_unit else shape[2:]
@@ -281,7 +301,7 @@ class RNN(keras.layers.RNN):
             or (time and shape[1] not in (None, time))
             or not all(size in accepted for size in shape[2:])
         ):
-            raise _bad_mask(batch, time, f"a mask of shape {shape}")
+            raise _bad_mask(sequences, f"a mask of shape {shape}")
         if len(shape) == 2:
             mask = ops.expand_dims(mask, -1)
         elif not by_unit:
@@ -332,11 +352,11 @@ def _shared_loop(kind: type, settings: tuple, truncate: int | None) -> Loop:
     return _backend_loop()(cell, truncate)
 
 
-def _bad_mask(batch: int | None, time: int | None, given: str) -> ValueError:
+def _bad_mask(sequences: Tensor, given: str) -> ValueError:
     return ValueError(
-        f"Argument `mask` must be boolean, of shape (batch, time) = ({batch}, {time}) "
-        "or that with a last axis of 1, or with 1 in the place of the batch where all "
-        f"sequences share it. Received: {given}"
+        "Argument `mask` must be boolean, of shape (batch, time) = "
+        f"{tuple(sequences.shape[:2])}, or that with a last axis of 1, or with 1 in "
+        f"the place of the batch where all sequences share it. Received: {given}"
     )
 
 

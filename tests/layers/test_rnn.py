@@ -98,7 +98,7 @@ def test_fast_loop_equals_keras_loop_in_float32(row):
 
 
 # On JAX every draw is compiled.
-DRAWS = 3 if BACKEND == "jax" else 12
+DRAWS = 4 if BACKEND == "jax" else 12
 
 
 @settings(max_examples=DRAWS, deadline=None, derandomize=True, database=None)
