@@ -58,7 +58,7 @@ def chorales_home(keras_home):
     """The same folder with the chorales in it, read by the first who asks."""
     pytest.importorskip("music21", reason="the extra 'examples' is not installed")
     from keras_gated.datasets import bach_chorales
-    from keras_gated.files import cache_directory
+    from keras_gated.datasets.files import cache_directory
 
     keras_home.mkdir(parents=True, exist_ok=True)
     with open(keras_home / "lock", "w") as lock:

@@ -32,7 +32,7 @@ import numpy as np
 import soundfile
 
 import keras_gated
-from keras_gated import GaussianMixture, generation, losses
+from keras_gated import CELLS, GaussianMixture, generation, losses
 from keras_gated.datasets import audio
 from keras_gated.datasets.audio_decoders import decoder_name
 
@@ -45,12 +45,6 @@ FORMATS = {
     "MP3": ("mp3", "MPEG_LAYER_III"),
 }
 BUDGET = 168_800
-CELLS = {
-    "tanh": keras_gated.TanhCell,
-    "lstm": keras_gated.LSTMCell,
-    "gru": keras_gated.GRUCell,
-    "simplified_gru": keras_gated.SimplifiedGRUCell,
-}
 
 
 def wall(call: Callable) -> float:

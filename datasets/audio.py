@@ -20,8 +20,8 @@ from keras_gated.datasets.audio_recordings import (
     read_files,
 )
 from keras_gated.datasets.batching import batches, check_positive
+from keras_gated.datasets.files import atomic_path, require
 from keras_gated.datasets.folders import check_split, find_files
-from keras_gated.files import atomic_path, require
 
 if TYPE_CHECKING:
     import tensorflow as tf

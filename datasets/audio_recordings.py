@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from keras_gated.datasets.audio_decoders import AudioError, decode, decoder_name
-from keras_gated.files import cache_directory
+from keras_gated.datasets.files import cache_directory
 
 RULES = "1"
 """Changes whenever the same file and settings come to give other samples."""

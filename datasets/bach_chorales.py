@@ -15,8 +15,8 @@ import keras
 import numpy as np
 
 from keras_gated.datasets import piano_roll
+from keras_gated.datasets.files import atomic_path, cache_directory, require
 from keras_gated.datasets.midi import Options
-from keras_gated.files import atomic_path, cache_directory, require
 
 TICKS_PER_QUARTER = 480
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from keras_gated.files import require
+from keras_gated.datasets.files import require
 
 if TYPE_CHECKING:
     import tensorflow as tf

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from keras_gated.datasets import piano_roll
+from keras_gated.datasets.files import atomic_path, require
 from keras_gated.datasets.midi_engines import (
     ENGINES,
     MIDIError,
@@ -20,7 +21,6 @@ from keras_gated.datasets.midi_engines import (
     Score,
     parse,
 )
-from keras_gated.files import atomic_path, require
 
 __all__ = [
     "MIDIError",

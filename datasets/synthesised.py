@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from keras_gated.datasets import bach_chorales, midi
-from keras_gated.files import atomic_path, cache_directory
+from keras_gated.datasets.files import atomic_path, cache_directory
 
 SAMPLE_RATE = 8000
 CHORALES, QUARTERS, TEMPO = 60, 24, 120

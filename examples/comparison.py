@@ -18,14 +18,8 @@ import keras
 import numpy as np
 
 import keras_gated
-from keras_gated import callbacks, optimizers
+from keras_gated import CELLS, callbacks, optimizers
 
-CELLS = {
-    "tanh": keras_gated.TanhCell,
-    "lstm": keras_gated.LSTMCell,
-    "gru": keras_gated.GRUCell,
-    "simplified_gru": keras_gated.SimplifiedGRUCell,
-}
 AT_ONCE = 16
 """The largest number of updates between which no Python runs."""
 

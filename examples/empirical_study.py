@@ -39,7 +39,7 @@ from keras_gated.datasets import (
     nottingham,
     piano_midi,
 )
-from keras_gated.files import atomic_path, require
+from keras_gated.datasets.files import atomic_path, require
 
 RATES, SEEDS = 10, (1, 2, 3)
 LOG_RATE = -12.0, -6.0

@@ -24,8 +24,8 @@ from keras_gated import GaussianMixture, callbacks, generation, losses, metrics
 from keras_gated.datasets import audio, fsdd, synthesised
 from keras_gated.datasets.audio import Recordings
 from keras_gated.datasets.audio_decoders import SUFFIXES
+from keras_gated.datasets.files import require
 from keras_gated.datasets.folders import find_files
-from keras_gated.files import require
 
 FRAME, EVENT, COMPONENTS = 20, 10, 20
 PRIMER_SECONDS, CONTINUATION_SECONDS = 0.5, 2.0

@@ -21,14 +21,11 @@ import empirical_study
 import numpy as np
 from empirical_study import ABLATED, ABLATIONS, RATES, RECIPES, SEEDS
 
-from keras_gated.files import atomic_path
+from keras_gated.datasets.files import atomic_path
 
 CELLS = list(comparison.CELLS)
 TITLES = {
-    "tanh": "tanh",
-    "lstm": "LSTM",
-    "gru": "GRU",
-    "simplified_gru": "simplified GRU",
+    **{name: cell.title for name, cell in comparison.CELLS.items()},
     "jsb_chorales": "JSB Chorales",
     "piano_midi": "Piano-midi.de",
     "nottingham": "Nottingham",

@@ -42,10 +42,7 @@ CELLS = {
     "sigmoid": functools.partial(keras_gated.TanhCell, activation="sigmoid"),
 }
 TITLES = {
-    "tanh": "tanh",
-    "lstm": "LSTM",
-    "gru": "GRU",
-    "simplified_gru": "simplified GRU",
+    **{name: cell.title for name, cell in comparison.CELLS.items()},
     "sigmoid": "sigmoid RNN",
 }
 COLORS = {name: f"C{k}" for k, name in enumerate(CELLS)}

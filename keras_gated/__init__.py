@@ -8,7 +8,7 @@ from keras_gated import (
     metrics,
     optimizers,
 )
-from keras_gated.cells import GRUCell, LSTMCell, SimplifiedGRUCell, TanhCell
+from keras_gated.cells import CELLS, GRUCell, LSTMCell, SimplifiedGRUCell, TanhCell
 from keras_gated.layers import (
     GRU,
     LSTM,
@@ -26,6 +26,7 @@ from keras_gated.sizing import match_units
 __version__ = "0.1.0"
 
 __all__ = [
+    "CELLS",
     "GRU",
     "LSTM",
     "RNN",

@@ -14,7 +14,7 @@ from keras import ops
 from keras_gated.cells.base import GatedCell, RecurrentCell, Tensor
 from keras_gated.datasets import piano_roll
 from keras_gated.datasets.batching import check_positive
-from keras_gated.files import atomic_path, require
+from keras_gated.datasets.files import atomic_path, require
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,4 +5,13 @@ from keras_gated.cells.lstm import LSTMCell
 from keras_gated.cells.simplified_gru import SimplifiedGRUCell
 from keras_gated.cells.tanh import TanhCell
 
-__all__ = ["GRUCell", "LSTMCell", "SimplifiedGRUCell", "TanhCell"]
+__all__ = ["CELLS", "GRUCell", "LSTMCell", "SimplifiedGRUCell", "TanhCell"]
+
+CELLS = {
+    "tanh": TanhCell,
+    "lstm": LSTMCell,
+    "gru": GRUCell,
+    "simplified_gru": SimplifiedGRUCell,
+}
+"""The registry of cells, by name: layers by units, examples, benchmarks and pictures
+read it, and each cell has a `title` for them."""

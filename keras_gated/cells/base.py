@@ -127,6 +127,9 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
         ValueError: An argument is out of its range.
     """
 
+    title: str
+    """What tables and pictures call the cell."""
+
     gates: tuple[str, ...]
     """The column blocks of the kernels, in the letters of the paper."""
 

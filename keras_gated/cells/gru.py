@@ -66,6 +66,7 @@ class GRUCell(GatedCell):
     ['candidate', 'reset', 'update']
     """
 
+    title = "GRU"
     gates = ("z", "r", "h")
     step_arguments = (*GatedCell.step_arguments, "reset_after")
 

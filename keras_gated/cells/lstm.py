@@ -65,6 +65,7 @@ class LSTMCell(GatedCell):
     True
     """
 
+    title = "LSTM"
     gates = ("i", "f", "c", "o")
     step_arguments = (*GatedCell.step_arguments, "peephole")
 

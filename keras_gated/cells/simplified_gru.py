@@ -46,6 +46,7 @@ class SimplifiedGRUCell(GatedCell):
     True
     """
 
+    title = "simplified GRU"
     gates = ("z", "h")
 
     def step(

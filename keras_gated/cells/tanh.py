@@ -45,6 +45,7 @@ class TanhCell(RecurrentCell):
     True
     """
 
+    title = "tanh"
     gates = ("h",)
 
     def step(

@@ -17,7 +17,7 @@ from keras_gated.datasets import (
     piano_midi,
     published,
 )
-from keras_gated.files import cache_directory
+from keras_gated.datasets.files import cache_directory
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "polyphonic"
 SETS = {

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from keras_gated import files
+from keras_gated.datasets import files
 
 
 def test_a_file_appears_whole(tmp_path):
