@@ -17,6 +17,7 @@ from oracles import array
 
 import keras_gated
 from keras_gated import GRU, LSTM, RNN, GaussianMixture, TanhRNN, generation, losses
+from keras_gated.cells.tanh import TanhEquations
 from keras_gated.metrics import EventNLL, FrameAccuracy, FrameF1, FrameNLL
 
 BACKEND = keras.config.backend()
@@ -233,20 +234,26 @@ def test_changes_a_layer_that_has_run():
         layer(X)  # use_fast_loop=True
 
 
+class LeakyEquations(TanhEquations):
+    """A user's equations: a step and a gradient with an argument of their own."""
+
+    leak: float
+
+    def step(self, x, states, recurrent):
+        (h,), gates = super().step(x, states, recurrent)
+        return [self.leak * h], gates
+
+    def step_vjp(self, d_states, partials, recurrent):
+        (d_h,) = d_states
+        return super().step_vjp([self.leak * d_h], partials, recurrent)
+
+
 class Leaky(keras_gated.TanhCell):
-    """A user's cell: a step and a gradient with an argument of their own."""
+    equations_class = LeakyEquations
 
     def __init__(self, units, leak=0.5, **kwargs):
         super().__init__(units, **kwargs)
         self.leak = leak
-
-    def step(self, x, states, weights, product):
-        (h,), gates = super().step(x, states, weights, product)
-        return [self.leak * h], gates
-
-    def step_gradient(self, d_states, partials, weights, product):
-        (d_h,) = d_states
-        return super().step_gradient([self.leak * d_h], partials, weights, product)
 
     def get_config(self):
         return {**super().get_config(), "leak": self.leak}

@@ -1,11 +1,24 @@
 """The cells: one time step of each recurrent unit."""
 
+from keras_gated.cells.base import GatedCell, RecurrentCell
+from keras_gated.cells.equations import Equations, GatedEquations, Recurrence
 from keras_gated.cells.gru import GRUCell
 from keras_gated.cells.lstm import LSTMCell
 from keras_gated.cells.simplified_gru import SimplifiedGRUCell
 from keras_gated.cells.tanh import TanhCell
 
-__all__ = ["CELLS", "GRUCell", "LSTMCell", "SimplifiedGRUCell", "TanhCell"]
+__all__ = [
+    "CELLS",
+    "Equations",
+    "GRUCell",
+    "GatedCell",
+    "GatedEquations",
+    "LSTMCell",
+    "Recurrence",
+    "RecurrentCell",
+    "SimplifiedGRUCell",
+    "TanhCell",
+]
 
 CELLS = {
     "tanh": TanhCell,

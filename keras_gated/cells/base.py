@@ -1,83 +1,17 @@
-"""What all cells share: arguments, weights, dropout, weight noise, configuration.
+"""What all cells share: arguments, weights, dropout, weight noise, configuration."""
 
-Shapes, here and in every cell file: `batch` sequences, `input_dim` features of
-a step, `units` of the state, and `n` column blocks of a kernel, one a gate.
-"""
-
+import dataclasses
 import functools
-import math
-import numbers
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 from keras import ops
 
-Tensor = Any
-"""A tensor of the Keras backend in use."""
-
-
-class Weights(NamedTuple):
-    """A cell's weights in the letters of the paper, as its `step` takes them."""
-
-    W: Tensor
-    """Input kernel, `(input_dim, n * units)`."""
-    U: Tensor | tuple[Tensor, ...]
-    """Recurrent kernel, `(units, n * units)`; in a tuple, the columns of each
-    of several recurrent products."""
-    b: Tensor | float = 0.0
-    """Bias of the projected input, `(n * units,)`; 0 where there is none."""
-    b_U: Tensor | float = 0.0
-    """Bias of the recurrent product, `(n * units,)`; 0 where there is none."""
-    V: tuple[Tensor, ...] | None = None
-    """Peepholes, each `(units,)`; only an LSTM has them."""
-
-
-def normal(
-    shape: tuple[int, ...],
-    stddev: float,
-    dtype: str,
-    seed: keras.random.SeedGenerator,
-) -> Tensor:
-    """`keras.random.normal`, in a twentieth of its time where XLA compiles for a CPU.
-
-    There TensorFlow leaves the choice of the generator to the compiled code, unless
-    it is named; it is the same in the end, and so are the numbers.
-    """
-    if keras.backend.backend() != "tensorflow":
-        return keras.random.normal(shape, stddev=stddev, dtype=dtype, seed=seed)
-    import tensorflow as tf
-
-    # As Keras makes it what XLA takes.
-    state = ops.cast(seed.next() % (tf.int32.max - 1), "int32")
-    return tf.random.stateless_normal(
-        shape, state, stddev=stddev, dtype=dtype, alg="philox"
-    )
-
-
-class Product:
-    """The product of a state with a recurrent kernel, and its gradient.
-
-    Args:
-        drop: The recurrent dropout mask, of the state's shape; `None` outside
-            training. It acts on the way into a product, nowhere else.
-    """
-
-    def __init__(self, drop: Tensor | None = None) -> None:
-        self.dropped = (lambda h: h) if drop is None else (lambda h: h * drop)
-
-    def __call__(self, h: Tensor, U: Tensor) -> Tensor:
-        return self.dropped(h) @ U
-
-    def backward(self, d_product: Tensor, U: Tensor) -> Tensor:
-        """The gradient of the state."""
-        return self.dropped(d_product @ ops.transpose(U))
-
-    def weight(self, h: Tensor, d_product: Tensor) -> Tensor:
-        """The gradient of the kernel, summed over the rows."""
-        return ops.transpose(self.dropped(h)) @ d_product
-
+from keras_gated.cells.equations import Equations, Gates, Recurrence, States, Tensor
+from keras_gated.cells.noise import normal
+from keras_gated.datasets import checks
 
 GATE_NAMES = {
     "i": "input",
@@ -98,11 +32,8 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
     `keras.layers.RNN` relies on: the arguments of Keras's cells, their
     configuration, and the dropout masks that are drawn once a sequence.
 
-    A concrete cell names its `gates` and writes its equations: `step`, and for
-    the fast loop of `keras_gated.RNN` the gradient of `step` in three pure
-    functions. `partials` and `weights_gradient` are called once for all steps,
-    `step_gradient` at every step, with nothing in it that does not depend on
-    the step after.
+    A concrete cell names its `equations_class` and adds what arguments and weights
+    its equations have beyond those of every cell.
 
     Args:
         units: Positive integer, the size of the state and of the output.
@@ -130,11 +61,17 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
     title: str
     """What tables and pictures call the cell."""
 
-    gates: tuple[str, ...]
-    """The column blocks of the kernels, in the letters of the paper."""
+    equations_class: type[Equations]
+    """The equations, whose fields are attributes of the cell."""
 
-    step_arguments: tuple[str, ...] = ("units", "use_bias", "activation")
-    """The arguments that `step` depends on: with the same ones it is the same."""
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "step" in vars(cls):
+            raise TypeError(
+                f"{cls.__name__} has a `step` of its own, which would not be called: "
+                "write it in a subclass of keras_gated.cells.Equations and name that "
+                "as the cell's `equations_class`."
+            )
 
     def __init__(
         self,
@@ -146,8 +83,8 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
     ) -> None:
         # Before Keras rounds them off.
         for name in ("dropout", "recurrent_dropout"):
-            _number(name, kwargs.get(name, 0.0), 1)
-        units = _whole("units", units)
+            _share(name, kwargs.get(name, 0.0))
+        units = checks.whole("units", units)
         super().__init__(units, _activation("activation", activation), **kwargs)
         self.weight_noise = weight_noise
         # Keras tracks lists and dicts that are attributes of a layer; tensors
@@ -159,82 +96,16 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
         argument = _ARGUMENTS.get(name)
         super().__setattr__(name, argument(name, value) if argument else value)
 
-    def step(
-        self,
-        x: list[Tensor],
-        states: list[Tensor],
-        weights: Weights,
-        product: Product,
-    ) -> tuple[list[Tensor], dict[str, Tensor]]:
-        """One time step, a pure function.
+    @property
+    def equations(self) -> Equations:
+        """The equations with the arguments as they are now."""
+        fields = dataclasses.fields(self.equations_class)
+        return self.equations_class(**{f.name: getattr(self, f.name) for f in fields})
 
-        Args:
-            x: The projected input `W x + b` by gate, each `(batch, units)`.
-            states: The previous states, each `(batch, units)`.
-            weights: The weights, noisy while training.
-            product: Multiplies a state with a recurrent kernel.
-
-        Returns:
-            The next states, the output first, and by their letters the gates
-            and whatever else the gradient needs, each `(batch, units)`.
-        """
-        raise NotImplementedError
-
-    def partials(
-        self, states: list[Tensor], gates: dict[str, Tensor]
-    ) -> dict[str, Tensor]:
-        """The partial derivatives of `step` that are products of elements.
-
-        Args:
-            states: The previous states, each `(rows, units)`: a row for every
-                step of every sequence.
-            gates: The gates that `step` returned, each `(rows, units)`.
-
-        Returns:
-            What `step_gradient` multiplies with, each `(rows, units)`.
-        """
-        raise NotImplementedError
-
-    def step_gradient(
-        self,
-        d_states: list[Tensor],
-        partials: dict[str, Tensor],
-        weights: Weights,
-        product: Product,
-    ) -> tuple[Tensor, list[Tensor]]:
-        """From the gradient of a step's new states that of what made them.
-
-        Args:
-            d_states: The gradients of the new states, each `(batch, units)`.
-            partials: Those of this step, each `(batch, units)`.
-            weights: As in `step`.
-            product: As in `step`.
-
-        Returns:
-            The gradients of the projected input, `(batch, n * units)`, and of
-            the previous states, each `(batch, units)`.
-        """
-        raise NotImplementedError
-
-    def weights_gradient(
-        self,
-        d_x: Tensor,
-        states: list[Tensor],
-        gates: dict[str, Tensor],
-        product: Product,
-    ) -> dict[str, Tensor | tuple[Tensor, ...]]:
-        """The gradients of the weights of the recurrence, over all steps.
-
-        Args:
-            d_x: The gradient of the projected input, `(rows, n * units)`.
-            states: As in `partials`.
-            gates: As in `partials`.
-            product: As in `step`, for all rows.
-
-        Returns:
-            The gradients by the letters of `Weights`.
-        """
-        raise NotImplementedError
+    @property
+    def gates(self) -> str:
+        """The column blocks of the kernels, a letter of the paper for each."""
+        return self.equations_class.gates
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         if len(input_shape) != 2 or input_shape[-1] is None:
@@ -327,26 +198,38 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
 
     def _step(
         self, inputs: Tensor, states: list[Tensor] | Tensor, training: bool
-    ) -> tuple[list[Tensor], dict[str, Tensor]]:
+    ) -> tuple[States, Gates]:
         if not isinstance(states, (list, tuple)):
             states = [states]
         self._check_step(inputs.shape, [s.shape for s in states])
         inputs = ops.convert_to_tensor(inputs, dtype=self.compute_dtype)
         states = [ops.convert_to_tensor(s, dtype=self.compute_dtype) for s in states]
         drop_h = self.get_recurrent_dropout_mask(states[0]) if training else None
-        weights = self._current_weights(training)
-        x = ops.split(inputs @ weights.W + weights.b, len(self.gates), axis=-1)
-        return self.step(x, states, weights, Product(drop_h))
+        x = ops.split(self._project(inputs, training), len(self.gates), axis=-1)
+        return self.equations.step(x, states, self._recurrence(training, drop_h))
 
-    def _current_weights(self, training: bool) -> Weights:
-        """The weights as they are at this step, with their noise while training."""
-        weights = Weights(
-            W=self._current("kernel", training),
-            U=self._current("recurrent_kernel", training),
+    def _project(self, inputs: Tensor, training: bool) -> Tensor:
+        """`W x + b` of rows, `(rows, n * units)`."""
+        b, _ = self._biases(training)
+        return inputs @ self._current("kernel", training) + b
+
+    def _recurrence(self, training: bool, drop: Tensor | None) -> Recurrence:
+        """What multiplies the states at this step."""
+        by_product = self.equations_class.by_product
+        _, b_U = self._biases(training)
+        return Recurrence(
+            by_product(self._current("recurrent_kernel", training)),
+            None if b_U is None else by_product(b_U),
+            self._peepholes(training),
+            drop,
         )
-        if self.use_bias:
-            weights = weights._replace(b=self._current("bias", training))
-        return weights
+
+    def _biases(self, training: bool) -> tuple[Tensor | float, Tensor | None]:
+        """The bias of the projected input, and that of the recurrent products."""
+        return (self._current("bias", training) if self.use_bias else 0.0), None
+
+    def _peepholes(self, training: bool) -> tuple[Tensor, ...] | None:
+        return None
 
     def _current(self, name: str, training: bool) -> Tensor:
         value = ops.convert_to_tensor(getattr(self, name), dtype=self.compute_dtype)
@@ -431,8 +314,6 @@ class GatedCell(RecurrentCell):
             gates have, makes no difference here.
     """
 
-    step_arguments = (*RecurrentCell.step_arguments, "recurrent_activation")
-
     def __init__(
         self,
         units: int,
@@ -449,26 +330,6 @@ class GatedCell(RecurrentCell):
         return {**super().get_config(), "recurrent_activation": recurrent_activation}
 
 
-def _whole(name: str, value: Any) -> int:
-    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    if not whole or value < 1:
-        raise ValueError(
-            f"Argument `{name}` must be a positive integer. Received: {name}={value!r}"
-        )
-    return int(value)
-
-
-def _number(name: str, value: Any, high: float = math.inf) -> float:
-    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not real or not 0 <= value <= high or math.isinf(value):
-        accepted = f"from 0 to {high}" if math.isfinite(high) else "of at least 0"
-        raise ValueError(
-            f"Argument `{name}` must be a finite number {accepted}. "
-            f"Received: {name}={value!r}"
-        )
-    return float(value)
-
-
 def _activation(name: str, value: Any) -> Callable:
     try:
         return keras.activations.get(value)
@@ -480,12 +341,14 @@ def _activation(name: str, value: Any) -> Callable:
         ) from error
 
 
+_share = functools.partial(checks.number, low=0, high=1)
+
 _ARGUMENTS = {
-    "units": _whole,
+    "units": checks.whole,
     "activation": _activation,
     "recurrent_activation": _activation,
-    "dropout": functools.partial(_number, high=1),
-    "recurrent_dropout": functools.partial(_number, high=1),
-    "weight_noise": _number,
+    "dropout": _share,
+    "recurrent_dropout": _share,
+    "weight_noise": functools.partial(checks.number, low=0),
 }
 """How each argument that can be wrong becomes a cell's attribute."""

@@ -7,7 +7,111 @@ import keras
 from keras import ops
 
 from keras_gated.cells.activations import derivative
-from keras_gated.cells.base import GatedCell, Product, Tensor, Weights
+from keras_gated.cells.base import GatedCell
+from keras_gated.cells.equations import (
+    GatedEquations,
+    Gates,
+    Partials,
+    Recurrence,
+    States,
+    Tensor,
+)
+
+
+class GRUEquations(GatedEquations):
+    """Those of `GRUCell`, in the same letters."""
+
+    gates = "zrh"
+    products = ("zr", "h")
+
+    def step(
+        self, x: list[Tensor], states: States, recurrent: Recurrence
+    ) -> tuple[States, Gates]:
+        sigmoid, tanh = self.recurrent_activation, self.activation
+        (h,), (x_z, x_r, x_h) = states, x
+
+        u_z, u_r = recurrent.product("zr", h)
+        z = sigmoid(x_z + u_z)
+        r = sigmoid(x_r + u_r)
+        (u_h,) = recurrent.product("h", r * h)
+        h_cand = tanh(x_h + u_h)
+        h = (1 - z) * h + z * h_cand
+        return [h], {"z": z, "r": r, "h_cand": h_cand}
+
+    def partials(self, states: States, gates: Gates) -> Partials:
+        d_sigmoid = derivative(self.recurrent_activation)
+        d_tanh = derivative(self.activation)
+        (h,), z, r, h_cand = states, gates["z"], gates["r"], gates["h_cand"]
+        return {
+            "h/a_z": (h_cand - h) * d_sigmoid(z),
+            "h/a_h": z * d_tanh(h_cand),
+            "h/h": 1 - z,
+            "rh/a_r": h * d_sigmoid(r),
+            "rh/h": r,
+        }
+
+    def step_vjp(
+        self, d_states: States, partials: Partials, recurrent: Recurrence
+    ) -> tuple[Tensor, States]:
+        (d_h,) = d_states
+
+        d_a_z = d_h * partials["h/a_z"]
+        d_a_h = d_h * partials["h/a_h"]
+        d_rh = recurrent.product_vjp("h", d_a_h)
+        d_a_r = d_rh * partials["rh/a_r"]
+        d_a_zr = ops.concatenate([d_a_z, d_a_r], axis=-1)
+        d_h = d_h * partials["h/h"] + d_rh * partials["rh/h"]
+        d_h = d_h + recurrent.product_vjp("zr", d_a_zr)
+        return ops.concatenate([d_a_zr, d_a_h], axis=-1), [d_h]
+
+
+class ResetAfterEquations(GRUEquations):
+    """Those of `GRUCell(reset_after=True)`."""
+
+    products = ("zrh",)
+
+    def step(
+        self, x: list[Tensor], states: States, recurrent: Recurrence
+    ) -> tuple[States, Gates]:
+        sigmoid, tanh = self.recurrent_activation, self.activation
+        (h,), (x_z, x_r, x_h) = states, x
+
+        u_z, u_r, u_h = recurrent.product("zrh", h)
+        z = sigmoid(x_z + u_z)
+        r = sigmoid(x_r + u_r)
+        h_cand = tanh(x_h + r * u_h)
+        h = (1 - z) * h + z * h_cand
+        return [h], {"z": z, "r": r, "h_cand": h_cand, "u_h": u_h}
+
+    def partials(self, states: States, gates: Gates) -> Partials:
+        d_sigmoid = derivative(self.recurrent_activation)
+        d_tanh = derivative(self.activation)
+        (h,), z, r, h_cand = states, gates["z"], gates["r"], gates["h_cand"]
+        h_a_h = z * d_tanh(h_cand)
+        return {
+            "h/a_z": (h_cand - h) * d_sigmoid(z),
+            "h/a_r": h_a_h * gates["u_h"] * d_sigmoid(r),
+            "h/a_h": h_a_h,
+            "h/h": 1 - z,
+            "a_h/u_h": r,
+        }
+
+    def step_vjp(
+        self, d_states: States, partials: Partials, recurrent: Recurrence
+    ) -> tuple[Tensor, States]:
+        (d_h,) = d_states
+
+        d_a_z = d_h * partials["h/a_z"]
+        d_a_r = d_h * partials["h/a_r"]
+        d_a_h = d_h * partials["h/a_h"]
+        d_a_zr = ops.concatenate([d_a_z, d_a_r], axis=-1)
+        d_u = ops.concatenate([d_a_zr, d_a_h * partials["a_h/u_h"]], axis=-1)
+        d_h = d_h * partials["h/h"] + recurrent.product_vjp("zrh", d_u)
+        return ops.concatenate([d_a_zr, d_a_h], axis=-1), [d_h]
+
+    def products_gradient(self, d_x: Tensor, gates: Gates) -> Tensor:
+        d_a_z, d_a_r, d_a_h = ops.split(d_x, 3, axis=-1)
+        return ops.concatenate([d_a_z, d_a_r, d_a_h * gates["r"]], axis=-1)
 
 
 @keras.saving.register_keras_serializable(package="keras_gated")
@@ -67,8 +171,6 @@ class GRUCell(GatedCell):
     """
 
     title = "GRU"
-    gates = ("z", "r", "h")
-    step_arguments = (*GatedCell.step_arguments, "reset_after")
 
     def __init__(
         self,
@@ -82,107 +184,19 @@ class GRUCell(GatedCell):
         super().__init__(units, activation, recurrent_activation, **kwargs)
         self.reset_after = bool(reset_after)
 
-    def step(
-        self,
-        x: list[Tensor],
-        states: list[Tensor],
-        weights: Weights,
-        product: Product,
-    ) -> tuple[list[Tensor], dict[str, Tensor]]:
-        sigmoid, tanh = self.recurrent_activation, self.activation
-        (h,), (x_z, x_r, x_h) = states, x
-
-        if self.reset_after:
-            u = product(h, weights.U) + weights.b_U
-            u_z, u_r, u_h = ops.split(u, 3, axis=-1)
-            z = sigmoid(x_z + u_z)
-            r = sigmoid(x_r + u_r)
-            h_cand = tanh(x_h + r * u_h)
-        else:
-            U_zr, U_h = weights.U
-            u_z, u_r = ops.split(product(h, U_zr), 2, axis=-1)
-            z = sigmoid(x_z + u_z)
-            r = sigmoid(x_r + u_r)
-            h_cand = tanh(x_h + product(r * h, U_h))
-        h = (1 - z) * h + z * h_cand
-        gates = {"z": z, "r": r, "h_cand": h_cand}
-        return [h], {**gates, "u_h": u_h} if self.reset_after else gates
-
-    def partials(
-        self, states: list[Tensor], gates: dict[str, Tensor]
-    ) -> dict[str, Tensor]:
-        d_sigmoid = derivative(self.recurrent_activation)
-        d_tanh = derivative(self.activation)
-        (h,), z, r, h_cand = states, gates["z"], gates["r"], gates["h_cand"]
-
-        a_h = z * d_tanh(h_cand)
-        partials = {
-            "a_z": (h_cand - h) * d_sigmoid(z),
-            "a_h": a_h,
-            "h": 1 - z,
-            "r": r,
-        }
-        if self.reset_after:
-            return {**partials, "a_r": a_h * gates["u_h"] * d_sigmoid(r)}
-        return {**partials, "rh_a_r": h * d_sigmoid(r)}
-
-    def step_gradient(
-        self,
-        d_states: list[Tensor],
-        partials: dict[str, Tensor],
-        weights: Weights,
-        product: Product,
-    ) -> tuple[Tensor, list[Tensor]]:
-        (d_h,) = d_states
-
-        d_a_z = d_h * partials["a_z"]
-        d_a_h = d_h * partials["a_h"]
-        if self.reset_after:
-            d_a_zr = ops.concatenate([d_a_z, d_h * partials["a_r"]], axis=-1)
-            d_u = ops.concatenate([d_a_zr, d_a_h * partials["r"]], axis=-1)
-            d_h = d_h * partials["h"] + product.backward(d_u, weights.U)
-        else:
-            U_zr, U_h = weights.U
-            d_rh = product.backward(d_a_h, U_h)
-            d_a_r = d_rh * partials["rh_a_r"]
-            d_a_zr = ops.concatenate([d_a_z, d_a_r], axis=-1)
-            d_h = (
-                d_h * partials["h"]
-                + d_rh * partials["r"]
-                + product.backward(d_a_zr, U_zr)
-            )
-        return ops.concatenate([d_a_zr, d_a_h], axis=-1), [d_h]
-
-    def weights_gradient(
-        self,
-        d_x: Tensor,
-        states: list[Tensor],
-        gates: dict[str, Tensor],
-        product: Product,
-    ) -> dict[str, Tensor | tuple[Tensor, ...]]:
-        (h,), r = states, gates["r"]
-        d_a_zr, d_a_h = d_x[:, : 2 * self.units], d_x[:, 2 * self.units :]
-        if self.reset_after:
-            d_u = ops.concatenate([d_a_zr, d_a_h * r], axis=-1)
-            gradients = {"U": product.weight(h, d_u)}
-            if self.use_bias:
-                gradients["b_U"] = ops.sum(d_u, axis=0)
-            return gradients
-        return {"U": (product.weight(h, d_a_zr), product.weight(r * h, d_a_h))}
-
-    def _current_weights(self, training: bool) -> Weights:
-        weights = super()._current_weights(training)
-        if not self.reset_after:
-            U, columns = weights.U, 2 * self.units
-            return weights._replace(U=(U[:, :columns], U[:, columns:]))
-        if self.use_bias:
-            b, b_U = ops.unstack(weights.b, 2)
-            return weights._replace(b=b, b_U=b_U)
-        return weights
+    @property
+    def equations_class(self) -> type[GRUEquations]:
+        return ResetAfterEquations if self.reset_after else GRUEquations
 
     def _bias_shape(self) -> tuple[int, ...]:
         columns = 3 * self.units
         return (2, columns) if self.reset_after else (columns,)
+
+    def _biases(self, training: bool) -> tuple[Tensor | float, Tensor | None]:
+        b, b_U = super()._biases(training)
+        if self.reset_after and self.use_bias:
+            b, b_U = ops.unstack(b, 2)
+        return b, b_U
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "reset_after": self.reset_after}

@@ -7,7 +7,78 @@ import keras
 from keras import ops
 
 from keras_gated.cells.activations import derivative
-from keras_gated.cells.base import GatedCell, Product, Tensor, Weights
+from keras_gated.cells.base import GatedCell
+from keras_gated.cells.equations import (
+    GatedEquations,
+    Gates,
+    Partials,
+    Recurrence,
+    States,
+    Tensor,
+)
+
+
+class LSTMEquations(GatedEquations):
+    """Those of `LSTMCell`, in the same letters."""
+
+    gates = "ifco"
+
+    def step(
+        self, x: list[Tensor], states: States, recurrent: Recurrence
+    ) -> tuple[States, Gates]:
+        sigmoid, tanh = self.recurrent_activation, self.activation
+        (h, c), (x_i, x_f, x_c, x_o) = states, x
+        u_i, u_f, u_c, u_o = recurrent.product("ifco", h)
+        V_i, V_f, V_o = recurrent.V or (0, 0, 0)
+
+        i = sigmoid(x_i + u_i + V_i * c)
+        f = sigmoid(x_f + u_f + V_f * c)
+        c_cand = tanh(x_c + u_c)
+        c = f * c + i * c_cand
+        o = sigmoid(x_o + u_o + V_o * c)
+        tanh_c = tanh(c)
+        h = o * tanh_c
+        return [h, c], {"i": i, "f": f, "c_cand": c_cand, "o": o, "tanh_c": tanh_c}
+
+    def partials(self, states: States, gates: Gates) -> Partials:
+        d_sigmoid = derivative(self.recurrent_activation)
+        d_tanh = derivative(self.activation)
+        _, c = states
+        letters = ("i", "f", "c_cand", "o", "tanh_c")
+        i, f, c_cand, o, tanh_c = (gates[letter] for letter in letters)
+        return {
+            "c/a_i": c_cand * d_sigmoid(i),
+            "c/a_f": c * d_sigmoid(f),
+            "c/a_c": i * d_tanh(c_cand),
+            "h/a_o": tanh_c * d_sigmoid(o),
+            "c/c": f,
+            "h/new_c": o * d_tanh(tanh_c),
+        }
+
+    def step_vjp(
+        self, d_states: States, partials: Partials, recurrent: Recurrence
+    ) -> tuple[Tensor, States]:
+        d_h, d_c = d_states
+        V_i, V_f, V_o = recurrent.V or (0, 0, 0)
+
+        d_a_o = d_h * partials["h/a_o"]
+        d_c = d_c + d_h * partials["h/new_c"] + d_a_o * V_o
+        d_a_i = d_c * partials["c/a_i"]
+        d_a_f = d_c * partials["c/a_f"]
+        d_a_c = d_c * partials["c/a_c"]
+        d_a = ops.concatenate([d_a_i, d_a_f, d_a_c, d_a_o], axis=-1)
+        d_c = d_c * partials["c/c"] + d_a_i * V_i + d_a_f * V_f
+        d_h = recurrent.product_vjp("ifco", d_a)
+        return d_a, [d_h, d_c]
+
+    def peepholes_gradient(
+        self, d_x: Tensor, states: States, gates: Gates
+    ) -> tuple[Tensor, ...]:
+        d_a_i, d_a_f, _, d_a_o = ops.split(d_x, 4, axis=-1)
+        _, c = states
+        new_c = gates["f"] * c + gates["i"] * gates["c_cand"]
+        pairs = (d_a_i, c), (d_a_f, c), (d_a_o, new_c)
+        return tuple(ops.sum(d_a * c, axis=0) for d_a, c in pairs)
 
 
 @keras.saving.register_keras_serializable(package="keras_gated")
@@ -66,8 +137,7 @@ class LSTMCell(GatedCell):
     """
 
     title = "LSTM"
-    gates = ("i", "f", "c", "o")
-    step_arguments = (*GatedCell.step_arguments, "peephole")
+    equations_class = LSTMEquations
 
     def __init__(
         self,
@@ -90,82 +160,6 @@ class LSTMCell(GatedCell):
         self.peephole_constraint = keras.constraints.get(peephole_constraint)
         self.state_size = [self.units, self.units]
 
-    def step(
-        self,
-        x: list[Tensor],
-        states: list[Tensor],
-        weights: Weights,
-        product: Product,
-    ) -> tuple[list[Tensor], dict[str, Tensor]]:
-        sigmoid, tanh = self.recurrent_activation, self.activation
-        h, c = states
-        x_i, x_f, x_c, x_o = x
-        u_i, u_f, u_c, u_o = ops.split(product(h, weights.U), 4, axis=-1)
-        V_i, V_f, V_o = weights.V if self.peephole else (0, 0, 0)
-
-        i = sigmoid(x_i + u_i + V_i * c)
-        f = sigmoid(x_f + u_f + V_f * c)
-        c_cand = tanh(x_c + u_c)
-        c = f * c + i * c_cand
-        o = sigmoid(x_o + u_o + V_o * c)
-        tanh_c = tanh(c)
-        h = o * tanh_c
-        return [h, c], {"i": i, "f": f, "c_cand": c_cand, "o": o, "tanh_c": tanh_c}
-
-    def partials(
-        self, states: list[Tensor], gates: dict[str, Tensor]
-    ) -> dict[str, Tensor]:
-        d_sigmoid = derivative(self.recurrent_activation)
-        d_tanh = derivative(self.activation)
-        _, c = states
-        letters = ("i", "f", "c_cand", "o", "tanh_c")
-        i, f, c_cand, o, tanh_c = (gates[letter] for letter in letters)
-
-        return {
-            "c_a_i": c_cand * d_sigmoid(i),
-            "c_a_f": c * d_sigmoid(f),
-            "c_a_c": i * d_tanh(c_cand),
-            "h_a_o": tanh_c * d_sigmoid(o),
-            "c_c": f,
-            "h_c": o * d_tanh(tanh_c),
-        }
-
-    def step_gradient(
-        self,
-        d_states: list[Tensor],
-        partials: dict[str, Tensor],
-        weights: Weights,
-        product: Product,
-    ) -> tuple[Tensor, list[Tensor]]:
-        d_h, d_c = d_states
-        V_i, V_f, V_o = weights.V if self.peephole else (0, 0, 0)
-
-        d_a_o = d_h * partials["h_a_o"]
-        d_c = d_c + d_h * partials["h_c"] + d_a_o * V_o
-        d_a_i = d_c * partials["c_a_i"]
-        d_a_f = d_c * partials["c_a_f"]
-        d_a_c = d_c * partials["c_a_c"]
-        d_a = ops.concatenate([d_a_i, d_a_f, d_a_c, d_a_o], axis=-1)
-        d_c = d_c * partials["c_c"] + d_a_i * V_i + d_a_f * V_f
-        d_h = product.backward(d_a, weights.U)
-        return d_a, [d_h, d_c]
-
-    def weights_gradient(
-        self,
-        d_x: Tensor,
-        states: list[Tensor],
-        gates: dict[str, Tensor],
-        product: Product,
-    ) -> dict[str, Tensor | tuple[Tensor, ...]]:
-        h, c = states
-        gradients = {"U": product.weight(h, d_x)}
-        if self.peephole:
-            d_a_i, d_a_f, _, d_a_o = ops.split(d_x, 4, axis=-1)
-            new_c = gates["f"] * c + gates["i"] * gates["c_cand"]
-            pairs = (d_a_i, c), (d_a_f, c), (d_a_o, new_c)
-            gradients["V"] = tuple(ops.sum(d_a * c, axis=0) for d_a, c in pairs)
-        return gradients
-
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         super().build(input_shape)
         self.peephole_kernel = None
@@ -178,12 +172,10 @@ class LSTMCell(GatedCell):
                 constraint=self.peephole_constraint,
             )
 
-    def _current_weights(self, training: bool) -> Weights:
-        weights = super()._current_weights(training)
-        if self.peephole:
-            V = ops.unstack(self._current("peephole_kernel", training), 3)
-            return weights._replace(V=tuple(V))
-        return weights
+    def _peepholes(self, training: bool) -> tuple[Tensor, ...] | None:
+        if not self.peephole:
+            return None
+        return tuple(ops.unstack(self._current("peephole_kernel", training), 3))
 
     def _noisy_weights(self) -> tuple[str, ...]:
         names = super()._noisy_weights()

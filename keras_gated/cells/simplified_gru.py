@@ -4,7 +4,54 @@ import keras
 from keras import ops
 
 from keras_gated.cells.activations import derivative
-from keras_gated.cells.base import GatedCell, Product, Tensor, Weights
+from keras_gated.cells.base import GatedCell
+from keras_gated.cells.equations import (
+    GatedEquations,
+    Gates,
+    Partials,
+    Recurrence,
+    States,
+    Tensor,
+)
+
+
+class SimplifiedGRUEquations(GatedEquations):
+    """Those of `SimplifiedGRUCell`, in the same letters."""
+
+    gates = "zh"
+
+    def step(
+        self, x: list[Tensor], states: States, recurrent: Recurrence
+    ) -> tuple[States, Gates]:
+        sigmoid, tanh = self.recurrent_activation, self.activation
+        (h,), (x_z, x_h) = states, x
+        u_z, u_h = recurrent.product("zh", h)
+
+        z = sigmoid(x_z + u_z)
+        h_cand = tanh(x_h + u_h)
+        h = (1 - z) * h + z * h_cand
+        return [h], {"z": z, "h_cand": h_cand}
+
+    def partials(self, states: States, gates: Gates) -> Partials:
+        d_sigmoid = derivative(self.recurrent_activation)
+        d_tanh = derivative(self.activation)
+        (h,), z, h_cand = states, gates["z"], gates["h_cand"]
+        return {
+            "h/a_z": (h_cand - h) * d_sigmoid(z),
+            "h/a_h": z * d_tanh(h_cand),
+            "h/h": 1 - z,
+        }
+
+    def step_vjp(
+        self, d_states: States, partials: Partials, recurrent: Recurrence
+    ) -> tuple[Tensor, States]:
+        (d_h,) = d_states
+
+        d_a_z = d_h * partials["h/a_z"]
+        d_a_h = d_h * partials["h/a_h"]
+        d_a = ops.concatenate([d_a_z, d_a_h], axis=-1)
+        d_h = d_h * partials["h/h"] + recurrent.product_vjp("zh", d_a)
+        return d_a, [d_h]
 
 
 @keras.saving.register_keras_serializable(package="keras_gated")
@@ -47,57 +94,4 @@ class SimplifiedGRUCell(GatedCell):
     """
 
     title = "simplified GRU"
-    gates = ("z", "h")
-
-    def step(
-        self,
-        x: list[Tensor],
-        states: list[Tensor],
-        weights: Weights,
-        product: Product,
-    ) -> tuple[list[Tensor], dict[str, Tensor]]:
-        sigmoid, tanh = self.recurrent_activation, self.activation
-        (h,), (x_z, x_h) = states, x
-        u_z, u_h = ops.split(product(h, weights.U), 2, axis=-1)
-
-        z = sigmoid(x_z + u_z)
-        h_cand = tanh(x_h + u_h)
-        h = (1 - z) * h + z * h_cand
-        return [h], {"z": z, "h_cand": h_cand}
-
-    def partials(
-        self, states: list[Tensor], gates: dict[str, Tensor]
-    ) -> dict[str, Tensor]:
-        d_sigmoid = derivative(self.recurrent_activation)
-        d_tanh = derivative(self.activation)
-        (h,), z, h_cand = states, gates["z"], gates["h_cand"]
-        return {
-            "a_z": (h_cand - h) * d_sigmoid(z),
-            "a_h": z * d_tanh(h_cand),
-            "h": 1 - z,
-        }
-
-    def step_gradient(
-        self,
-        d_states: list[Tensor],
-        partials: dict[str, Tensor],
-        weights: Weights,
-        product: Product,
-    ) -> tuple[Tensor, list[Tensor]]:
-        (d_h,) = d_states
-
-        d_a_z = d_h * partials["a_z"]
-        d_a_h = d_h * partials["a_h"]
-        d_a = ops.concatenate([d_a_z, d_a_h], axis=-1)
-        d_h = d_h * partials["h"] + product.backward(d_a, weights.U)
-        return d_a, [d_h]
-
-    def weights_gradient(
-        self,
-        d_x: Tensor,
-        states: list[Tensor],
-        gates: dict[str, Tensor],
-        product: Product,
-    ) -> dict[str, Tensor | tuple[Tensor, ...]]:
-        (h,) = states
-        return {"U": product.weight(h, d_x)}
+    equations_class = SimplifiedGRUEquations

@@ -3,7 +3,44 @@
 import keras
 
 from keras_gated.cells.activations import derivative
-from keras_gated.cells.base import Product, RecurrentCell, Tensor, Weights
+from keras_gated.cells.base import RecurrentCell
+from keras_gated.cells.equations import (
+    Equations,
+    Gates,
+    Partials,
+    Recurrence,
+    States,
+    Tensor,
+)
+
+
+class TanhEquations(Equations):
+    """`h = tanh(W x + U h + b)`."""
+
+    gates = "h"
+
+    def step(
+        self, x: list[Tensor], states: States, recurrent: Recurrence
+    ) -> tuple[States, Gates]:
+        tanh = self.activation
+        (h,), (x_h,) = states, x
+        (u_h,) = recurrent.product("h", h)
+
+        h = tanh(x_h + u_h)
+        return [h], {"h_cand": h}
+
+    def partials(self, states: States, gates: Gates) -> Partials:
+        d_tanh = derivative(self.activation)
+        return {"h/a_h": d_tanh(gates["h_cand"])}
+
+    def step_vjp(
+        self, d_states: States, partials: Partials, recurrent: Recurrence
+    ) -> tuple[Tensor, States]:
+        (d_h,) = d_states
+
+        d_a_h = d_h * partials["h/a_h"]
+        d_h = recurrent.product_vjp("h", d_a_h)
+        return d_a_h, [d_h]
 
 
 @keras.saving.register_keras_serializable(package="keras_gated")
@@ -46,46 +83,4 @@ class TanhCell(RecurrentCell):
     """
 
     title = "tanh"
-    gates = ("h",)
-
-    def step(
-        self,
-        x: list[Tensor],
-        states: list[Tensor],
-        weights: Weights,
-        product: Product,
-    ) -> tuple[list[Tensor], dict[str, Tensor]]:
-        tanh = self.activation
-        (h,), (x_h,) = states, x
-
-        h = tanh(x_h + product(h, weights.U))
-        return [h], {"h_cand": h}
-
-    def partials(
-        self, states: list[Tensor], gates: dict[str, Tensor]
-    ) -> dict[str, Tensor]:
-        d_tanh = derivative(self.activation)
-        return {"h": d_tanh(gates["h_cand"])}
-
-    def step_gradient(
-        self,
-        d_states: list[Tensor],
-        partials: dict[str, Tensor],
-        weights: Weights,
-        product: Product,
-    ) -> tuple[Tensor, list[Tensor]]:
-        (d_h,) = d_states
-
-        d_x = d_h * partials["h"]
-        d_h = product.backward(d_x, weights.U)
-        return d_x, [d_h]
-
-    def weights_gradient(
-        self,
-        d_x: Tensor,
-        states: list[Tensor],
-        gates: dict[str, Tensor],
-        product: Product,
-    ) -> dict[str, Tensor | tuple[Tensor, ...]]:
-        (h,) = states
-        return {"U": product.weight(h, d_x)}
+    equations_class = TanhEquations

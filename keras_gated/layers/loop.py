@@ -10,13 +10,13 @@ Shapes are time-major: `time` steps of `batch` sequences. A row is a step of a
 sequence; there are `time * batch` rows.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import keras
 from keras import ops
 
-from keras_gated.cells.base import Product, RecurrentCell, Tensor, Weights
+from keras_gated.cells.equations import Equations, Recurrence, States, Tensor
 
 
 class Arguments(NamedTuple):
@@ -24,15 +24,13 @@ class Arguments(NamedTuple):
 
     x: Tensor
     """The projected inputs `W x + b`, `(time, batch, n * units)`."""
-    states: list[Tensor]
+    states: States
     """The initial states, each `(batch, units)`."""
-    weights: Weights
-    """The weights of the recurrence; `W` and `b` play no part."""
+    recurrent: Recurrence
+    """The weights of the recurrence, and the recurrent dropout mask."""
     mask: Tensor | None = None
     """Which steps count, boolean, `(time, batch, 1)`; or of which units, with
     `units` in the place of 1."""
-    drop: Tensor | None = None
-    """The recurrent dropout mask, `(batch, units)`."""
 
 
 class Kept(NamedTuple):
@@ -41,25 +39,24 @@ class Kept(NamedTuple):
     history: list[Tensor]
     """The states after every step, each `(time, batch, units)`."""
     products: Sequence[Tensor] = ()
-    """The recurrent products of every step."""
+    """The joint products of every step in the order of `Equations.products`, each
+    `(time, batch, n * units)`."""
 
 
 class Loop:
-    """The loop over a cell's steps; how a backend runs it is up to a subclass.
+    """The loop over the steps of a cell; how a backend runs it is up to a subclass.
 
     Args:
-        cell: One of the cells of the package.
+        equations: Those of the cell.
         truncate: Gradients do not pass from a step whose number is a multiple of
             this to the one before. Default: `None`, they pass everywhere.
     """
 
-    def __init__(self, cell: RecurrentCell, truncate: int | None = None) -> None:
-        self.cell = cell
+    def __init__(self, equations: Equations, truncate: int | None = None) -> None:
+        self.equations = equations
         self.truncate = truncate
 
-    def __call__(
-        self, arguments: Arguments, training: bool
-    ) -> tuple[Tensor, list[Tensor]]:
+    def __call__(self, arguments: Arguments, training: bool) -> tuple[Tensor, States]:
         """Runs the loop, differentiably.
 
         Args:
@@ -93,9 +90,7 @@ class Loop:
         """
         raise NotImplementedError
 
-    def forward(
-        self, arguments: Arguments, keep: bool = True
-    ) -> tuple[list[Tensor], Kept]:
+    def forward(self, arguments: Arguments, keep: bool = True) -> tuple[States, Kept]:
         """Walks from the first step to the last.
 
         Args:
@@ -105,20 +100,23 @@ class Loop:
         Returns:
             The states after the last step, and what is kept.
         """
-        x, states, weights, mask, drop = arguments
+        x, states, recurrent, mask = arguments
+        equations = self.equations
 
-        def step(states: list, inputs: tuple) -> tuple[list, Kept]:
+        def step(states: States, inputs: tuple) -> tuple[States, Kept]:
             x, m = inputs
-            product = _Recorded(drop)
-            new_states, _ = self.cell.step(x, states, weights, product)
+            recorded = _Recorded(recurrent)
+            new_states, _ = equations.step(x, states, recorded)
             states = _where(m, new_states, states)
-            return states, Kept(states, product.record) if keep else Kept(states[:1])
+            if not keep:
+                return states, Kept(states[:1])
+            return states, Kept(states, [recorded.u[g] for g in equations.products])
 
         # Split before the loop: XLA does not vectorize code that slices inside it.
         return self.scan(step, states, (self._by_gate(x), mask))
 
     def _by_gate(self, x: Tensor) -> list[Tensor]:
-        return ops.split(x, len(self.cell.gates), axis=-1)
+        return ops.split(x, len(self.equations.gates), axis=-1)
 
     def backward(
         self,
@@ -128,9 +126,9 @@ class Loop:
         d_states: list[Tensor],
     ) -> Arguments:
         """The gradients of what the loop takes; where there is none, `None`."""
-        x, states, weights, mask, drop = arguments
+        x, states, recurrent, mask = arguments
         steps, batch, _ = ops.shape(x)
-        cell = self.cell
+        equations = self.equations
 
         def rows(steps_: Tensor) -> Tensor:
             return ops.reshape(steps_, (steps * batch, steps_.shape[-1]))
@@ -142,20 +140,19 @@ class Loop:
             rows(ops.concatenate([first[None], later[:-1]]))
             for first, later in zip(states, kept.history, strict=True)
         ]
-        product = Product(None if drop is None else ops.tile(drop, (steps, 1)))
-        replayed = _Replayed(map(rows, kept.products))
-        _, gates = cell.step(self._by_gate(rows(x)), previous, weights, replayed)
-        partials = cell.partials(previous, gates)
-        partials = {letter: unrows(partial) for letter, partial in partials.items()}
+        drop = None if recurrent.drop is None else ops.tile(recurrent.drop, (steps, 1))
+        u = dict(zip(equations.products, map(rows, kept.products), strict=True))
+        replayed = _Replayed(recurrent._replace(drop=drop), u)
+        _, gates = equations.step(self._by_gate(rows(x)), previous, replayed)
+        partials = equations.partials(previous, gates)
+        partials = {name: unrows(partial) for name, partial in partials.items()}
 
-        def step(d_states: list, inputs: tuple) -> tuple[list, Tensor]:
+        def step(d_states: States, inputs: tuple) -> tuple[States, Tensor]:
             d_output, partials, m, linked = inputs
             d_states = [d_states[0] + d_output, *d_states[1:]]
             # What is masked goes by the step, to the state before.
             d_new, d_past = _parted(m, d_states)
-            d_x, d_previous = cell.step_gradient(
-                d_new, partials, weights, Product(drop)
-            )
+            d_x, d_previous = equations.step_vjp(d_new, partials, recurrent)
             if m is not None:
                 d_previous = [d + p for d, p in zip(d_previous, d_past, strict=True)]
             d_previous, _ = _parted(linked, d_previous)
@@ -167,32 +164,50 @@ class Loop:
             linked = numbers % self.truncate != 0
         inputs = (d_outputs, partials, mask, linked)
         d_states, d_x = self.scan(step, d_states, inputs, reverse=True)
-        d_weights = cell.weights_gradient(rows(d_x), previous, gates, product)
-        d_weights = Weights(**{"W": None, "b": None, "b_U": None, **d_weights})
-        return Arguments(d_x, d_states, d_weights)
+        d_rows = rows(d_x)
+        d_u = equations.products_gradient(d_rows, gates)
+        d_recurrent = replayed.gradient(equations.by_product(d_u))
+        if recurrent.V is not None:
+            d_V = equations.peepholes_gradient(d_rows, previous, gates)
+            d_recurrent = d_recurrent._replace(V=d_V)
+        return Arguments(d_x, d_states, d_recurrent)
 
 
-class _Recorded(Product):
-    """Keeps its results."""
+class _Recorded(Recurrence):
+    """Keeps its joint products, `u`."""
 
-    def __init__(self, drop: Tensor | None) -> None:
-        super().__init__(drop)
-        self.record = []
+    def __new__(cls, recurrent: Recurrence) -> "_Recorded":
+        recorded = super().__new__(cls, *recurrent)
+        recorded.u = {}
+        return recorded
 
-    def __call__(self, h: Tensor, U: Tensor) -> Tensor:
-        self.record.append(super().__call__(h, U))
-        return self.record[-1]
+    def joint_product(self, gates: str, h: Tensor) -> Tensor:
+        self.u[gates] = super().joint_product(gates, h)
+        return self.u[gates]
 
 
-class _Replayed(Product):
-    """Gives results that were kept, in their order, instead of multiplying."""
+class _Replayed(Recurrence):
+    """Gives the joint products of all rows, which were kept, instead of multiplying."""
 
-    def __init__(self, record: Iterable[Tensor]) -> None:
-        super().__init__()
-        self.record = iter(record)
+    def __new__(cls, recurrent: Recurrence, u: dict[str, Tensor]) -> "_Replayed":
+        replayed = super().__new__(cls, *recurrent)
+        replayed.u, replayed.h = u, {}
+        return replayed
 
-    def __call__(self, h: Tensor, U: Tensor) -> Tensor:
-        return next(self.record)
+    def joint_product(self, gates: str, h: Tensor) -> Tensor:
+        self.h[gates] = h
+        return self.u[gates]
+
+    def gradient(self, d_u: dict[str, Tensor]) -> Recurrence:
+        """The gradients of `U` and `b_U` from those of the joint products."""
+        d_U = {
+            gates: ops.transpose(self.dropped(self.h[gates])) @ d
+            for gates, d in d_u.items()
+        }
+        d_b_U = None
+        if self.b_U is not None:
+            d_b_U = {gates: ops.sum(d, axis=0) for gates, d in d_u.items()}
+        return Recurrence(d_U, d_b_U)
 
 
 def _where(mask: Tensor | None, new: list[Tensor], old: list[Tensor]) -> list[Tensor]:

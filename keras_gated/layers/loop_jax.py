@@ -5,18 +5,18 @@ from typing import Any
 
 import jax
 
-from keras_gated.cells.base import RecurrentCell, Tensor
+from keras_gated.cells.equations import Equations, States, Tensor
 from keras_gated.layers.loop import Arguments, Kept, Loop
 
 
 class JaxLoop(Loop):
     """Compiled once for every shape, wherever it is called from."""
 
-    def __init__(self, cell: RecurrentCell, truncate: int | None = None) -> None:
-        super().__init__(cell, truncate)
+    def __init__(self, equations: Equations, truncate: int | None = None) -> None:
+        super().__init__(equations, truncate)
 
         @jax.custom_vjp
-        def run(arguments: Arguments) -> tuple[Tensor, list[Tensor]]:
+        def run(arguments: Arguments) -> tuple[Tensor, States]:
             states, kept = self.forward(arguments, keep=False)
             return kept.history[0], states
 
@@ -31,9 +31,7 @@ class JaxLoop(Loop):
         run.defvjp(forward, backward)
         self._run = jax.jit(run)
 
-    def __call__(
-        self, arguments: Arguments, training: bool
-    ) -> tuple[Tensor, list[Tensor]]:
+    def __call__(self, arguments: Arguments, training: bool) -> tuple[Tensor, States]:
         try:
             return self._run(arguments)
         except TypeError as error:

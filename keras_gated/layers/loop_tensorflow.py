@@ -9,7 +9,7 @@ from keras import tree
 from tensorflow.python.eager import context
 from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
 
-from keras_gated.cells.base import RecurrentCell, Tensor
+from keras_gated.cells.equations import Equations, States, Tensor
 from keras_gated.layers.loop import Arguments, Loop, split
 
 _compiled = partial(tf.function, jit_compile=True, autograph=False)
@@ -24,14 +24,12 @@ class TensorFlowLoop(Loop):
     exported to other formats.
     """
 
-    def __init__(self, cell: RecurrentCell, truncate: int | None = None) -> None:
-        super().__init__(cell, truncate)
+    def __init__(self, equations: Equations, truncate: int | None = None) -> None:
+        super().__init__(equations, truncate)
         self._forward = _compiled(self.forward)
         self._backward = _compiled(self.backward)
 
-    def __call__(
-        self, arguments: Arguments, training: bool
-    ) -> tuple[Tensor, list[Tensor]]:
+    def __call__(self, arguments: Arguments, training: bool) -> tuple[Tensor, States]:
         tensors, pack, pick = split(arguments)
         forward, backward = self._forward, self._backward
         if not _may_compile():

@@ -6,16 +6,14 @@ from typing import Any
 import torch
 from keras import tree
 
-from keras_gated.cells.base import Tensor
+from keras_gated.cells.equations import States, Tensor
 from keras_gated.layers.loop import Arguments, Kept, Loop, split
 
 
 class TorchLoop(Loop):
     """No graph is recorded within the loop, which is what saves time."""
 
-    def __call__(
-        self, arguments: Arguments, training: bool
-    ) -> tuple[Tensor, list[Tensor]]:
+    def __call__(self, arguments: Arguments, training: bool) -> tuple[Tensor, States]:
         # A stateful layer writes its new states over those that are kept here.
         states = [state.clone() for state in arguments.states]
         tensors, pack, pick = split(arguments._replace(states=states))

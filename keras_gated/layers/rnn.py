@@ -2,9 +2,6 @@
 
 import functools
 import logging
-import numbers
-import random
-from types import SimpleNamespace
 from typing import Any
 
 import keras
@@ -12,7 +9,9 @@ import numpy as np
 from keras import ops
 
 from keras_gated.cells.activations import derivative
-from keras_gated.cells.base import RecurrentCell, Tensor
+from keras_gated.cells.base import RecurrentCell
+from keras_gated.cells.equations import Equations, Tensor
+from keras_gated.datasets import checks
 from keras_gated.layers.loop import Arguments, Loop
 
 logger = logging.getLogger("keras_gated")
@@ -122,17 +121,9 @@ class RNN(keras.layers.RNN):
             zero_output_for_mask=zero_output_for_mask,
             **kwargs,
         )
-        if truncate_gradient is not None and not (
-            isinstance(truncate_gradient, numbers.Integral) and truncate_gradient > 0
-        ):
-            raise ValueError(
-                "Argument `truncate_gradient` must be a positive integer or None. "
-                f"Received: truncate_gradient={truncate_gradient!r}"
-            )
+        checks.whole("truncate_gradient", truncate_gradient, optional=True)
         self.truncate_gradient = truncate_gradient
         self.use_fast_loop = use_fast_loop
-        # For a cell that shares its loop with no other.
-        self._own = SimpleNamespace(configuration=None, loop=None)
         self._fast_loop()
 
     @property
@@ -155,8 +146,9 @@ class RNN(keras.layers.RNN):
             return f"{name} is not a cell of keras_gated"
         if type(cell).call is not RecurrentCell.call:
             return f"{name} has a call of its own"
-        if _origin(cell, "step") is not _origin(cell, "step_gradient"):
-            return f"{name} has a step of its own and no step_gradient for it"
+        kind = cell.equations_class
+        if _origin(kind, "step") is not _origin(kind, "step_vjp"):
+            return f"{kind.__name__} has a step and no step_vjp for it"
         for argument in ("activation", "recurrent_activation"):
             activation = getattr(cell, argument, keras.activations.tanh)
             if derivative(activation) is None:
@@ -183,17 +175,9 @@ class RNN(keras.layers.RNN):
             )
         if obstacle:
             return None
-        kind, truncate = type(self.cell), self.truncate_gradient
-        names = self.cell.step_arguments
-        settings = tuple((name, getattr(self.cell, name)) for name in names)
-        if kind.__module__.startswith("keras_gated.cells."):
-            return _shared_loop(kind, settings, truncate)
-        # What another's step depends on, only its whole configuration tells.
-        now = (self.cell, settings, _plain(self.cell.get_config()), truncate)
-        if self._own.configuration != now:
-            self._own.configuration = now
-            self._own.loop = _backend_loop()(self.cell, truncate)
-        return self._own.loop
+        return _shared_loop(
+            self.cell.equations, self.cell.units, self.truncate_gradient
+        )
 
     def build(self, sequences_shape: tuple, initial_state_shape: Any = None) -> None:
         super().build(sequences_shape, initial_state_shape)
@@ -253,12 +237,11 @@ class RNN(keras.layers.RNN):
             steps = steps if drop_in is None else steps * drop_in
             drop = cell.get_recurrent_dropout_mask(initial_state[0])
 
-        weights = cell._current_weights(training)
         time, batch, features = ops.shape(steps)
-        x = ops.reshape(steps, (time * batch, features)) @ weights.W + weights.b
+        x = cell._project(ops.reshape(steps, (time * batch, features)), training)
         x = ops.reshape(x, (time, batch, x.shape[-1]))
-        recurrent = weights._replace(W=None, b=None)
-        arguments = Arguments(x, initial_state, recurrent, mask, drop)
+        recurrent = cell._recurrence(training, drop)
+        arguments = Arguments(x, initial_state, recurrent, mask)
         outputs, states = loop(arguments, training)
         if mask is not None:
             outputs = self._outputs_under_mask(outputs, mask)
@@ -328,28 +311,19 @@ class RNN(keras.layers.RNN):
         }
 
 
-def _origin(cell: RecurrentCell, method: str) -> type:
+def _origin(kind: type, method: str) -> type:
     """The class that defines a method."""
-    return next(kind for kind in type(cell).__mro__ if method in vars(kind))
-
-
-def _plain(config: dict[str, Any]) -> dict[str, Any]:
-    """Of a configuration what can be compared."""
-    return {n: v for n, v in config.items() if isinstance(v, str | int | float | None)}
+    return next(base for base in kind.__mro__ if method in vars(base))
 
 
 @functools.lru_cache(maxsize=64)
-def _shared_loop(kind: type, settings: tuple, truncate: int | None) -> Loop:
+def _shared_loop(equations: Equations, units: int, truncate: int | None) -> Loop:
     """One loop for all cells that compute the same, and for what it has compiled.
 
-    It is over a cell without weights, for it is given those of whoever calls it.
+    They share it only with equal units: TensorFlow warns of a function that it traces
+    for many shapes.
     """
-    state = random.getstate()  # of which Keras makes seeds
-    try:
-        cell = kind(**dict(settings), name="of_a_loop")
-    finally:
-        random.setstate(state)
-    return _backend_loop()(cell, truncate)
+    return _backend_loop()(equations, truncate)
 
 
 def _bad_mask(sequences: Tensor, given: str) -> ValueError:

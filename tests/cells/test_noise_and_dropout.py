@@ -7,7 +7,7 @@ from differentiate import gradients
 from keras import ops
 from oracles import INPUTS, ROWS, UNITS, array, built, sequences
 
-from keras_gated.cells.base import normal
+from keras_gated.cells.noise import normal
 
 each_cell = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
 
@@ -65,9 +65,19 @@ def test_stays_the_same_along_a_sequence(row, option, unroll):
     np.testing.assert_allclose(np.stack(steps, axis=1), whole, atol=1e-6)
 
 
-def whole(U):
-    """A recurrent kernel that may come in the parts of several products."""
-    return np.concatenate([array(part) for part in keras.tree.flatten(U)], axis=-1)
+def current_weights(cell):
+    """What a step while training computes with, by the names of the weights."""
+    recurrent = cell._recurrence(training=True, drop=None)
+    weights = {
+        "kernel": cell._current("kernel", training=True),
+        "recurrent_kernel": np.concatenate(
+            [array(recurrent.U[gates]) for gates in cell.equations.products], axis=-1
+        ),
+        "bias": cell._current("bias", training=True),
+    }
+    if recurrent.V:
+        weights["peephole_kernel"] = np.stack([array(V) for V in recurrent.V])
+    return {name: array(weight) for name, weight in weights.items()}
 
 
 @each_cell
@@ -76,22 +86,15 @@ def test_noise_is_on_kernels_and_peepholes_with_its_deviation(row):
     cell = row.make(units=64, weight_noise=0.3, activation=None)
     cell.build((None, 50))
     clean = {w.name: array(w).copy() for w in cell.trainable_variables}
-    noisy = cell._current_weights(training=True)
-    difference = {
-        "kernel": array(noisy.W) - clean["kernel"],
-        "recurrent_kernel": whole(noisy.U) - clean["recurrent_kernel"],
-    }
-    if row.id == "lstm":
-        peepholes = np.stack([array(V) for V in noisy.V])
-        difference["peephole_kernel"] = peepholes - clean["peephole_kernel"]
+    noisy = current_weights(cell)
+    difference = {name: noisy[name] - clean[name] for name in clean if name != "bias"}
     for name, noise in difference.items():
         n = noise.size
         assert abs(noise.mean()) < 4 * 0.3 / np.sqrt(n), name
         assert abs(noise.std() - 0.3) < 4 * 0.3 / np.sqrt(2 * n), name
-    biases = np.concatenate([np.ravel(array(b)) for b in (noisy.b, noisy.b_U)])
-    np.testing.assert_array_equal(biases[: clean["bias"].size], clean["bias"].ravel())
-    same = cell._current_weights(training=True)
-    np.testing.assert_array_equal(array(same.W), array(noisy.W))
+    np.testing.assert_array_equal(noisy["bias"], clean["bias"])
+    same = current_weights(cell)
+    np.testing.assert_array_equal(same["kernel"], noisy["kernel"])
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
@@ -111,7 +114,7 @@ def test_gradient_is_taken_at_the_noisy_weights_and_applied_to_the_clean(row):
     x, _ = sequences()
     layer(x)
     rewind = recorder(noisy_cell)
-    noisy = noisy_cell._current_weights(training=True)
+    noisy = current_weights(noisy_cell)
     noisy_cell.reset_dropout_mask()
     rewind()
     _, by_weight, by_input = gradients(layer, [x], training=True)
@@ -119,10 +122,8 @@ def test_gradient_is_taken_at_the_noisy_weights_and_applied_to_the_clean(row):
     clean_cell, _ = built(row)
     at_noisy = keras.layers.RNN(clean_cell)
     at_noisy(x)
-    peepholes = None if noisy.V is None else keras.ops.stack(noisy.V)
-    values = [noisy.W, whole(noisy.U), clean_cell.bias.value, peepholes]
-    for variable, value in zip(clean_cell.trainable_variables, values, strict=False):
-        variable.assign(value)
+    for variable in clean_cell.trainable_variables:
+        variable.assign(noisy[variable.name])
     _, expected, expected_by_input = gradients(at_noisy, [x])
     np.testing.assert_allclose(by_input, expected_by_input, atol=1e-5)
     for ours, theirs in zip(by_weight, expected, strict=True):
