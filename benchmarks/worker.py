@@ -19,6 +19,12 @@ import numpy as np  # noqa: E402  (it reads those, too)
 Case = dict
 """`cell`, `units`, `batch`, `steps`, `inputs`."""
 
+# Of the simplified GRU the nearest in Keras is the full GRU.
+OF_KERAS = {"tanh": "SimpleRNN", "lstm": "LSTM", "gru": "GRU", "simplified_gru": "GRU"}
+OF_TORCH = {"tanh": "RNN", "lstm": "LSTM", "gru": "GRU"}
+BY_HAND = {"tanh": 1, "lstm": 4, "gru": 3, "simplified_gru": 2}
+"""The cells that `scan_contender` writes out, and their gates."""
+
 
 def data(case: Case) -> tuple[np.ndarray, np.ndarray]:
     random = np.random.default_rng(0)
@@ -26,40 +32,31 @@ def data(case: Case) -> tuple[np.ndarray, np.ndarray]:
     return tuple(random.normal(size=shape).astype("float32") for _ in range(2))
 
 
-def keras_contender(case: Case, kind: str, jit_compile: bool | str) -> Callable:
+def keras_contender(
+    case: Case, kind: str, jit_compile: bool | str
+) -> dict[str, Callable]:
     """A layer and a `Dense` under `model.fit`; `kind` says whose layer."""
     import keras
 
     import keras_gated
 
-    k, g, cell, units = keras.layers, keras_gated, case["cell"], case["units"]
-    before = {"reset_after": False}
-    nearest_cells = {
-        "tanh": lambda: k.SimpleRNNCell(units),
-        "lstm": lambda: k.LSTMCell(units),
-        "gru": lambda: k.GRUCell(units, **before),
-        "simplified_gru": lambda: k.GRUCell(units, **before),
-    }
-    layers = {
-        "ours": lambda **a: {
-            "tanh": g.TanhRNN,
-            "lstm": g.LSTM,
-            "gru": g.GRU,
-            "simplified_gru": g.SimplifiedGRU,
-        }[cell](units, use_fast_loop=True, **a),
-        "keras.layers.RNN": lambda **a: k.RNN(nearest_cells[cell](), **a),
-        "keras.layers": lambda **a: {
-            "tanh": k.SimpleRNN,
-            "lstm": k.LSTM,
-            "gru": k.GRU,
-            "simplified_gru": k.GRU,
-        }[cell](units, **a),
-    }
+    def layer() -> keras.layers.Layer:
+        cell, units = case["cell"], case["units"]
+        if kind == "ours":
+            layer_class = keras_gated.LAYERS[cell]
+            return layer_class(units, use_fast_loop=True, return_sequences=True)
+        name = OF_KERAS[cell]
+        if kind == "keras.layers":
+            return getattr(keras.layers, name)(units, return_sequences=True)
+        options = {"reset_after": False} if name == "GRU" else {}
+        of_a_step = getattr(keras.layers, f"{name}Cell")(units, **options)
+        return keras.layers.RNN(of_a_step, return_sequences=True)
+
     x, y = data(case)
     model = keras.Sequential([keras.Input(x.shape[1:])])
     if kind != "no layer":
-        model.add(layers[kind](return_sequences=True))
-    model.add(k.Dense(case["inputs"]))
+        model.add(layer())
+    model.add(keras.layers.Dense(case["inputs"]))
     optimizer = keras.optimizers.RMSprop(1e-3)
     model.compile(optimizer, "mse", jit_compile=jit_compile)
 
@@ -102,13 +99,12 @@ def keras_contender(case: Case, kind: str, jit_compile: bool | str) -> Callable:
     return {"train": train, "infer": infer}
 
 
-def torch_contender(case: Case) -> Callable:
+def torch_contender(case: Case) -> dict[str, Callable]:
     """PyTorch's own layer, with the same `Dense`, loss and optimizer."""
     import torch
 
-    kinds = {"tanh": "RNN", "lstm": "LSTM", "gru": "GRU"}
     x, y = map(torch.tensor, data(case))
-    layer = getattr(torch.nn, kinds[case["cell"]])(
+    layer = getattr(torch.nn, OF_TORCH[case["cell"]])(
         case["inputs"], case["units"], batch_first=True
     )
     dense = torch.nn.Linear(case["units"], case["inputs"])
@@ -136,7 +132,7 @@ def torch_contender(case: Case) -> Callable:
     }
 
 
-def scan_contender(case: Case) -> Callable:
+def scan_contender(case: Case) -> dict[str, Callable]:
     """What one writes by hand in JAX: `lax.scan`, compiled whole."""
     import jax
     from jax import numpy as jnp
@@ -156,12 +152,12 @@ def scan_contender(case: Case) -> Callable:
             x_zr, x_h = jnp.split(x, [2 * units], axis=-1)
             z, r = jnp.split(sigmoid(x_zr + h @ U[:, : 2 * units]), 2, axis=-1)
             h = (1 - z) * h + z * tanh(x_h + (r * h) @ U[:, 2 * units :])
-        else:
+        elif case["cell"] == "simplified_gru":
             z, g = jnp.split(x + h @ U, 2, axis=-1)
             h = (1 - sigmoid(z)) * h + sigmoid(z) * tanh(g)
         return (h, c), h
 
-    gates = {"tanh": 1, "lstm": 4, "gru": 3, "simplified_gru": 2}[case["cell"]]
+    gates = BY_HAND[case["cell"]]
     random = np.random.default_rng(0)
     shapes = [(inputs, gates * units), (units, gates * units), (gates * units,)]
     shapes += [(units, inputs), (inputs,)]
@@ -208,15 +204,17 @@ def scan_contender(case: Case) -> Callable:
     }
 
 
-def products_contender(case: Case) -> Callable:
+def products_contender(case: Case) -> dict[str, Callable]:
     """The limit: the matrix products of the same step alone, through NumPy's BLAS."""
-    gates = {"tanh": 1, "lstm": 4, "gru": 3, "simplified_gru": 2}[case["cell"]]
+    import keras_gated
+
+    equations = keras_gated.CELLS[case["cell"]](1).equations
     batch, steps, inputs, units = (
         case[name] for name in ("batch", "steps", "inputs", "units")
     )
-    rows, columns = batch * steps, gates * units
+    rows, columns = batch * steps, len(equations.gates) * units
     # In a GRU with the reset gate before it, the candidate's product waits.
-    splits = [2 * units, units] if case["cell"] == "gru" else [columns]
+    splits = [len(gates) * units for gates in equations.products]
 
     def random(*shape: int) -> np.ndarray:
         return np.random.default_rng(0).normal(size=shape).astype("float32")
@@ -264,14 +262,23 @@ def products_contender(case: Case) -> Callable:
     }
 
 
-def contender(case: Case, name: str) -> Callable:
+def contender(case: Case, name: str) -> dict[str, Callable] | None:
+    """What trains and infers so many steps; `None` where a peer has no such cell."""
+    kind, _, xla = name.partition(" + ")
+    peers = {
+        "keras.layers": OF_KERAS,
+        "keras.layers.RNN": OF_KERAS,
+        "torch.nn": OF_TORCH,
+        "lax.scan": BY_HAND,
+    }
+    if kind in peers and case["cell"] not in peers[kind]:
+        return None
     if name == "torch.nn":
         return torch_contender(case)
     if name == "lax.scan":
         return scan_contender(case)
     if name == "products":
         return products_contender(case)
-    kind, _, xla = name.partition(" + ")
     return keras_contender(case, kind, jit_compile=True if xla == "XLA" else "auto")
 
 
@@ -292,6 +299,9 @@ def main() -> None:
         key = json.dumps([order.get("case"), order.get("name")])
         if order["do"] == "prepare":
             ready[key] = contender(order["case"], order["name"])
+            if ready[key] is None:
+                print(json.dumps(None), file=answers, flush=True)
+                continue
             with open("/proc/self/clear_refs", "w") as forget:
                 forget.write("5")  # the peak so far
             start, held = time.perf_counter(), memory("VmRSS")

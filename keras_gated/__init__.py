@@ -2,50 +2,32 @@
 
 from keras_gated import (
     callbacks,
+    cells,
     datasets,
     generation,
+    layers,
     losses,
     metrics,
     optimizers,
 )
-from keras_gated.cells import CELLS, GRUCell, LSTMCell, SimplifiedGRUCell, TanhCell
-from keras_gated.layers import (
-    GRU,
-    LSTM,
-    RNN,
-    SimplifiedGRU,
-    TanhRNN,
-    from_addons,
-    from_keras,
-    from_torch,
-    to_keras,
-)
+from keras_gated.cells import *  # noqa: F403
+from keras_gated.layers import *  # noqa: F403
 from keras_gated.mixture import GaussianMixture
 from keras_gated.sizing import match_units
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "CELLS",
-    "GRU",
-    "LSTM",
-    "RNN",
-    "GRUCell",
     "GaussianMixture",
-    "LSTMCell",
-    "SimplifiedGRU",
-    "SimplifiedGRUCell",
-    "TanhCell",
-    "TanhRNN",
     "callbacks",
+    "cells",
     "datasets",
-    "from_addons",
-    "from_keras",
-    "from_torch",
     "generation",
+    "layers",
     "losses",
     "match_units",
     "metrics",
     "optimizers",
-    "to_keras",
 ]
+__all__ += cells.__all__
+__all__ += layers.__all__

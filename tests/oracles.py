@@ -34,6 +34,11 @@ class Row:
     """Our weights as an ONNX operator: op, W, R, B and, if any, P and attributes."""
     arguments: dict = field(default_factory=dict)
     keras_arguments: dict = field(default_factory=dict)
+    own: dict = field(default_factory=dict)
+    """Its arguments beyond those of every cell, with values to save and load."""
+    peepholes: bool = False
+    same_weights: bool = True
+    """Whether the twin has a weight for each of ours."""
 
     def make(self, units=UNITS, **arguments):
         return self.cell_class(units, **{**self.arguments, **arguments})
@@ -118,6 +123,15 @@ ROWS = [
         keras.layers.LSTMCell,
         lambda w: w[:3],  # the same only where the peepholes are zero
         lstm_to_onnx,
+        own={
+            "recurrent_activation": "hard_sigmoid",
+            "unit_forget_bias": False,
+            "peephole": True,
+            "peephole_initializer": "he_normal",
+            "peephole_regularizer": keras.regularizers.L2(0.05),
+            "peephole_constraint": "unit_norm",
+        },
+        peepholes=True,
     ),
     Row(
         "lstm_without_peepholes",
@@ -150,6 +164,7 @@ ROWS = [
         gru_to_onnx,
         {"reset_after": True},
         {"reset_after": True},
+        own={"recurrent_activation": "hard_sigmoid", "reset_after": True},
     ),
     Row(
         "simplified_gru",
@@ -161,6 +176,8 @@ ROWS = [
         lambda w: gru_to_onnx(with_open_reset_gate(w)),
         {},
         {"reset_after": False},
+        own={"recurrent_activation": "hard_sigmoid"},
+        same_weights=False,
     ),
 ]
 
@@ -213,7 +230,7 @@ def precise_activations(row):
         }
     else:
         return {}
-    if row.cell_class is keras_gated.TanhCell:
+    if not issubclass(row.cell_class, keras_gated.GatedCell):
         del activations["recurrent_activation"]
     return activations
 

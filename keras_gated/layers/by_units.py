@@ -1,13 +1,21 @@
 """The sequence layers by units: `GRU(64)` for `RNN(GRUCell(64))`."""
 
+import inspect
 from collections.abc import Callable
 from operator import attrgetter
 from typing import Any
 
 import keras
 
-from keras_gated.cells import GRUCell, LSTMCell, SimplifiedGRUCell, TanhCell
-from keras_gated.cells.base import RecurrentCell
+from keras_gated.cells import (
+    CELLS,
+    GatedCell,
+    GRUCell,
+    LSTMCell,
+    RecurrentCell,
+    SimplifiedGRUCell,
+    TanhCell,
+)
 from keras_gated.layers.rnn import LAYER_ARGUMENTS, RNN
 
 _OF_LAYER = {*LAYER_ARGUMENTS, "truncate_gradient", "use_fast_loop"}
@@ -457,3 +465,65 @@ class SimplifiedGRU(CellRNN):
         super().__init__(locals())
 
     recurrent_activation = property(attrgetter("cell.recurrent_activation"))
+
+
+def layer_by_units(cell_class: type[RecurrentCell]) -> type[CellRNN]:
+    """The layer by units over a cell.
+
+    Args:
+        cell_class: Such as `keras_gated.GRUCell`, or one of a user.
+
+    Returns:
+        A subclass of `RNN` such as `keras_gated.GRU`, with the name of the cell but for
+        its last word, and with the arguments of the layer and of the cell.
+
+    Example:
+
+    >>> import keras_gated
+    >>> from keras_gated.layers import layer_by_units
+    >>> layer_by_units(keras_gated.GRUCell) is keras_gated.GRU
+    True
+    """
+    for layer_class in CellRNN.__subclasses__():
+        if layer_class.cell_class is cell_class:
+            return layer_class
+    signature = _signature(cell_class)
+
+    def initialize(self: CellRNN, *args: Any, **kwargs: Any) -> None:
+        bound = signature.bind(self, *args, **kwargs)
+        bound.apply_defaults()
+        CellRNN.__init__(self, bound.arguments)
+
+    initialize.__signature__ = signature
+    own = signature.parameters.keys() & inspect.signature(cell_class).parameters.keys()
+    own -= inspect.signature(TanhRNN).parameters.keys() | {"kwargs"}
+    attributes = {name: property(attrgetter(f"cell.{name}")) for name in own}
+    name = cell_class.__name__.removesuffix("Cell")
+    layer_class = type(
+        name,
+        (CellRNN,),
+        {
+            **attributes,
+            "__init__": initialize,
+            "__doc__": f"`RNN({cell_class.__name__}(units))`; see these two.",
+            "__module__": cell_class.__module__,
+            "cell_class": cell_class,
+        },
+    )
+    package = keras.saving.get_registered_name(cell_class).partition(">")[0]
+    return keras.saving.register_keras_serializable(package)(layer_class)
+
+
+def _signature(cell_class: type[RecurrentCell]) -> inspect.Signature:
+    """That of a layer over such a cell without arguments of its own, and those."""
+    like = SimplifiedGRU if issubclass(cell_class, GatedCell) else TanhRNN
+    parameters = dict(inspect.signature(like.__init__).parameters)
+    kwargs = parameters.pop("kwargs")
+    for name, parameter in inspect.signature(cell_class).parameters.items():
+        if name not in parameters and parameter.kind is not parameter.VAR_KEYWORD:
+            parameters[name] = parameter.replace(kind=parameter.KEYWORD_ONLY)
+    return inspect.Signature([*parameters.values(), kwargs])
+
+
+LAYERS = {name: layer_by_units(cell_class) for name, cell_class in CELLS.items()}
+"""The layers by units of all registered cells, by the names of the cells."""

@@ -36,19 +36,6 @@ SHARED = {
     "dtype": "mixed_bfloat16",
     "trainable": False,
 }
-OWN = {
-    "tanh": {},
-    "gru": {"recurrent_activation": "hard_sigmoid", "reset_after": True},
-    "simplified_gru": {"recurrent_activation": "hard_sigmoid"},
-    "lstm": {
-        "recurrent_activation": "hard_sigmoid",
-        "unit_forget_bias": False,
-        "peephole": True,
-        "peephole_initializer": "he_normal",
-        "peephole_regularizer": keras.regularizers.L2(0.05),
-        "peephole_constraint": "unit_norm",
-    },
-}
 
 
 class TestKerasContract(TestCase):
@@ -61,7 +48,7 @@ class TestKerasContract(TestCase):
                 init_kwargs={"cell": row.make(dropout=0.2, weight_noise=0.1, seed=3)},
                 input_shape=(BATCH, TIME, INPUTS),
                 expected_output_shape=(BATCH, UNITS),
-                expected_num_trainable_weights=4 if row.id == "lstm" else 3,
+                expected_num_trainable_weights=3 + row.peepholes,
                 expected_num_non_trainable_weights=0,
                 supports_masking=True,
             )
@@ -69,22 +56,26 @@ class TestKerasContract(TestCase):
     def test_cell_alone(self):
         for row in ROWS:
             state = np.ones((BATCH, UNITS), "float32")
-            count = 2 if row.cell_class is keras_gated.LSTMCell else 1
+            count = len(keras.tree.flatten(row.make().state_size))
             self.run_layer_test(
                 row.cell_class,
                 init_kwargs={"units": UNITS, **row.arguments},
                 input_data=np.ones((BATCH, INPUTS), "float32"),
                 call_kwargs={"states": [state] * count},
-                expected_num_trainable_weights=4 if row.id == "lstm" else 3,
+                expected_num_trainable_weights=3 + row.peepholes,
                 run_training_check=False,  # of layers that take one input
                 run_mixed_precision_check=False,
             )
 
 
-@pytest.mark.parametrize("name", OWN)
-def test_config_round_trip_of_every_argument(name):
-    row = next(row for row in ROWS if row.id == name)
-    arguments = {**SHARED, **OWN[name]}
+@pytest.mark.parametrize(
+    "row",
+    # One of each class: that with arguments of its own, if it has any.
+    {r.cell_class: r for r in sorted(ROWS, key=lambda r: len(r.own))}.values(),
+    ids=lambda row: row.id,
+)
+def test_config_round_trip_of_every_argument(row):
+    arguments = {**SHARED, **row.own}
     cell = row.cell_class(**arguments)
     config = json.loads(json.dumps(keras.saving.serialize_keras_object(cell)))
     assert set(arguments) == set(config["config"]), "an argument is not tested"

@@ -150,9 +150,9 @@ def test_without_bias():
     for row in ROWS:
         cell, weights = built(row, use_bias=False)
         assert cell.bias is None
-        assert len(weights) == 2 + (row.id == "lstm")
+        assert len(weights) == 2 + row.peepholes
         twin = row.twin(use_bias=False)
-        if row.id in ("lstm", "simplified_gru"):  # their twins need a bias or none
+        if row.peepholes or not row.same_weights:
             continue
         twin.build((None, INPUTS))
         for variable, w in zip(

@@ -80,7 +80,7 @@ def test_gradients_through_a_mask_and_an_initial_state(row):
     (value, by_weight, by_input), (twin_value, twin_by_weight, twin_by_input) = results
     assert value == pytest.approx(twin_value, rel=atol)
     np.testing.assert_allclose(by_input, twin_by_input, atol=atol)
-    if row.id != "simplified_gru":  # its twin has weights that it has not
+    if row.same_weights:
         expected = row.to_keras(by_weight)
         for ours, theirs in zip(expected, twin_by_weight, strict=True):
             np.testing.assert_allclose(ours, theirs, atol=atol)
