@@ -229,7 +229,7 @@ def build(name: str, args: argparse.Namespace, data: Parts) -> keras.Model:
         args,
         FRAME,
         lambda: GaussianMixture(
-            COMPONENTS, EVENT, event_mean=mean, event_deviation=deviation
+            COMPONENTS, EVENT, event_mean=mean, event_std=deviation
         ),
         losses.GaussianMixtureNLL(COMPONENTS, EVENT),
         [

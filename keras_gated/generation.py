@@ -178,7 +178,7 @@ def stream_audio(
             apart. Its other layers are as in `generate`.
         primer: What comes before, `(samples,)` or `(batch, samples)`, in the unit
             of `datasets.audio.read`, of one frame at least. It is standardized by
-            the mixture's `event_mean` and `event_deviation`.
+            the mixture's `event_mean` and `event_std`.
         temperature: As in `GaussianMixture.sample`: below 1 the samples keep to
             what is likely. Default: 1.
         seed: An integer makes the sound repeatable, with blocks of one size.
@@ -216,7 +216,7 @@ def stream_audio(
     _check_whole("block", block)
     _check_temperature(temperature)
     sound = primer.reshape(-1, primer.shape[-1]).astype("float32")
-    sound = (sound - mixture.event_mean) / mixture.event_deviation
+    sound = (sound - mixture.event_mean) / mixture.event_std
     begins = np.arange(
         (sound.shape[1] - length) % hop, sound.shape[1] - length + 1, hop
     )
@@ -261,7 +261,7 @@ def stream_audio(
             carry, frame, events = go_on(weights, carry, frame, *noise)
             events = ops.convert_to_numpy(events)[:, :, 0].swapaxes(0, 1)
             events = events.reshape(*primer.shape[:-1], -1)
-            yield mixture.event_deviation * events + np.float32(mixture.event_mean)
+            yield mixture.event_std * events + np.float32(mixture.event_mean)
 
     return blocks(carry, frame)
 

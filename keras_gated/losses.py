@@ -1,4 +1,4 @@
-"""Losses: negative log-likelihoods, one value a step."""
+"""Losses: negative log-likelihoods, one value per step."""
 
 from typing import Any
 
@@ -24,15 +24,15 @@ def bernoulli_nll(y_true: Tensor, logits: Tensor) -> Tensor:
 
 
 def weigh_steps(weight: Tensor, rank: int, dtype: str | None = None) -> Tensor:
-    """Weights of steps or of whole sequences, ready to multiply steps.
+    """Reshapes the weights of steps or of whole sequences to multiply steps.
 
     Args:
         weight: `(batch, time)`, `(batch,)`, or either with a last axis of 1.
         rank: The number of axes of steps, 2 for `(batch, time)`.
-        dtype: Default: `None`, that of the weights.
+        dtype: The dtype of the result. Default: `None`, that of the weights.
 
     Returns:
-        The weights, with `rank` axes (or none, or more, if they came so).
+        The weights with `rank` axes. Scalars and further axes remain.
     """
     weight = ops.convert_to_tensor(weight, dtype=dtype)
     if len(weight.shape) == rank + 1 and weight.shape[-1] == 1:
@@ -43,13 +43,16 @@ def weigh_steps(weight: Tensor, rank: int, dtype: str | None = None) -> Tensor:
 
 
 class StepLoss(keras.losses.Loss):
-    """Abstract base: one value a step, which weights of sequences weigh, too."""
+    """Abstract base of losses with one value per step.
+
+    A weight of a whole sequence applies to each of its steps.
+    """
 
     def __call__(
         self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None
     ) -> Tensor:
         if sample_weight is not None:
-            # Keras would divide by the sum of the weights before it spreads them.
+            # Keras would divide by the sum of the weights before broadcasting them.
             steps = ops.shape(y_pred)[:-1]
             sample_weight = weigh_steps(sample_weight, len(steps))
             if len(sample_weight.shape) == len(steps):
@@ -59,14 +62,14 @@ class StepLoss(keras.losses.Loss):
 
 @keras.saving.register_keras_serializable(package="keras_gated")
 class BernoulliNLL(StepLoss):
-    """The negative log-likelihood of binary frames, in nats a step.
+    """The negative log-likelihood of binary frames, in nats per step.
 
-    A step's value is the sum over notes of the binary cross-entropies of
+    The value of a step is the sum over notes of the binary cross-entropies of
     `sigmoid(logits)` (Chung et al., 2014, https://arxiv.org/abs/1412.3555,
-    section 4.1). The default reduction is the mean over the steps that count:
-    padding of weight 0 is neither summed nor counted. Over several batches of
-    different lengths Keras's displayed loss is a mean of batch means; the exact
-    figure of a whole set is `keras_gated.metrics.FrameNLL`.
+    section 4.1). The default reduction is the mean over all steps with a weight:
+    padding, whose weight is 0, is neither summed nor counted. The loss that Keras
+    displays for several batches is the mean of their means; for the exact figure of
+    a whole set use `keras_gated.metrics.FrameNLL`.
 
     Args:
         reduction: As in `keras.losses.Loss`. Default:
@@ -107,12 +110,12 @@ class BernoulliNLL(StepLoss):
 
 @keras.saving.register_keras_serializable(package="keras_gated")
 class GaussianMixtureNLL(StepLoss):
-    """The negative log-likelihood of real-valued events, in nats a step.
+    """The negative log-likelihood of real-valued events, in nats per step.
 
-    Under mixtures of Gaussians with diagonal covariances (Chung et al., 2014,
-    https://arxiv.org/abs/1412.3555, section 4.1), whose parameters the layer
-    `keras_gated.GaussianMixture` gives. The default reduction is the mean over the
-    steps that count, as that of `BernoulliNLL`; the exact figure of a whole set is
+    The events are distributed as mixtures of Gaussians with diagonal covariances
+    (Chung et al., 2014, https://arxiv.org/abs/1412.3555, section 4.1); the layer
+    `keras_gated.GaussianMixture` outputs their parameters. The default reduction is
+    that of `BernoulliNLL`; for the exact figure of a whole set use
     `keras_gated.metrics.EventNLL`.
 
     Args:
@@ -131,8 +134,8 @@ class GaussianMixtureNLL(StepLoss):
             padding.
 
     Raises:
-        ValueError: A number is not positive, or the parameters are not of K
-            components of E values.
+        ValueError: `components` or `event_dim` is not a positive integer, or the last
+            axis of the parameters has another size.
 
     Example:
 
@@ -153,10 +156,8 @@ class GaussianMixtureNLL(StepLoss):
         name: str = "gaussian_mixture_nll",
         dtype: str | None = None,
     ) -> None:
-        check_sizes(components, event_dim)
         super().__init__(name=name, reduction=reduction, dtype=dtype)
-        self.components = components
-        self.event_dim = event_dim
+        self.components, self.event_dim = check_sizes(components, event_dim)
 
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         return gaussian_mixture_nll(y_true, y_pred, self.components, self.event_dim)

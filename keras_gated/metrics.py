@@ -1,10 +1,10 @@
 """Metrics of frames, exact over a whole data set.
 
 Shapes: `batch` sequences, `time` steps, `notes` columns of a piano roll. Every
-metric here adds up what its figure is made of (sums and counts over steps or
-sequences) and divides once, in `result`. Batch size, order, padding and ragged
-lengths therefore leave no trace, provided that the weights say which steps
-count: pass these metrics to `compile(weighted_metrics=[...])`.
+metric adds up sums and counts over steps or sequences and divides once, in `result`.
+The result therefore does not depend on batch size, order, padding and lengths, as long
+as the weights say which steps count: pass these metrics to
+`compile(weighted_metrics=[...])`.
 """
 
 import math
@@ -13,9 +13,10 @@ from typing import Any
 import keras
 from keras import ops
 
-# Not public; where a backend keeps it Keras alone knows (an array of JAX cannot).
+# Not public, but only Keras knows where a backend keeps the mask of a tensor.
 from keras.src.backend import get_keras_mask
 
+from keras_gated.datasets import checks
 from keras_gated.losses import bernoulli_nll, weigh_steps
 from keras_gated.mixture import check_sizes, gaussian_mixture_nll
 
@@ -23,7 +24,7 @@ Tensor = Any
 
 
 class FrameMetric(keras.metrics.Metric):
-    """Abstract base: totals over the steps that count.
+    """Abstract base of metrics that keep sums over weighted steps.
 
     Args:
         totals: The names of the sums that the metric keeps.
@@ -67,12 +68,12 @@ class FrameMetric(keras.metrics.Metric):
             )
 
     def _spread(self, weight: Tensor, rank: int) -> Tensor:
-        """A weight of steps or of whole sequences, ready to multiply steps."""
+        """The weights of steps or of whole sequences, reshaped to multiply steps."""
         weight = weigh_steps(weight, rank, self.dtype)
         if len(weight.shape) > rank:
             raise ValueError(
                 f"{type(self).__name__} takes a `sample_weight` of shape "
-                "(batch, time) or (batch,), for it weighs steps and not notes. "
+                "(batch, time) or (batch,): one weight per step, not per note. "
                 f"Received: sample_weight.shape={tuple(weight.shape)}"
             )
         return weight
@@ -87,28 +88,24 @@ class FrameMetric(keras.metrics.Metric):
 
 
 class NLL(FrameMetric):
-    """Abstract base: the mean of steps' negative log-likelihoods over a set.
+    """Abstract base of metrics of the mean negative log-likelihood of a set.
 
     Args:
         average: `"step"` or `"sequence"`.
-        name: The metric's name in logs; with `"sequence"`, by default, that and
-            `_sequence`.
+        name: The metric's name in logs. Default: `default_name`, followed by
+            `_sequence` for `average="sequence"`.
         dtype: The dtype of the computation and of the totals.
     """
 
     def __init__(self, average: str, name: str | None, dtype: str | None) -> None:
-        if average not in ("step", "sequence"):
-            raise ValueError(
-                "Argument `average` must be 'step' or 'sequence'. "
-                f"Received: average={average!r}"
-            )
+        checks.one_of("average", average, ("step", "sequence"))
         default = self.default_name + "_sequence" * (average == "sequence")
         super().__init__(("nats", "count"), name=name or default, dtype=dtype)
         self.average = average
-        self._direction = "down"  # what `monitor=` of Keras's callbacks goes by
+        self._direction = "down"  # read by Keras's callbacks with a `monitor`
 
     def _nats(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
-        """That of every step, `(...)`."""
+        """The negative log-likelihood of every step, `(...)`."""
         raise NotImplementedError
 
     def update_state(
@@ -142,12 +139,11 @@ class NLL(FrameMetric):
 
 @keras.saving.register_keras_serializable(package="keras_gated")
 class FrameNLL(NLL):
-    """Negative log-likelihood of binary frames over a whole set, in nats a step.
+    """Negative log-likelihood of binary frames over a whole set, in nats per step.
 
-    With `average="step"` all steps of the set count alike; with
-    `average="sequence"` every sequence does: the mean over the sequences of
-    each one's mean. The literature uses both, and for sets of uneven length
-    they differ by up to one nat for the same model.
+    `average="step"` is the mean over all steps of the set; `average="sequence"` is
+    the mean over the sequences of the mean of each. The literature uses both; for
+    sequences of different lengths they differ by up to one nat for the same model.
 
     Args:
         average: `"step"` (default) or `"sequence"`.
@@ -158,9 +154,8 @@ class FrameNLL(NLL):
     Call arguments:
         y_true: Zeros and ones, `(batch, time, notes)`.
         y_pred: Logits, `(batch, time, notes)`.
-        sample_weight: `(batch, time)` or `(batch,)`; 0 for what does not
-            count. A sequence without any weight is no sequence; one with some
-            counts once.
+        sample_weight: `(batch, time)` or `(batch,)`; 0 for padding. A sequence whose
+            weights are all 0 does not count; any other counts once.
 
     Raises:
         ValueError: `average` is neither of the two, or shapes do not match.
@@ -191,7 +186,7 @@ class FrameNLL(NLL):
 
 @keras.saving.register_keras_serializable(package="keras_gated")
 class EventNLL(NLL):
-    """Negative log-likelihood of real-valued events over a whole set, in nats a step.
+    """Negative log-likelihood of real-valued events over a whole set, in nats per step.
 
     Averages are those of `FrameNLL`; the likelihood is that of
     `keras_gated.losses.GaussianMixtureNLL`.
@@ -200,9 +195,9 @@ class EventNLL(NLL):
         components: K, the number of Gaussians. Default: 20.
         event_dim: E, the number of values of an event. Default: 10.
         average: `"step"` (default) or `"sequence"`.
-        deviation: What the events were divided by (their standard deviation in
-            the original unit): adds `E log(deviation)`, which makes it the figure
-            of the events in that unit. Default: 1.
+        std: The standard deviation by which the events were divided. Adds
+            `E log(std)`, which gives the figure of the events in their original
+            unit. Default: 1.
         name: Default: `"event_nll"`, or with `_sequence`.
         dtype: The dtype of computation and totals. Default:
             `keras.config.floatx()`.
@@ -210,7 +205,7 @@ class EventNLL(NLL):
     Call arguments:
         y_true: Events, `(batch, time, E)`.
         y_pred: Parameters, `(batch, time, K * (1 + 2 * E))`.
-        sample_weight: `(batch, time)` or `(batch,)`; 0 for what does not count.
+        sample_weight: `(batch, time)` or `(batch,)`; 0 for padding.
 
     Raises:
         ValueError: An argument is out of its range, or shapes do not match.
@@ -232,19 +227,13 @@ class EventNLL(NLL):
         components: int = 20,
         event_dim: int = 10,
         average: str = "step",
-        deviation: float = 1.0,
+        std: float = 1.0,
         name: str | None = None,
         dtype: str | None = None,
     ) -> None:
-        check_sizes(components, event_dim)
-        if not 0 < deviation < math.inf:
-            raise ValueError(
-                f"Argument `deviation` must be positive. Received: {deviation!r}"
-            )
         super().__init__(average, name, dtype)
-        self.components = components
-        self.event_dim = event_dim
-        self.deviation = float(deviation)
+        self.components, self.event_dim = check_sizes(components, event_dim)
+        self.std = checks.number("std", std, above=0)
 
     def _check_shapes(self, y_true: Tensor, y_pred: Tensor) -> None:
         events = (*tuple(y_pred.shape[:-1]), self.event_dim)
@@ -257,30 +246,25 @@ class EventNLL(NLL):
 
     def _nats(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         nats = gaussian_mixture_nll(y_true, y_pred, self.components, self.event_dim)
-        return nats + self.event_dim * math.log(self.deviation)
+        return nats + self.event_dim * math.log(self.std)
 
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "components": self.components,
             "event_dim": self.event_dim,
-            "deviation": self.deviation,
+            "std": self.std,
         }
 
 
 class NoteCounts(FrameMetric):
-    """Abstract base: notes rightly on, wrongly on and wrongly off, over a set."""
+    """Abstract base of metrics of true and false positives and false negatives."""
 
     def __init__(self, threshold: float, name: str, dtype: str | None) -> None:
-        if not 0 < threshold < 1:
-            raise ValueError(
-                "Argument `threshold` must be a probability between 0 and 1. "
-                f"Received: threshold={threshold!r}"
-            )
+        self.threshold = checks.number("threshold", threshold, above=0, below=1)
         totals = ("true_positives", "false_positives", "false_negatives")
         super().__init__(totals, name=name, dtype=dtype)
-        self.threshold = float(threshold)
-        self._direction = "up"  # what `monitor=` of Keras's callbacks goes by
+        self._direction = "up"  # read by Keras's callbacks with a `monitor`
 
     def update_state(
         self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None
@@ -296,7 +280,7 @@ class NoteCounts(FrameMetric):
         )
 
     def _counts(self) -> tuple[Tensor, Tensor]:
-        """True positives, and false ones of both kinds."""
+        """True positives, and the sum of false positives and false negatives."""
         true, false_on, false_off = (
             ops.convert_to_tensor(total) for total in self._totals.values()
         )
@@ -313,7 +297,7 @@ class FrameAccuracy(NoteCounts):
     `TP / (TP + FP + FN)`, each summed over all notes of all steps (Bay, Ehmann
     and Downie, 2009, *Evaluation of Multiple-F0 Estimation and Tracking
     Systems*, equation 4), which is what `mir_eval.multipitch` calls accuracy.
-    Silence rightly predicted adds nothing; a set of nothing else has 0.
+    Correctly predicted silence adds nothing; a silent set has accuracy 0.
 
     Args:
         threshold: The probability above which a note is played. Default: 0.5.
@@ -324,7 +308,7 @@ class FrameAccuracy(NoteCounts):
     Call arguments:
         y_true: Zeros and ones, `(batch, time, notes)`.
         y_pred: Logits, `(batch, time, notes)`.
-        sample_weight: `(batch, time)` or `(batch,)`; 0 for what does not count.
+        sample_weight: `(batch, time)` or `(batch,)`; 0 for padding.
 
     Raises:
         ValueError: `threshold` is not between 0 and 1, or shapes do not match.
@@ -368,7 +352,7 @@ class FrameF1(NoteCounts):
     Call arguments:
         y_true: Zeros and ones, `(batch, time, notes)`.
         y_pred: Logits, `(batch, time, notes)`.
-        sample_weight: `(batch, time)` or `(batch,)`; 0 for what does not count.
+        sample_weight: `(batch, time)` or `(batch,)`; 0 for padding.
 
     Raises:
         ValueError: `threshold` is not between 0 and 1, or shapes do not match.

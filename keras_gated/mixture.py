@@ -11,13 +11,15 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
+from keras_gated.datasets import checks
+
 Tensor = Any
 
 LOG_TWO_PI = math.log(2 * math.pi)
 
 
 class Mixture(NamedTuple):
-    """The parameters of mixtures, apart."""
+    """The separate parameters of mixtures."""
 
     log_weights: Tensor
     """`(..., K)`; their exponentials sum to one."""
@@ -27,31 +29,32 @@ class Mixture(NamedTuple):
     """Standard deviations, `(..., K, E)`."""
 
 
-def check_sizes(components: int, event_dim: int) -> None:
-    """Refuses what cannot be the sizes of a mixture.
+def check_sizes(components: int, event_dim: int) -> tuple[int, int]:
+    """Checks the sizes of a mixture.
 
     Args:
-        components: What should be a positive integer.
-        event_dim: What should be a positive integer.
+        components: K, the number of Gaussians.
+        event_dim: E, the number of values of an event.
+
+    Returns:
+        Both as integers.
 
     Raises:
-        ValueError: One is not.
+        ValueError: One is not a positive integer.
     """
-    for name, value in (("components", components), ("event_dim", event_dim)):
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(
-                f"Argument `{name}` must be a positive integer. "
-                f"Received: {name}={value!r}"
-            )
+    return checks.whole("components", components), checks.whole("event_dim", event_dim)
 
 
 def split(parameters: Tensor, components: int, event_dim: int) -> list[Tensor]:
-    """`[log_weights (..., K), means (..., K, E), log_scales (..., K, E)]`.
+    """Splits the parameters of mixtures.
 
     Args:
         parameters: `(..., K * (1 + 2 * E))`.
         components: K.
         event_dim: E.
+
+    Returns:
+        `[log_weights (..., K), means (..., K, E), log_scales (..., K, E)]`.
 
     Raises:
         ValueError: The last axis has another size.
@@ -69,7 +72,7 @@ def split(parameters: Tensor, components: int, event_dim: int) -> list[Tensor]:
 
 
 def _parts(parameters: Tensor, components: int, event_dim: int) -> list[Tensor]:
-    """The columns of each kind; `torch.export` cannot size what `ops.split` gives."""
+    """The columns of each kind, sliced: `torch.export` rejects `ops.split` here."""
     ends = [0, components, components * (1 + event_dim), parameters.shape[-1]]
     return [parameters[..., begin:end] for begin, end in itertools.pairwise(ends)]
 
@@ -101,34 +104,35 @@ def gaussian_mixture_nll(
 class GaussianMixture(keras.layers.Layer):
     """Gives the parameters of a mixture of Gaussians with diagonal covariances.
 
-    The output layer of Chung et al. (2014), section 4.1, for raw audio: a dense
-    projection, whose parts become log-weights by log-softmax, means as they are,
-    and scales by `min_scale + softplus`. It computes in float32 at least, under
-    mixed precision too.
+    This is the output layer of Chung et al. (2014), section 4.1, for raw audio. It
+    projects the inputs; one part of the projection becomes log-weights by log-softmax,
+    one part the means, and one part the scales by `min_scale + softplus`. It computes
+    in float32 at least, also under mixed precision.
 
     Args:
         components: K, the number of Gaussians. Default: 20.
         event_dim: E, the number of values of an event. Default: 10.
         min_scale: A lower bound of the standard deviations, in the unit of the
             events; without it silence would drive them to zero. Default: 1e-3.
-        event_mean: What was subtracted from the events to standardize them. It
-            changes nothing here, but stays with the model for those who want
-            their unit back, as `keras_gated.generation.generate_audio`.
-            Default: 0.
-        event_deviation: What they were divided by. Default: 1.
-        kernel_initializer: Default: `"glorot_uniform"`. The means' part of the
-            bias is spread evenly from -1 to 1 over the components, so that they
-            begin apart.
-        **kwargs: Of `keras.layers.Layer`.
+        event_mean: The mean that was subtracted from the events to standardize them.
+            The layer does not use it, but saves it with the model for
+            `keras_gated.generation.generate_audio`, which undoes the
+            standardization. Default: 0.
+        event_std: The standard deviation by which the events were divided.
+            Default: 1.
+        kernel_initializer: Initializer of the projection. Default:
+            `"glorot_uniform"`. The biases of the means are spread evenly from -1 to 1
+            over the components, so that the components differ from the start.
+        **kwargs: Further arguments of `keras.layers.Layer`.
 
     Call arguments:
         inputs: `(..., features)`.
 
     Returns:
-        The parameters, `(..., K * (1 + 2 * E))`; `unpack` parts them.
+        The parameters, `(..., K * (1 + 2 * E))`; `unpack` separates them.
 
     Raises:
-        ValueError: A number is not positive.
+        ValueError: An argument is not positive.
 
     Example:
 
@@ -147,26 +151,16 @@ class GaussianMixture(keras.layers.Layer):
         event_dim: int = 10,
         min_scale: float = 1e-3,
         event_mean: float = 0.0,
-        event_deviation: float = 1.0,
+        event_std: float = 1.0,
         kernel_initializer: Any = "glorot_uniform",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.supports_masking = True
-        check_sizes(components, event_dim)
-        for name, value in (
-            ("min_scale", min_scale),
-            ("event_deviation", event_deviation),
-        ):
-            if not 0 < value < math.inf:
-                raise ValueError(
-                    f"Argument `{name}` must be positive. Received: {name}={value!r}"
-                )
-        self.components = components
-        self.event_dim = event_dim
-        self.min_scale = float(min_scale)
-        self.event_mean = float(event_mean)
-        self.event_deviation = float(event_deviation)
+        self.components, self.event_dim = check_sizes(components, event_dim)
+        self.min_scale = checks.number("min_scale", min_scale, above=0)
+        self.event_mean = checks.number("event_mean", event_mean)
+        self.event_std = checks.number("event_std", event_std, above=0)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
 
     def build(self, input_shape: tuple) -> None:
@@ -202,7 +196,7 @@ class GaussianMixture(keras.layers.Layer):
         )
 
     def unpack(self, parameters: Tensor) -> Mixture:
-        """Parts the parameters.
+        """Separates the parameters.
 
         Args:
             parameters: What the layer gave, `(..., K * (1 + 2 * E))`.
@@ -220,32 +214,28 @@ class GaussianMixture(keras.layers.Layer):
 
         Args:
             parameters: `(..., K * (1 + 2 * E))`.
-            temperature: Divides the log-weights and multiplies the variances; 0
-                takes the mean of the likeliest component. Default: 1.
+            temperature: Divides the log-weights and multiplies the variances; 0 gives
+                the mean of the likeliest component. Default: 1.
             seed: An integer or a `keras.random.SeedGenerator`. Default: `None`.
 
         Returns:
             `(..., E)`.
         """
-        if not 0 <= temperature < math.inf:
-            raise ValueError(
-                "Argument `temperature` must be a finite number of at least 0. "
-                f"Received: temperature={temperature!r}"
-            )
+        temperature = checks.number("temperature", temperature, low=0)
         noise = self.noise(ops.shape(parameters)[:-1], seed)
         return self.from_noise(parameters, *noise, temperature)
 
     def noise(self, shape: tuple, seed: Any = None) -> tuple[Tensor, Tensor]:
-        """What `from_noise` makes samples of.
+        """The noise from which `from_noise` makes samples.
 
         Args:
-            shape: Of the samples, but for their last axis.
+            shape: The shape of the samples without their last axis.
             seed: As in `sample`.
 
         Returns:
             Gumbel noise `(*shape, K)` and normal noise `(*shape, E)`.
         """
-        # An integer gives the same numbers at every draw: it must not make both.
+        # Both draws would use the same random numbers if they had the same integer.
         another = seed + 2**30 if isinstance(seed, int) else seed
         tiny = 1e-30
         uniform = keras.random.uniform((*shape, self.components), tiny, seed=seed)
@@ -259,8 +249,8 @@ class GaussianMixture(keras.layers.Layer):
 
         Args:
             parameters: `(..., K * (1 + 2 * E))`.
-            gumbel: `(..., K)`: the largest sum with a log-weight chooses.
-            normal: `(..., E)`.
+            gumbel: Gumbel noise `(..., K)`, which chooses the component.
+            normal: Normal noise `(..., E)`.
             temperature: As in `sample`.
 
         Returns:
@@ -285,9 +275,10 @@ class GaussianMixture(keras.layers.Layer):
         return ops.sum(ops.exp(log_weights)[..., None] * means, axis=-2)
 
     def mode(self, parameters: Tensor) -> Tensor:
-        """The component's mean where each mixture is densest.
+        """The mean of a component at which each mixture is densest.
 
-        (The exact mode has no closed form; where components lie apart, it is near.)
+        The exact mode has no closed form; it is close to this if components are far
+        apart.
 
         Args:
             parameters: `(..., K * (1 + 2 * E))`.
@@ -320,6 +311,6 @@ class GaussianMixture(keras.layers.Layer):
             "event_dim": self.event_dim,
             "min_scale": self.min_scale,
             "event_mean": self.event_mean,
-            "event_deviation": self.event_deviation,
+            "event_std": self.event_std,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
         }

@@ -1,12 +1,12 @@
 """RMSProp for recurrent layers: gradients of any size are rescaled."""
 
-import math
-import numbers
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 from keras import ops
+
+from keras_gated.datasets import checks
 
 Tensor = Any
 """A tensor of the Keras backend in use."""
@@ -16,33 +16,34 @@ Tensor = Any
 class RMSprop(keras.optimizers.RMSprop):
     """`keras.optimizers.RMSprop` whose `global_clipnorm` holds for any gradient.
 
-    Through hundreds of steps a gradient can grow without bound. Above 1.8e19 its
-    norm exceeds what float32 holds, and Keras's own rescaling then makes every weight
-    NaN. Here it is rescaled as smaller ones are (Pascanu et al., 2013,
-    https://arxiv.org/abs/1211.5063), and where it is no number itself (NaN or
-    infinity), the update takes it for zero.
+    Over hundreds of steps a gradient can grow without bound. Above 1.8e19, its
+    squared norm exceeds what float32 holds, and Keras's own rescaling then makes every
+    weight NaN. This optimizer rescales such gradients like smaller ones (Pascanu et
+    al., 2013, https://arxiv.org/abs/1211.5063). If a gradient is NaN or infinite, the
+    update uses zero gradients instead.
 
     The arguments are those of `keras.optimizers.RMSprop`.
 
     Args:
         learning_rate: A number or a schedule. Default: 0.001.
-        global_clipnorm: The norm of all gradients together above which they are
-            scaled down to it. Default: `None`, they never are.
-        rho: How much of the mean of the squares is kept. Default: 0.9.
+        global_clipnorm: The largest norm of all gradients together; larger ones are
+            scaled down to it. Default: `None`, no limit.
+        rho: The decay rate of the mean of the squares. Default: 0.9.
         momentum: Default: 0.
         epsilon: Added to the root of the mean of the squares. Default: 1e-7.
-        centered: Whether to divide by the deviation, not by the root of the mean of
-            the squares. Default: `False`.
+        centered: Whether to divide by the standard deviation instead of the root of
+            the mean of the squares. Default: `False`.
         weight_decay: Default: `None`.
         clipnorm: The largest norm of each gradient. Default: `None`.
         clipvalue: The largest value of a gradient. Default: `None`.
         use_ema: Whether to average the weights. Default: `False`.
-        ema_momentum: How much of that average is kept. Default: 0.99.
-        ema_overwrite_frequency: After how many updates it replaces the weights.
+        ema_momentum: The decay rate of that average. Default: 0.99.
+        ema_overwrite_frequency: The number of updates after which the average
+            replaces the weights.
             Default: `None`.
-        loss_scale_factor: What to multiply the loss by. Default: `None`.
-        gradient_accumulation_steps: How many batches make an update. Default:
-            `None`.
+        loss_scale_factor: The factor by which the loss is multiplied. Default: `None`.
+        gradient_accumulation_steps: The number of batches whose gradients are
+            averaged for one update. Default: `None`.
         name: Default: `"rmsprop"`.
         **kwargs: Of `keras.optimizers.Optimizer`.
 
@@ -62,43 +63,39 @@ class RMSprop(keras.optimizers.RMSprop):
 
     @property
     def global_clipnorm(self) -> float | None:
-        """The norm of all gradients together above which they are scaled to it."""
+        """The largest norm of all gradients together."""
         return self._global_clipnorm
 
     @global_clipnorm.setter
     def global_clipnorm(self, norm: float | None) -> None:
-        real = isinstance(norm, numbers.Real) and not isinstance(norm, bool)
-        if norm is not None and not (real and 0 < norm < math.inf):
-            raise ValueError(
-                "Argument `global_clipnorm` must be a positive number, or None for no "
-                f"limit. Received: global_clipnorm={norm!r}"
-            )
-        self._global_clipnorm = norm
+        self._global_clipnorm = checks.number(
+            "global_clipnorm", norm, above=0, optional=True
+        )
 
     def _clip_gradients(self, grads: Sequence[Tensor]) -> Sequence[Tensor]:
-        # Where Keras clips: after loss scaling has been undone, and of gradients that
-        # are accumulated their mean.
+        # Keras clips at this point: after undoing the loss scaling, and on the mean of
+        # accumulated gradients.
         if self.global_clipnorm is None or self.clipnorm:
             return super()._clip_gradients(grads)
         return rescale(grads, self.global_clipnorm)
 
 
 def rescale(gradients: Sequence[Tensor], norm: float) -> list[Tensor]:
-    """Scales gradients down to a norm, of all together, if theirs is larger.
+    """Scales gradients down to a global norm if theirs is larger.
 
     Args:
-        gradients: Of any shapes; `None` where there is none.
-        norm: The largest norm that is left as it is.
+        gradients: Tensors of any shapes; `None` where there is no gradient.
+        norm: The largest global norm.
 
     Returns:
-        The gradients, finite: zeros if any of them is NaN or infinite.
+        The rescaled gradients; zeros if any of them is NaN or infinite.
     """
     there = [g for g in gradients if g is not None and 0 not in g.shape]
     if not there:
         return list(gradients)
     largest = ops.max(ops.stack([ops.max(ops.abs(g)) for g in there]))
     finite = ops.isfinite(largest)
-    # Divided by the largest their squares stay within the range.
+    # Squares of gradients that are divided by the largest do not overflow.
     unit = ops.where(finite & (largest > 0), largest, ops.ones_like(largest))
     relative = ops.sqrt(sum(ops.sum(ops.square(g / unit)) for g in there))
     small = relative <= norm / unit

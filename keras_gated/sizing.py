@@ -1,10 +1,11 @@
 """How many units a cell may have for a given number of parameters."""
 
 import math
-import numbers
 from typing import Any
 
 import keras
+
+from keras_gated.datasets import checks
 
 
 def match_units(
@@ -15,16 +16,16 @@ def match_units(
 ) -> int:
     """The number of units whose cell has the parameter count nearest `budget`.
 
-    The parameters are those of the recurrent layer alone, biases and peepholes
-    included. This is how Chung et al. (2014, https://arxiv.org/abs/1412.3555,
+    The parameters are those of the recurrent layer alone, including biases and
+    peepholes. This is how Chung et al. (2014, https://arxiv.org/abs/1412.3555,
     table 1) make cells comparable.
 
     Args:
         cell_class: A cell class of this package, or any Keras cell class that
             takes `units` and whose weights are vectors of the units and
             matrices between the inputs and the units.
-        budget: The number of parameters aimed at, positive.
-        input_dim: The number of features of the input, positive.
+        budget: The number of parameters to aim at, a positive integer.
+        input_dim: The number of features of the input, a positive integer.
         **cell_arguments: Further arguments for `cell_class`, such as
             `peephole=False`.
 
@@ -33,7 +34,7 @@ def match_units(
         near.
 
     Raises:
-        ValueError: `budget` or `input_dim` is not a positive whole number, or
+        ValueError: `budget` or `input_dim` is not a positive integer, or
             the parameter count of `cell_class` does not grow with its units as
             described.
 
@@ -43,17 +44,12 @@ def match_units(
     >>> [match_units(c, 20_000, 100) for c in (LSTMCell, GRUCell, TanhCell)]
     [36, 46, 100]
     """
-    for name, value in (("budget", budget), ("input_dim", input_dim)):
-        whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-        if not whole or value < 1:
-            raise ValueError(
-                f"Argument `{name}` must be a positive whole number. "
-                f"Received: {name}={value!r}"
-            )
+    budget = checks.whole("budget", budget)
+    input_dim = checks.whole("input_dim", input_dim)
 
     def count(units: int) -> int:
         cell = cell_class(units, **cell_arguments)
-        cell.build((None, int(input_dim)))
+        cell.build((None, input_dim))
         return cell.count_params()
 
     # Matrices and vectors of the units: the count is a·units² + b·units + c,

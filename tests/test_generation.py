@@ -184,7 +184,7 @@ def went_on(model, primer, noise, temperature):
     length, (K, E) = model.input_shape[-1], (mixture.components, mixture.event_dim)
     past = primer.shape[1]
     sound = np.zeros((len(primer), past + len(noise[0]) * E), "float32")
-    sound[:, :past] = (primer - mixture.event_mean) / mixture.event_deviation
+    sound[:, :past] = (primer - mixture.event_mean) / mixture.event_std
     rows = np.arange(len(primer))
     for n, (gumbel, normal) in enumerate(zip(*noise, strict=True)):
         frames = sliding_window_view(sound, length, axis=1)
@@ -197,7 +197,7 @@ def went_on(model, primer, noise, temperature):
         )
         event = mean + np.sqrt(temperature) * np.exp(log_scale) * normal[:, 0]
         sound[:, past + n * E : past + (n + 1) * E] = event
-    return mixture.event_deviation * sound[:, past:] + mixture.event_mean
+    return mixture.event_std * sound[:, past:] + mixture.event_mean
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ def test_a_stream_is_the_whole_and_the_loop_over_whole_sequences(
         event,
         keras.layers.RNN(row.make(5), return_sequences=True),
         event_mean=0.3,
-        event_deviation=2.5,
+        event_std=2.5,
     )
     primer = 0.3 + 2.5 * waves(*batch, time)
     random = np.random.default_rng(5)
@@ -259,7 +259,7 @@ def test_seed_and_unit_of_sound():
     """The same noise in another unit is the same sound in that unit."""
     models = [
         model_of_sound(6, 4, GRU(5, return_sequences=True), **unit)
-        for unit in ({}, {"event_mean": -3.0, "event_deviation": 0.2})
+        for unit in ({}, {"event_mean": -3.0, "event_std": 0.2})
     ]
     primer = waves(2, 30)
     first = generate_audio(models[0], primer, 40, seed=1)
@@ -289,7 +289,7 @@ def test_samples_follow_the_mixture_in_half_precision():
     temperature = 0.25
     layer = GRU(2, return_sequences=True, dtype="mixed_bfloat16")
     model = model_of_sound(
-        *(3, 1, layer), components=2, event_deviation=3.0, dtype="mixed_bfloat16"
+        *(3, 1, layer), components=2, event_std=3.0, dtype="mixed_bfloat16"
     )
     weights, means, scales = np.array([0.3, 0.7]), [-2.0, 1.0], np.array([0.5, 1.5])
     bias = [*np.log(weights), *means, *np.log(np.expm1(scales - 1e-3))]

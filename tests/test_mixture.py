@@ -204,7 +204,7 @@ def test_metric_is_the_mean_over_steps_or_sequences():
     by_step = (nats * weights).sum() / weights.sum()
     by_sequence = ((nats * weights).sum(1) / weights.sum(1)).mean()
     for average, expected in (("step", by_step), ("sequence", by_sequence)):
-        metric = metrics.EventNLL(K, E, average, deviation=0.1)
+        metric = metrics.EventNLL(K, E, average, std=0.1)
         for rows in (slice(0, 1), slice(1, 3)):
             metric.update_state(events[rows], parameters[rows], weights[rows])
         # Events ten times as small are ten times as dense in each dimension.
@@ -226,7 +226,7 @@ def test_trains_and_loads(policy, tmp_path):
         [
             keras.Input((None, 4)),
             keras.layers.Dense(8, "tanh", dtype=policy),
-            GaussianMixture(K, E, dtype=policy, event_mean=0.5, event_deviation=2),
+            GaussianMixture(K, E, dtype=policy, event_mean=0.5, event_std=2),
         ]
     )
     assert model.layers[-1].compute_dtype == policy.removeprefix("mixed_")
@@ -255,15 +255,15 @@ def test_trains_and_loads(policy, tmp_path):
         (lambda: GaussianMixture(3, 2.5), "`event_dim` must be a positive integer"),
         (lambda: GaussianMixture(3, 2, min_scale=0), "`min_scale` must be positive"),
         (
-            lambda: GaussianMixture(3, 2, event_deviation=0),
-            "`event_deviation` must be positive",
+            lambda: GaussianMixture(3, 2, event_std=0),
+            "`event_std` must be a finite number above 0",
         ),
         (
             lambda: GaussianMixture(3, 2).sample(np.zeros((1, 15)), temperature=-1),
             "`temperature` must be a finite",
         ),
         (lambda: losses.GaussianMixtureNLL(0, 3), "`components` must be"),
-        (lambda: metrics.EventNLL(2, 3, deviation=0), "`deviation` must be"),
+        (lambda: metrics.EventNLL(2, 3, std=0), "`std` must be"),
         (lambda: metrics.EventNLL(2, 3, "batch"), "`average` must be"),
     ],
 )

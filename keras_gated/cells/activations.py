@@ -1,6 +1,6 @@
-"""Derivatives of activations, from their values alone.
+"""Derivatives of activations as functions of their values.
 
-The gradient of a step has the gates, not what went into their activations.
+The gradient of a step knows the values of the gates, not their pre-activations.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ _DERIVATIVES = {
 
 
 def _natives() -> dict[Callable, str]:
-    """The backend's own tanh and sigmoid, which keep float64 everywhere."""
+    """The backend's own tanh and sigmoid, which compute in float64 if asked to."""
     backend = keras.config.backend()
     if backend == "jax":
         import jax
@@ -41,9 +41,9 @@ def derivative(activation: Callable) -> Callable[[Any], Any] | None:
     """The derivative of an activation as a function of the activation's value.
 
     Args:
-        activation: A function of Keras (or the backend's own tanh or sigmoid).
+        activation: An activation of Keras, or tanh or sigmoid of the backend.
 
     Returns:
-        For tanh, for one, `y -> 1 - y²`; `None` where none is known.
+        `y -> 1 - y²` for tanh, for example; `None` if the derivative is not known.
     """
     return _DERIVATIVES.get(_NAMES.get(activation))

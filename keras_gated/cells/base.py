@@ -28,16 +28,16 @@ GATE_NAMES = {
 class RecurrentCell(keras.layers.SimpleRNNCell):
     """Abstract base of the cells.
 
-    It extends the simplest cell of Keras for what that already holds and
-    `keras.layers.RNN` relies on: the arguments of Keras's cells, their
-    configuration, and the dropout masks that are drawn once a sequence.
+    It extends Keras's simplest cell, which has what `keras.layers.RNN` relies on: the
+    arguments of Keras's cells, their configuration, and dropout masks that are drawn
+    once per sequence.
 
-    A concrete cell names its `equations_class` and adds what arguments and weights
+    A concrete cell names its `equations_class`, and adds the arguments and weights that
     its equations have beyond those of every cell.
 
     Args:
         units: Positive integer, the size of the state and of the output.
-        activation: The candidate's activation, a name or a callable; `None`
+        activation: The activation of the candidate, a name or a callable; `None`
             for the identity. Default: `"tanh"`.
         weight_noise: Standard deviation of the Gaussian noise added to the
             kernel, the recurrent kernel and the peepholes (not to the biases)
@@ -49,7 +49,7 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
             `bias_initializer`, `kernel_regularizer`, `recurrent_regularizer`,
             `bias_regularizer`, `kernel_constraint`, `recurrent_constraint`,
             `bias_constraint`, `dropout` and `recurrent_dropout` (one mask for
-            the input and one for the state, each drawn once a sequence and
+            the input and one for the state, each drawn once per sequence and
             shared by the gates: the tied weights of Gal and Ghahramani, 2016,
             https://arxiv.org/abs/1512.05287), `seed`, and those of
             `keras.layers.Layer` (`name`, `dtype`, `trainable`).
@@ -81,18 +81,18 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
         weight_noise: float = 0.0,
         **kwargs: Any,
     ) -> None:
-        # Before Keras rounds them off.
+        # Keras would silently clip them to this range.
         for name in ("dropout", "recurrent_dropout"):
             _share(name, kwargs.get(name, 0.0))
         units = checks.whole("units", units)
         super().__init__(units, _activation("activation", activation), **kwargs)
         self.weight_noise = weight_noise
-        # Keras tracks lists and dicts that are attributes of a layer; tensors
-        # that live only as long as one sequence must not be tracked.
+        # Not a list or dict, which Keras would track: the noise of one sequence is not
+        # part of the layer.
         self._sequence = SimpleNamespace(noise=None)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Arguments that change later are as good as those of the constructor."""
+        """Arguments that are set later are checked, too."""
         argument = _ARGUMENTS.get(name)
         super().__setattr__(name, argument(name, value) if argument else value)
 
@@ -148,22 +148,22 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
     ) -> tuple[Tensor, list[Tensor] | Tensor]:
         """One time step of a batch.
 
-        Called by hand while training, outside a recurrent layer, the cell keeps
-        its dropout masks and weight noise from step to step until
-        `reset_dropout_mask()` and `reset_recurrent_dropout_mask()` are called.
+        If you call the cell yourself while training, it keeps its dropout masks and
+        weight noise from step to step until you call `reset_dropout_mask()` and
+        `reset_recurrent_dropout_mask()`. Recurrent layers do so after each sequence.
 
         Args:
             inputs: `(batch, input_dim)`.
-            states: The previous states, each `(batch, units)`, in a list, or
-                the bare tensor where there is but one.
-            training: Whether dropout and weight noise act. Default: `False`.
+            states: The previous states, a list of `(batch, units)`, or a tensor if
+                there is only one.
+            training: Whether dropout and weight noise apply. Default: `False`.
 
         Returns:
-            The output `(batch, units)`, and the next states in the form in
-            which the previous ones came.
+            The output `(batch, units)`, and the next states in the same form as
+            `states`.
 
         Raises:
-            ValueError: `inputs` or `states` have another rank, size or number.
+            ValueError: `inputs` or `states` have the wrong rank, size or number.
         """
         inputs = ops.convert_to_tensor(inputs, dtype=self.compute_dtype)
         drop_in = self.get_dropout_mask(inputs) if training else None
@@ -176,19 +176,19 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
     def gate_activations(
         self, inputs: Tensor, states: list[Tensor] | Tensor
     ) -> dict[str, Tensor]:
-        """What the gates do at one step, outside training.
+        """The activations of the gates at one step, outside training.
 
         Args:
             inputs: `(batch, input_dim)`.
             states: The previous states, as `call` takes them.
 
         Returns:
-            The gates and the candidate by name (`"update"`, `"reset"`,
-            `"input"`, `"forget"`, `"output"`, `"candidate"`: those that the
-            cell has), each `(batch, units)`.
+            The gates that the cell has and the candidate, by name (`"update"`,
+            `"reset"`, `"input"`, `"forget"`, `"output"`, `"candidate"`), each
+            `(batch, units)`.
 
         Raises:
-            ValueError: `inputs` or `states` have another rank, size or number.
+            ValueError: `inputs` or `states` have the wrong rank, size or number.
         """
         inputs = ops.convert_to_tensor(inputs, dtype=self.compute_dtype)
         if not self.built:
@@ -252,12 +252,12 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
     def _noisy_weights(self) -> tuple[str, ...]:
         return ("kernel", "recurrent_kernel")
 
-    # `keras.layers.RNN` calls the next two before and after its loop, which
-    # makes them the beginning and the end of a sequence.
+    # `keras.layers.RNN` calls the next two methods before and after its loop: they mark
+    # the beginning and the end of a sequence.
 
     def get_dropout_mask(self, step_input: Tensor) -> Tensor | None:
         self._weight_noise()
-        # Of whole numbers, as in a piano roll, Keras could make no mask.
+        # Keras cannot make a mask for integers, such as those of a piano roll.
         return super().get_dropout_mask(ops.cast(step_input, self.compute_dtype))
 
     def reset_dropout_mask(self) -> None:
@@ -307,11 +307,11 @@ class GatedCell(RecurrentCell):
 
     Args:
         units: Positive integer, the size of the state and of the output.
-        activation: The candidate's activation. Default: `"tanh"`.
-        recurrent_activation: The gates' activation, a name or a callable;
+        activation: The activation of the candidate. Default: `"tanh"`.
+        recurrent_activation: The activation of the gates, a name or a callable;
             `None` for the identity. Default: `"sigmoid"`.
-        **kwargs: See `RecurrentCell`. `implementation`, which Keras's cells with
-            gates have, makes no difference here.
+        **kwargs: See `RecurrentCell`. `implementation`, an argument of Keras's gated
+            cells, is ignored.
     """
 
     def __init__(
@@ -321,7 +321,7 @@ class GatedCell(RecurrentCell):
         recurrent_activation: str | Callable | None = "sigmoid",
         **kwargs: Any,
     ) -> None:
-        kwargs.pop("implementation", None)  # Keras's choice between two of its ways
+        kwargs.pop("implementation", None)
         super().__init__(units, activation, **kwargs)
         self.recurrent_activation = recurrent_activation
 

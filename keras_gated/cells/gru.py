@@ -126,11 +126,11 @@ class GRUCell(GatedCell):
         h_cand = tanh(W_h x + U_h (r ⊙ h) + b_h)     candidate
         h = (1 - z) ⊙ h + z ⊙ h_cand
 
-    Two conventions differ from `keras.layers.GRUCell`, so that weights do not
-    move between the two as they are:
+    Two conventions differ from `keras.layers.GRUCell`, so weights must be converted
+    (`from_keras`, `to_keras`):
 
     * `z` weighs the candidate. In Keras, PyTorch and ONNX it weighs the old
-      state: theirs is `1 - z`, so the signs of the columns of `z` flip.
+      state: their `z` is `1 - z` here, so the columns of `z` have opposite signs.
     * The reset gate comes before the product with `U_h`. With
       `reset_after=True` it comes after it, as in Keras's default, PyTorch and
       cuDNN, and the recurrent product has a bias of its own:
@@ -138,9 +138,9 @@ class GRUCell(GatedCell):
 
     Args:
         units: Positive integer, the size of the state and of the output.
-        activation: The candidate's activation, a name or a callable; `None`
+        activation: The activation of the candidate, a name or a callable; `None`
             for the identity. Default: `"tanh"`.
-        recurrent_activation: The gates' activation. Default: `"sigmoid"`.
+        recurrent_activation: The activation of the gates. Default: `"sigmoid"`.
         reset_after: Whether the reset gate acts after the recurrent product
             instead of before it. Default: `False`.
         weight_noise: Standard deviation of the noise added to the kernels

@@ -103,7 +103,7 @@ class LSTMCell(GatedCell):
         units: Positive integer, the size of the state and of the output.
         activation: The activation of the candidate and of the memory, a name
             or a callable; `None` for the identity. Default: `"tanh"`.
-        recurrent_activation: The gates' activation. Default: `"sigmoid"`.
+        recurrent_activation: The activation of the gates. Default: `"sigmoid"`.
         peephole: Whether the gates see the memory. Default: `True`.
         unit_forget_bias: Whether the forget gate's bias starts at 1.
             Default: `True`.

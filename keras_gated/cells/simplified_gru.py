@@ -68,9 +68,9 @@ class SimplifiedGRUCell(GatedCell):
 
     Args:
         units: Positive integer, the size of the state and of the output.
-        activation: The candidate's activation, a name or a callable; `None`
+        activation: The activation of the candidate, a name or a callable; `None`
             for the identity. Default: `"tanh"`.
-        recurrent_activation: The gate's activation. Default: `"sigmoid"`.
+        recurrent_activation: The activation of the gate. Default: `"sigmoid"`.
         weight_noise: Standard deviation of the noise added to the kernels
             while training. Default: 0.
         **kwargs: The further arguments of `keras.layers.GRUCell` (but

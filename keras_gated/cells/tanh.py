@@ -58,7 +58,7 @@ class TanhCell(RecurrentCell):
 
     Args:
         units: Positive integer, the size of the state and of the output.
-        activation: In the place of tanh, a name or a callable; `None` for the
+        activation: The activation instead of tanh, a name or a callable; `None` for the
             identity. Default: `"tanh"`.
         weight_noise: Standard deviation of the noise added to the kernels
             while training. Default: 0.

@@ -22,15 +22,14 @@ _OF_LAYER = {*LAYER_ARGUMENTS, "truncate_gradient", "use_fast_loop"}
 
 
 class CellRNN(RNN):
-    """Abstract base of the layers that make their cell themselves.
+    """Abstract base of the layers by units, which make their own cell.
 
-    The signatures of its subclasses are those of Keras's layers, to be read and
-    completed by an editor, and after them what is added here.
+    Its subclasses have the signatures of Keras's layers, written out so that editors
+    can show and complete them, and further arguments after them.
 
     Args:
-        arguments: What the constructor of a subclass was called with, its
-            `locals()`: those of the layer, those of the cell, and in `kwargs` those
-            of `keras.layers.Layer`.
+        arguments: The `locals()` of the constructor of a subclass: the arguments of the
+            layer and of the cell, and under `kwargs` those of `keras.layers.Layer`.
 
     Raises:
         ValueError: An argument is out of its range, or unknown.
@@ -38,7 +37,7 @@ class CellRNN(RNN):
 
     cell_class: type[RecurrentCell]
     implementation = 2
-    """What Keras calls one product for all gates; there is no other way here."""
+    """In Keras, 2 means one product for all gates; there is no other way here."""
 
     def __init__(self, arguments: dict[str, Any]) -> None:
         kwargs = dict(arguments.pop("kwargs"))
@@ -85,39 +84,41 @@ class CellRNN(RNN):
 class TanhRNN(CellRNN):
     """`RNN(TanhCell(units))`, with the signature of `keras.layers.SimpleRNN`.
 
-    It computes what that layer computes; weights move between the two as they are.
+    It computes what that layer computes and has the same weights.
 
     Args:
         units: Positive integer, the size of the state and of the output.
-        activation: The candidate's activation, a name or a callable; `None` for the
-            identity. Default: `"tanh"`.
+        activation: The activation of the candidate, a name or a callable; `None` for
+            the identity. Default: `"tanh"`.
         use_bias: Whether there are biases. Default: `True`.
-        kernel_initializer: Of the input kernel. Default: `"glorot_uniform"`.
-        recurrent_initializer: Of the recurrent kernel. Default: `"orthogonal"`.
-        bias_initializer: Of the biases. Default: `"zeros"`.
-        kernel_regularizer: Default: `None`.
-        recurrent_regularizer: Default: `None`.
-        bias_regularizer: Default: `None`.
-        activity_regularizer: Of the output. Default: `None`.
-        kernel_constraint: Default: `None`.
-        recurrent_constraint: Default: `None`.
-        bias_constraint: Default: `None`.
-        dropout: The share of the inputs that is dropped while training. Default: 0.
-        recurrent_dropout: That of the state. Default: 0.
+        kernel_initializer: Initializer of the input kernel. Default:
+            `"glorot_uniform"`.
+        recurrent_initializer: Initializer of the recurrent kernel. Default:
+            `"orthogonal"`.
+        bias_initializer: Initializer of the biases. Default: `"zeros"`.
+        kernel_regularizer: Regularizer of the input kernel. Default: `None`.
+        recurrent_regularizer: Regularizer of the recurrent kernel. Default: `None`.
+        bias_regularizer: Regularizer of the biases. Default: `None`.
+        activity_regularizer: Regularizer of the output. Default: `None`.
+        kernel_constraint: Constraint of the input kernel. Default: `None`.
+        recurrent_constraint: Constraint of the recurrent kernel. Default: `None`.
+        bias_constraint: Constraint of the biases. Default: `None`.
+        dropout: The fraction of the inputs to drop while training. Default: 0.
+        recurrent_dropout: The fraction of the state to drop while training. Default: 0.
         return_sequences: Whether to return the outputs of all steps, `(batch, time,
             units)`, or that of the last. Default: `False`.
-        return_state: Whether to return the last state, too. Default: `False`.
+        return_state: Whether to return the last state as well. Default: `False`.
         go_backwards: Whether to begin with the last step. Default: `False`.
-        stateful: Whether a batch goes on from the states of the one before it.
-            Default: `False`.
+        stateful: Whether a batch begins with the last states of the batch before
+            it.            Default: `False`.
         unroll: Whether to unroll Keras's loop. Default: `False`.
-        seed: Of dropout and noise. Default: `None`.
+        seed: Seed of dropout and noise. Default: `None`.
         weight_noise: Standard deviation of the noise on the kernels while training.
             Default: 0.
         zero_output_for_mask: See `RNN`. Default: `False`.
         truncate_gradient: See `RNN`. Default: `None`.
         use_fast_loop: See `RNN`. Default: `"auto"`.
-        **kwargs: Of `keras.layers.Layer`: `name`, `dtype`, `trainable`, ….
+        **kwargs: Further arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Raises:
         ValueError: An argument is out of its range, or unknown.
@@ -175,34 +176,36 @@ class LSTM(CellRNN):
 
     Args:
         units: Positive integer, the size of the state and of the output.
-        activation: The candidate's activation, a name or a callable; `None` for the
-            identity. Default: `"tanh"`.
-        recurrent_activation: The gates' activation. Default: `"sigmoid"`.
+        activation: The activation of the candidate, a name or a callable; `None` for
+            the identity. Default: `"tanh"`.
+        recurrent_activation: The activation of the gates. Default: `"sigmoid"`.
         use_bias: Whether there are biases. Default: `True`.
-        kernel_initializer: Of the input kernel. Default: `"glorot_uniform"`.
-        recurrent_initializer: Of the recurrent kernel. Default: `"orthogonal"`.
-        bias_initializer: Of the biases. Default: `"zeros"`.
+        kernel_initializer: Initializer of the input kernel. Default:
+            `"glorot_uniform"`.
+        recurrent_initializer: Initializer of the recurrent kernel. Default:
+            `"orthogonal"`.
+        bias_initializer: Initializer of the biases. Default: `"zeros"`.
         unit_forget_bias: Whether the forget gate's bias starts at 1. Default:
             `True`.
-        kernel_regularizer: Default: `None`.
-        recurrent_regularizer: Default: `None`.
-        bias_regularizer: Default: `None`.
-        activity_regularizer: Of the output. Default: `None`.
-        kernel_constraint: Default: `None`.
-        recurrent_constraint: Default: `None`.
-        bias_constraint: Default: `None`.
-        dropout: The share of the inputs that is dropped while training. Default: 0.
-        recurrent_dropout: That of the state. Default: 0.
-        seed: Of dropout and noise. Default: `None`.
+        kernel_regularizer: Regularizer of the input kernel. Default: `None`.
+        recurrent_regularizer: Regularizer of the recurrent kernel. Default: `None`.
+        bias_regularizer: Regularizer of the biases. Default: `None`.
+        activity_regularizer: Regularizer of the output. Default: `None`.
+        kernel_constraint: Constraint of the input kernel. Default: `None`.
+        recurrent_constraint: Constraint of the recurrent kernel. Default: `None`.
+        bias_constraint: Constraint of the biases. Default: `None`.
+        dropout: The fraction of the inputs to drop while training. Default: 0.
+        recurrent_dropout: The fraction of the state to drop while training. Default: 0.
+        seed: Seed of dropout and noise. Default: `None`.
         return_sequences: Whether to return the outputs of all steps, `(batch, time,
             units)`, or that of the last. Default: `False`.
-        return_state: Whether to return the last states, too. Default: `False`.
+        return_state: Whether to return the last states as well. Default: `False`.
         go_backwards: Whether to begin with the last step. Default: `False`.
-        stateful: Whether a batch goes on from the states of the one before it.
-            Default: `False`.
+        stateful: Whether a batch begins with the last states of the batch before
+            it.            Default: `False`.
         unroll: Whether to unroll Keras's loop. Default: `False`.
-        use_cudnn: For the sake of code that passes it: there is no cuDNN kernel, and
-            `True` is an error. Default: `"auto"`.
+        use_cudnn: Accepted for compatibility. There is no cuDNN kernel, so `True` is
+            an error. Default: `"auto"`.
         peephole: Whether the gates see the memory. Default: `True`.
         peephole_initializer: Default: `"glorot_uniform"`.
         peephole_regularizer: Default: `None`.
@@ -212,7 +215,7 @@ class LSTM(CellRNN):
         zero_output_for_mask: See `RNN`. Default: `False`.
         truncate_gradient: See `RNN`. Default: `None`.
         use_fast_loop: See `RNN`. Default: `"auto"`.
-        **kwargs: Of `keras.layers.Layer`: `name`, `dtype`, `trainable`, ….
+        **kwargs: Further arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Raises:
         ValueError: An argument is out of its range, or unknown.
@@ -288,40 +291,42 @@ class GRU(CellRNN):
 
     Args:
         units: Positive integer, the size of the state and of the output.
-        activation: The candidate's activation, a name or a callable; `None` for the
-            identity. Default: `"tanh"`.
-        recurrent_activation: The gates' activation. Default: `"sigmoid"`.
+        activation: The activation of the candidate, a name or a callable; `None` for
+            the identity. Default: `"tanh"`.
+        recurrent_activation: The activation of the gates. Default: `"sigmoid"`.
         use_bias: Whether there are biases. Default: `True`.
-        kernel_initializer: Of the input kernel. Default: `"glorot_uniform"`.
-        recurrent_initializer: Of the recurrent kernel. Default: `"orthogonal"`.
-        bias_initializer: Of the biases. Default: `"zeros"`.
-        kernel_regularizer: Default: `None`.
-        recurrent_regularizer: Default: `None`.
-        bias_regularizer: Default: `None`.
-        activity_regularizer: Of the output. Default: `None`.
-        kernel_constraint: Default: `None`.
-        recurrent_constraint: Default: `None`.
-        bias_constraint: Default: `None`.
-        dropout: The share of the inputs that is dropped while training. Default: 0.
-        recurrent_dropout: That of the state. Default: 0.
-        seed: Of dropout and noise. Default: `None`.
+        kernel_initializer: Initializer of the input kernel. Default:
+            `"glorot_uniform"`.
+        recurrent_initializer: Initializer of the recurrent kernel. Default:
+            `"orthogonal"`.
+        bias_initializer: Initializer of the biases. Default: `"zeros"`.
+        kernel_regularizer: Regularizer of the input kernel. Default: `None`.
+        recurrent_regularizer: Regularizer of the recurrent kernel. Default: `None`.
+        bias_regularizer: Regularizer of the biases. Default: `None`.
+        activity_regularizer: Regularizer of the output. Default: `None`.
+        kernel_constraint: Constraint of the input kernel. Default: `None`.
+        recurrent_constraint: Constraint of the recurrent kernel. Default: `None`.
+        bias_constraint: Constraint of the biases. Default: `None`.
+        dropout: The fraction of the inputs to drop while training. Default: 0.
+        recurrent_dropout: The fraction of the state to drop while training. Default: 0.
+        seed: Seed of dropout and noise. Default: `None`.
         return_sequences: Whether to return the outputs of all steps, `(batch, time,
             units)`, or that of the last. Default: `False`.
-        return_state: Whether to return the last state, too. Default: `False`.
+        return_state: Whether to return the last state as well. Default: `False`.
         go_backwards: Whether to begin with the last step. Default: `False`.
-        stateful: Whether a batch goes on from the states of the one before it.
-            Default: `False`.
+        stateful: Whether a batch begins with the last states of the batch before
+            it.            Default: `False`.
         unroll: Whether to unroll Keras's loop. Default: `False`.
         reset_after: Whether the reset gate acts after the recurrent product, as in
             Keras's default. Default: `False`.
-        use_cudnn: For the sake of code that passes it: there is no cuDNN kernel, and
-            `True` is an error. Default: `"auto"`.
+        use_cudnn: Accepted for compatibility. There is no cuDNN kernel, so `True` is
+            an error. Default: `"auto"`.
         weight_noise: Standard deviation of the noise on the kernels while training.
             Default: 0.
         zero_output_for_mask: See `RNN`. Default: `False`.
         truncate_gradient: See `RNN`. Default: `None`.
         use_fast_loop: See `RNN`. Default: `"auto"`.
-        **kwargs: Of `keras.layers.Layer`: `name`, `dtype`, `trainable`, ….
+        **kwargs: Further arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Raises:
         ValueError: An argument is out of its range, or unknown.
@@ -384,38 +389,40 @@ class SimplifiedGRU(CellRNN):
 
     Args:
         units: Positive integer, the size of the state and of the output.
-        activation: The candidate's activation, a name or a callable; `None` for the
-            identity. Default: `"tanh"`.
-        recurrent_activation: The gates' activation. Default: `"sigmoid"`.
+        activation: The activation of the candidate, a name or a callable; `None` for
+            the identity. Default: `"tanh"`.
+        recurrent_activation: The activation of the gates. Default: `"sigmoid"`.
         use_bias: Whether there are biases. Default: `True`.
-        kernel_initializer: Of the input kernel. Default: `"glorot_uniform"`.
-        recurrent_initializer: Of the recurrent kernel. Default: `"orthogonal"`.
-        bias_initializer: Of the biases. Default: `"zeros"`.
-        kernel_regularizer: Default: `None`.
-        recurrent_regularizer: Default: `None`.
-        bias_regularizer: Default: `None`.
-        activity_regularizer: Of the output. Default: `None`.
-        kernel_constraint: Default: `None`.
-        recurrent_constraint: Default: `None`.
-        bias_constraint: Default: `None`.
-        dropout: The share of the inputs that is dropped while training. Default: 0.
-        recurrent_dropout: That of the state. Default: 0.
-        seed: Of dropout and noise. Default: `None`.
+        kernel_initializer: Initializer of the input kernel. Default:
+            `"glorot_uniform"`.
+        recurrent_initializer: Initializer of the recurrent kernel. Default:
+            `"orthogonal"`.
+        bias_initializer: Initializer of the biases. Default: `"zeros"`.
+        kernel_regularizer: Regularizer of the input kernel. Default: `None`.
+        recurrent_regularizer: Regularizer of the recurrent kernel. Default: `None`.
+        bias_regularizer: Regularizer of the biases. Default: `None`.
+        activity_regularizer: Regularizer of the output. Default: `None`.
+        kernel_constraint: Constraint of the input kernel. Default: `None`.
+        recurrent_constraint: Constraint of the recurrent kernel. Default: `None`.
+        bias_constraint: Constraint of the biases. Default: `None`.
+        dropout: The fraction of the inputs to drop while training. Default: 0.
+        recurrent_dropout: The fraction of the state to drop while training. Default: 0.
+        seed: Seed of dropout and noise. Default: `None`.
         return_sequences: Whether to return the outputs of all steps, `(batch, time,
             units)`, or that of the last. Default: `False`.
-        return_state: Whether to return the last state, too. Default: `False`.
+        return_state: Whether to return the last state as well. Default: `False`.
         go_backwards: Whether to begin with the last step. Default: `False`.
-        stateful: Whether a batch goes on from the states of the one before it.
-            Default: `False`.
+        stateful: Whether a batch begins with the last states of the batch before
+            it.            Default: `False`.
         unroll: Whether to unroll Keras's loop. Default: `False`.
-        use_cudnn: For the sake of code that passes it: there is no cuDNN kernel, and
-            `True` is an error. Default: `"auto"`.
+        use_cudnn: Accepted for compatibility. There is no cuDNN kernel, so `True` is
+            an error. Default: `"auto"`.
         weight_noise: Standard deviation of the noise on the kernels while training.
             Default: 0.
         zero_output_for_mask: See `RNN`. Default: `False`.
         truncate_gradient: See `RNN`. Default: `None`.
         use_fast_loop: See `RNN`. Default: `"auto"`.
-        **kwargs: Of `keras.layers.Layer`: `name`, `dtype`, `trainable`, ….
+        **kwargs: Further arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Raises:
         ValueError: An argument is out of its range, or unknown.

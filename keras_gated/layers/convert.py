@@ -1,10 +1,10 @@
-"""Weights from and to other people's layers, where the equations coincide.
+"""Weights from and to layers of other libraries, where the equations coincide.
 
-Three things differ between the conventions. `z`: here and in the paper it
-weighs the candidate, elsewhere the old state; theirs is `1 - z`, and because
-`1 - σ(a) = σ(-a)` the columns of `z` change their sign. The biases: PyTorch has
-two where the sum of both is all that counts, except in the candidate of a GRU.
-And the order of the gates.
+The conventions differ in three ways. First, `z` weighs the candidate here and in the
+paper, and the old state elsewhere: their `z` is `1 - z` here, and because
+`1 - σ(a) = σ(-a)` the columns of `z` change their sign. Second, PyTorch has two biases,
+of which only the sum matters except in the candidate of a GRU. Third, the order of the
+gates differs.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ _TO_KERAS = {
 
 
 def from_keras(layer: keras.layers.Layer) -> CellRNN:
-    """A layer of this package with the weights and the numbers of one of Keras.
+    """Converts a layer of Keras to a layer of this package with the same outputs.
 
     Args:
         layer: A built `keras.layers.SimpleRNN`, `LSTM` or `GRU`, or a
@@ -41,7 +41,7 @@ def from_keras(layer: keras.layers.Layer) -> CellRNN:
         `reset_after` that the layer has), with the same arguments.
 
     Raises:
-        ValueError: The layer is another one, or not built.
+        ValueError: The layer is of another class, or not built.
 
     Example:
 
@@ -71,7 +71,7 @@ def from_keras(layer: keras.layers.Layer) -> CellRNN:
 
 
 def to_keras(layer: RNN) -> keras.layers.Layer:
-    """The layer of Keras with the weights and the numbers of one of this package.
+    """Converts a layer of this package to a layer of Keras with the same outputs.
 
     Args:
         layer: A built `RNN` over a `TanhCell`, an `LSTMCell` without peepholes or
@@ -117,10 +117,10 @@ def to_keras(layer: RNN) -> keras.layers.Layer:
 
 
 def from_torch(module: Any) -> keras.layers.Layer:
-    """A layer with the weights and the numbers of a recurrent module of PyTorch.
+    """Converts a recurrent module of PyTorch to a layer with the same outputs.
 
-    The layers here are batch-major: what the module computes of `x` they compute
-    of `x`, or of `x` with its first axes swapped if it is not `batch_first`.
+    The layer takes batch-major inputs. If the module is not `batch_first`, swap the
+    first two axes of its inputs.
 
     Args:
         module: A `torch.nn.RNN`, `LSTM` or `GRU`.
@@ -132,7 +132,7 @@ def from_torch(module: Any) -> keras.layers.Layer:
         dropout between, where it has several layers.
 
     Raises:
-        ValueError: The module is another one, or an LSTM with projections.
+        ValueError: The module is of another class, or an LSTM with projections.
 
     Example:
 
@@ -177,22 +177,22 @@ def from_torch(module: Any) -> keras.layers.Layer:
 def from_addons(
     weights: Sequence[np.ndarray], recurrent_activation: Any = "sigmoid", **kwargs: Any
 ) -> LSTM:
-    """A layer with the weights of `tensorflow_addons.rnn.PeepholeLSTMCell`.
+    """Makes a layer with the weights of `tensorflow_addons.rnn.PeepholeLSTMCell`.
 
     Args:
-        weights: What `get_weights()` of the cell, or of the layer over it,
-            returned: kernel, recurrent kernel, bias (if it has one), and the
-            peepholes of the input, forget and output gate.
-        recurrent_activation: That of the cell. Mind that `"hard_sigmoid"` was
-            another function in Keras 2, `min(max(0.2 x + 0.5, 0), 1)`; to have
-            it, pass it as a callable.
+        weights: The `get_weights()` of the cell or of the layer over it: kernel,
+            recurrent kernel, bias (if it has one), and the peepholes of the input,
+            forget and output gates.
+        recurrent_activation: The one of the cell. In Keras 2, `"hard_sigmoid"` was
+            another function, `min(max(0.2 x + 0.5, 0), 1)`; pass it as a callable if
+            the cell used it.
         **kwargs: Further arguments of `LSTM`, such as `return_sequences`.
 
     Returns:
         A built `LSTM` with peepholes.
 
     Raises:
-        ValueError: The weights have not the shapes of such a cell.
+        ValueError: The weights do not have the shapes of such a cell.
     """
     weights = [np.asarray(w) for w in weights]
     shapes = [w.shape for w in weights]

@@ -1,10 +1,10 @@
 """The loop over time, with a gradient of its own.
 
-Automatic differentiation would repeat the product with the inputs at every
-step and add up the gradient of each weight step by step. Here the loop holds
-nothing but the recurrence. Forward it keeps the states and, while training,
-the products; backward it carries the gradient from step to step with the small
-products alone; the gradient of each weight is one large product, after the loop.
+Automatic differentiation of a loop multiplies with the inputs at every step, and adds
+up the gradient of each weight step by step. This loop contains only the recurrence. On
+the way forward it keeps the states and, while training, the recurrent products. On the
+way backward it carries the gradient from step to step with the small products only.
+The gradient of each weight is one large product after the loop.
 
 Shapes are time-major: `time` steps of `batch` sequences. A row is a step of a
 sequence; there are `time * batch` rows.
@@ -20,7 +20,7 @@ from keras_gated.cells.equations import Equations, Recurrence, States, Tensor
 
 
 class Arguments(NamedTuple):
-    """What a loop takes, and the gradients of it."""
+    """The arguments of a loop, or their gradients."""
 
     x: Tensor
     """The projected inputs `W x + b`, `(time, batch, n * units)`."""
@@ -29,12 +29,12 @@ class Arguments(NamedTuple):
     recurrent: Recurrence
     """The weights of the recurrence, and the recurrent dropout mask."""
     mask: Tensor | None = None
-    """Which steps count, boolean, `(time, batch, 1)`; or of which units, with
-    `units` in the place of 1."""
+    """Which steps count, boolean, `(time, batch, 1)`, or `(time, batch, units)` for a
+    mask of each unit."""
 
 
 class Kept(NamedTuple):
-    """What the way forward keeps for the way back."""
+    """What `Loop.forward` keeps for `Loop.backward`."""
 
     history: list[Tensor]
     """The states after every step, each `(time, batch, units)`."""
@@ -44,12 +44,12 @@ class Kept(NamedTuple):
 
 
 class Loop:
-    """The loop over the steps of a cell; how a backend runs it is up to a subclass.
+    """Abstract base of the loop over the steps of a cell; each backend has its own.
 
     Args:
         equations: Those of the cell.
         truncate: Gradients do not pass from a step whose number is a multiple of
-            this to the one before. Default: `None`, they pass everywhere.
+            this to the step before. Default: `None`, they always pass.
     """
 
     def __init__(self, equations: Equations, truncate: int | None = None) -> None:
@@ -60,12 +60,12 @@ class Loop:
         """Runs the loop, differentiably.
 
         Args:
-            arguments: What the loop takes.
-            training: Whether to expect that a gradient will be asked for.
+            arguments: The arguments of the loop.
+            training: Whether a gradient is expected to be needed.
 
         Returns:
             The outputs of all steps, `(time, batch, units)`, and the states
-            after the last. A masked step leaves output and states as they were.
+            after the last. A masked step changes neither output nor states.
         """
         raise NotImplementedError
 
@@ -80,25 +80,25 @@ class Loop:
 
         Args:
             step: A pure function.
-            carry: What goes into the first step.
+            carry: The carry into the first step.
             inputs: A structure of tensors `(time, ...)`.
             reverse: Whether to begin with the last `t`.
 
         Returns:
-            What comes out of the last step, and the structure of outputs, each
+            The carry out of the last step, and the structure of outputs, each
             `(time, ...)`.
         """
         raise NotImplementedError
 
     def forward(self, arguments: Arguments, keep: bool = True) -> tuple[States, Kept]:
-        """Walks from the first step to the last.
+        """Computes all steps.
 
         Args:
-            arguments: What the loop takes.
-            keep: Whether to keep what `backward` needs, or the outputs alone.
+            arguments: The arguments of the loop.
+            keep: Whether to keep what `backward` needs, or only the outputs.
 
         Returns:
-            The states after the last step, and what is kept.
+            The states after the last step, and what was kept.
         """
         x, states, recurrent, mask = arguments
         equations = self.equations
@@ -112,7 +112,7 @@ class Loop:
                 return states, Kept(states[:1])
             return states, Kept(states, [recorded.u[g] for g in equations.products])
 
-        # Split before the loop: XLA does not vectorize code that slices inside it.
+        # Split before the loop: XLA does not vectorize a loop that slices.
         return self.scan(step, states, (self._by_gate(x), mask))
 
     def _by_gate(self, x: Tensor) -> list[Tensor]:
@@ -125,7 +125,7 @@ class Loop:
         d_outputs: Tensor,
         d_states: list[Tensor],
     ) -> Arguments:
-        """The gradients of what the loop takes; where there is none, `None`."""
+        """The gradients of the arguments; `None` where there is none."""
         x, states, recurrent, mask = arguments
         steps, batch, _ = ops.shape(x)
         equations = self.equations
@@ -150,7 +150,7 @@ class Loop:
         def step(d_states: States, inputs: tuple) -> tuple[States, Tensor]:
             d_output, partials, m, linked = inputs
             d_states = [d_states[0] + d_output, *d_states[1:]]
-            # What is masked goes by the step, to the state before.
+            # The gradient of a masked step passes it by, to the state before.
             d_new, d_past = _parted(m, d_states)
             d_x, d_previous = equations.step_vjp(d_new, partials, recurrent)
             if m is not None:
@@ -158,7 +158,7 @@ class Loop:
             d_previous, _ = _parted(linked, d_previous)
             return d_previous, d_x
 
-        linked = None  # each step to the one before it
+        linked = None  # whether gradients pass from a step to the one before
         if self.truncate is not None:
             numbers = ops.reshape(ops.arange(steps), (steps, 1, 1))
             linked = numbers % self.truncate != 0
@@ -174,7 +174,7 @@ class Loop:
 
 
 class _Recorded(Recurrence):
-    """Keeps its joint products, `u`."""
+    """Records its joint products in `u`."""
 
     def __new__(cls, recurrent: Recurrence) -> "_Recorded":
         recorded = super().__new__(cls, *recurrent)
@@ -187,7 +187,7 @@ class _Recorded(Recurrence):
 
 
 class _Replayed(Recurrence):
-    """Gives the joint products of all rows, which were kept, instead of multiplying."""
+    """Returns the recorded joint products of all rows instead of multiplying."""
 
     def __new__(cls, recurrent: Recurrence, u: dict[str, Tensor]) -> "_Replayed":
         replayed = super().__new__(cls, *recurrent)
@@ -219,7 +219,7 @@ def _where(mask: Tensor | None, new: list[Tensor], old: list[Tensor]) -> list[Te
 def _parted(
     mask: Tensor | None, gradients: list[Tensor]
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Gradients where a mask is true, and where not, with zeros elsewhere."""
+    """The gradients where a mask is true, and those where it is false."""
     if mask is None:
         return gradients, []
     zeros = [ops.zeros_like(gradient) for gradient in gradients]
@@ -233,11 +233,11 @@ def split(
     Callable[[Sequence[Tensor]], Arguments],
     Callable[[Arguments], list[Tensor]],
 ]:
-    """The tensors among a loop's arguments, for automatic differentiation.
+    """Splits the tensors off a loop's arguments, for automatic differentiation.
 
     Returns:
-        Those tensors; what makes arguments with others in their place; and what
-        picks the gradients of them, `None` for the masks.
+        The tensors; a function that makes arguments with other tensors in their place;
+        and a function that picks the gradients of the tensors, `None` for masks.
     """
     leaves = keras.tree.flatten(arguments)
     where = [i for i, leaf in enumerate(leaves) if ops.is_tensor(leaf)]

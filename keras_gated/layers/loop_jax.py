@@ -10,7 +10,7 @@ from keras_gated.layers.loop import Arguments, Kept, Loop
 
 
 class JaxLoop(Loop):
-    """Compiled once for every shape, wherever it is called from."""
+    """Compiled once per shape, wherever it is called."""
 
     def __init__(self, equations: Equations, truncate: int | None = None) -> None:
         super().__init__(equations, truncate)

@@ -16,12 +16,12 @@ _compiled = partial(tf.function, jit_compile=True, autograph=False)
 
 
 class TensorFlowLoop(Loop):
-    """While training, forward and backward are each compiled with XLA.
+    """Compiles forward and backward with XLA while training.
 
-    In a model that is not compiled as a whole (Keras's default without a GPU)
+    In a model that is not compiled as a whole, Keras's default without a GPU,
     TensorFlow takes longer to schedule a step of few units than to compute it.
-    Inference is left as it is nevertheless: what XLA has compiled cannot be
-    exported to other formats.
+    Inference is not compiled, because compiled functions cannot be exported to other
+    formats.
     """
 
     def __init__(self, equations: Equations, truncate: int | None = None) -> None:
@@ -35,8 +35,8 @@ class TensorFlowLoop(Loop):
         if not _may_compile():
             forward, backward = self.forward, self.backward
 
-        # Nothing in here may be recorded on a tape: XLA cannot hand out what
-        # automatic differentiation would want to keep of its loops.
+        # Nothing in here may be recorded on a tape: automatic differentiation would
+        # keep intermediate results of the loop, which XLA does not return.
         @tf.custom_gradient
         def run(*tensors: Tensor) -> tuple[list[Tensor], Callable]:
             arguments = pack([tf.stop_gradient(tensor) for tensor in tensors])
@@ -46,10 +46,10 @@ class TensorFlowLoop(Loop):
                 states, kept = self.forward(arguments, keep=False)
 
             def gradient(*d: Tensor) -> list[Tensor]:
-                # In a branch of tf.cond a compiled function does not find tensors of
-                # the way forward, as other operations do.
+                # In a branch of tf.cond, a compiled function cannot capture tensors of
+                # the forward pass, while other operations can.
                 arguments_, kept_ = tree.map_structure(_identity, (arguments, kept))
-                # Outside training no gradient was to be expected.
+                # Outside training, forward kept nothing.
                 kept_ = kept_ if training else forward(arguments_)[1]
 
                 @tf.custom_gradient
@@ -59,12 +59,15 @@ class TensorFlowLoop(Loop):
                     gradients = pick(gradients)
                     return [g for g in gradients if g is not None], _no_second_gradient
 
-                dense = map(tf.convert_to_tensor, d)  # of tf.gather they are sparse
+                dense = map(tf.convert_to_tensor, d)  # tf.gather has sparse ones
                 found = once(*dense, *tensors)
-                return [*found, *[None] * (len(tensors) - len(found))]  # of the masks
+                return [
+                    *found,
+                    *[None] * (len(tensors) - len(found)),
+                ]
 
             results = [kept.history[0], *states]
-            # A compiled function may have been traced for wider shapes.
+            # A compiled function may have been traced for less specific shapes.
             units = results[0].shape[-1]
             results[0].set_shape((*arguments.x.shape[:2], units))
             for result, state in zip(results[1:], arguments.states, strict=True):
@@ -96,8 +99,8 @@ class TensorFlowLoop(Loop):
                 new.set_shape(old.shape)
             return new_carry, tree.flatten(structure)
 
-        # A loop has to know its outputs before it begins; what this computes
-        # is not used, and not computed in a graph.
+        # The loop needs the shapes of its outputs before it begins. The values of this
+        # step are not used; in a graph they are not computed.
         _, first = run(carry, 0)
 
         def body(k: Tensor, carry: list, arrays: list) -> tuple[Tensor, list, list]:
@@ -125,10 +128,10 @@ def _identity(leaf: Any) -> Any:
 
 
 def _only_gradient(result: Tensor, argument: Tensor) -> Tensor:
-    """Refuses to be differentiated in another way than by the loop's gradient.
+    """Makes any gradient other than the loop's own an error.
 
-    `tf.vectorized_map`, which calls its scope so, loses gradients that functions bring;
-    for one that is taken around it there would be zeros and not a word.
+    `tf.vectorized_map` (whose scope is `loop_body`) ignores custom gradients: a
+    gradient taken around it would silently be zero.
     """
     nothing = tf.raw_ops.PreventGradient(
         input=tf.reduce_sum(argument[:0]),
@@ -140,11 +143,11 @@ def _only_gradient(result: Tensor, argument: Tensor) -> Tensor:
 
 
 def _may_compile() -> bool:
-    """Whether the loop is to be compiled on its own.
+    """Whether to compile the loop on its own.
 
-    Not where all around is compiled as a whole, for a function within would take
-    dynamic sizes for static ones; and not under `tf.debugging`, which looks at every
-    operation, for XLA does not let it.
+    Not within a graph that XLA compiles as a whole, where a nested function would take
+    dynamic sizes for static ones; and not under `tf.debugging`, which inspects every
+    operation and cannot look into compiled code.
     """
     graph = tf.compat.v1.get_default_graph()
     return not (GraphOrParentsInXlaContext(graph) or context.context().op_callbacks)

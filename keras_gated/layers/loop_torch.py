@@ -11,15 +11,15 @@ from keras_gated.layers.loop import Arguments, Kept, Loop, split
 
 
 class TorchLoop(Loop):
-    """No graph is recorded within the loop, which is what saves time."""
+    """Records no graph within the loop, which saves time."""
 
     def __call__(self, arguments: Arguments, training: bool) -> tuple[Tensor, States]:
-        # A stateful layer writes its new states over those that are kept here.
+        # A stateful layer overwrites its states, which are kept here.
         states = [state.clone() for state in arguments.states]
         tensors, pack, pick = split(arguments._replace(states=states))
         keep = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
         if torch.jit.is_tracing() or not (keep or self.truncate):
-            # As plain operations, which every transformation knows.
+            # Plain operations work under every transformation.
             states, kept = self.forward(pack(tensors), keep=False)
             return kept.history[0], states
         results = _Run.apply(_Call(self, pack, pick, len(states), keep), *tensors)
@@ -55,7 +55,7 @@ class _Call:
         self.states, self.keep = states, keep
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        """The last states, the outputs, and what else is kept."""
+        """The last states, the outputs, and what else was kept."""
         states, kept = self.loop.forward(self.pack(tensors), keep=self.keep)
         return *states, *tree.flatten(kept)
 
@@ -68,7 +68,7 @@ class _Call:
         """The gradients of the tensors from those of the last states and outputs."""
         arguments = self.pack(tensors)
         if torch.is_grad_enabled() or not self.keep:
-            # A gradient of this gradient is to come, or none was expected.
+            # A second gradient follows, or forward kept nothing.
             _, all_kept = self.loop.forward(arguments)
         else:
             all_kept = Kept(kept[: self.states], kept[self.states :])
@@ -80,12 +80,12 @@ class _Call:
         return self.pick(gradients)
 
     def zeros(self, tensors: Sequence[Tensor], kept: Sequence[Tensor]) -> list[Tensor]:
-        """Of the shapes of the last states and the outputs."""
+        """Zeros of the shapes of the last states and the outputs."""
         return [torch.zeros_like(t) for t in (*self.pack(tensors).states, kept[0])]
 
 
 class _Run(torch.autograd.Function):
-    """In the form that `torch.func` takes: what is kept is among the results."""
+    """In the form that `torch.func` requires: what is kept is part of the results."""
 
     generate_vmap_rule = True
 
@@ -119,7 +119,7 @@ class _Run(torch.autograd.Function):
             gradients = ctx.call.backward(tensors, kept, d)
             return [gradients[i] for i in moved]
 
-        # It is linear; the derivative forward is its transpose.
+        # The gradient is linear in `d`; the forward derivative is its transpose.
         zeros = ctx.call.zeros(tensors, kept)
         _, transposed = torch.func.vjp(gradient, *zeros)
         d_results = transposed([tangents[i] for i in moved])

@@ -32,52 +32,54 @@ LAYER_ARGUMENTS = (
 class RNN(keras.layers.RNN):
     """`keras.layers.RNN`, several times as fast over the cells of this package.
 
-    Same arguments, same calls, same numbers. The loop differs: the inputs of all
-    steps are projected in one product; the loop holds the recurrence alone; its
-    gradient is written by hand and forms that of each weight in one product.
+    Arguments, calls and numbers are those of Keras's layer. The loop is another: it
+    projects the inputs of all steps in one product, contains only the recurrence, and
+    has a gradient of its own, which forms the gradient of each weight in one product.
 
-    Over any other cell, and where `use_fast_loop` says so, Keras's own loop runs.
-    `loop` tells which one runs, and why.
+    Keras's own loop runs over any other cell, and where `use_fast_loop` says so. The
+    attribute `loop` says which loop runs, and why.
 
     Args:
-        cell: One of the cells of the package (or, for Keras's loop, any cell or
-            list of cells that `keras.layers.RNN` takes).
+        cell: One of the cells of the package, or any cell or list of cells that
+            `keras.layers.RNN` accepts.
         return_sequences: Whether to return the outputs of all steps,
             `(batch, time, units)`, or that of the last. Default: `False`.
-        return_state: Whether to return the last states, too. Default: `False`.
-        go_backwards: Whether to begin with the last step; the outputs come in
-            the order in which they were computed. Default: `False`.
-        stateful: Whether a batch goes on from the states in which the batch
-            before it ended. Default: `False`.
+        return_state: Whether to return the last states as well. Default: `False`.
+        go_backwards: Whether to begin with the last step; the outputs are returned
+            in the order in which they were computed. Default: `False`.
+        stateful: Whether a batch begins with the last states of the batch before it.
+            Default: `False`.
         unroll: Whether to unroll Keras's loop; the fast loop does not unroll.
             Default: `False`.
         zero_output_for_mask: Whether the output of a masked step is zero instead
-            of that of the step before. Default: `False`.
-        truncate_gradient: Truncated backpropagation through time: the sequence is
-            taken as stretches of so many steps, and gradients do not pass from one
-            to the one before, while states do. For long sequences, in which they
-            explode. Only the fast loop has it. Default: `None`, gradients pass
-            through the whole sequence.
-        use_fast_loop: `"auto"` takes the fast loop where it applies, `True` raises an
-            error where it does not, `False` always takes Keras's loop.
+            of the output of the step before. Default: `False`.
+        truncate_gradient: The number of steps for truncated backpropagation through
+            time: states pass through the whole sequence, gradients only through
+            stretches of so many steps. It is for long sequences, in which gradients
+            explode, and needs the fast loop. Default: `None`, gradients pass through
+            the whole sequence.
+        use_fast_loop: `"auto"` runs the fast loop where it applies, `True` raises an
+            error where it does not apply, `False` always runs Keras's loop.
             Default: `"auto"`.
-        **kwargs: `name`, `dtype`, `trainable`, `activity_regularizer`.
+        **kwargs: Further arguments of `keras.layers.RNN`: `activity_regularizer`,
+            `name`, `dtype`, `trainable`.
 
     Call arguments:
         sequences: `(batch, time, input_dim)`.
         initial_state: The states before the first step, a list of
             `(batch, units)`. Default: zeros, or the last ones if stateful.
-        mask: Boolean `(batch, time)`, `False` where a step is to be skipped; any
-            pattern. Default: `None`.
-        training: Whether dropout and weight noise act. Default: `False`.
+        mask: Boolean `(batch, time)`, of any pattern; steps where it is `False` are
+            skipped. Default: `None`.
+        training: Whether dropout and weight noise apply. Default: `False`.
 
     Raises:
-        ValueError: `use_fast_loop` is none of the three, or `True` (or truncation is
-            asked for) where the fast loop does not apply; the message gives the reason.
+        ValueError: `use_fast_loop` has another value, or it is `True` or
+            `truncate_gradient` is set where the fast loop does not apply; the message
+            gives the reason.
 
-    On TensorFlow the loop is compiled with XLA while training, which takes about a
-    second and 2 MB for every new shape of a batch, and has no gradient of its gradient
-    (with `use_fast_loop=False` there is one).
+    On TensorFlow the fast loop is compiled with XLA while training, which takes about a
+    second and 2 MB for every new shape of a batch, and its gradient has no gradient (that
+    of Keras's loop has).
 
     Example:
 
@@ -89,7 +91,7 @@ class RNN(keras.layers.RNN):
     >>> layer.loop
     'fast: GRUCell brings the gradient of its step'
     >>> RNN(GRUCell(4, activation="gelu")).loop
-    'keras: the derivative of activation gelu is not known here'
+    'keras: the derivative of activation gelu is not known'
     """
 
     def __init__(
@@ -135,7 +137,7 @@ class RNN(keras.layers.RNN):
         return f"fast: {type(self.cell).__name__} brings the gradient of its step"
 
     def _obstacle(self) -> str | None:
-        """Why the fast loop does not apply, if it does not."""
+        """Why the fast loop does not apply; `None` if it does."""
         cell = self.cell
         name = type(cell).__name__
         if self.use_fast_loop is False:
@@ -148,19 +150,19 @@ class RNN(keras.layers.RNN):
             return f"{name} has a call of its own"
         kind = cell.equations_class
         if _origin(kind, "step") is not _origin(kind, "step_vjp"):
-            return f"{kind.__name__} has a step and no step_vjp for it"
+            return f"{kind.__name__} has a step, but no step_vjp for it"
         for argument in ("activation", "recurrent_activation"):
             activation = getattr(cell, argument, keras.activations.tanh)
             if derivative(activation) is None:
                 named = getattr(activation, "__name__", activation)
-                return f"the derivative of {argument} {named} is not known here"
+                return f"the derivative of {argument} {named} is not known"
         return None
 
     def _fast_loop(self) -> Loop | None:
-        """The loop of the cell as it is now; `None` where Keras's is to run.
+        """The loop for the cell as it is now; `None` where Keras's loop runs.
 
         Raises:
-            ValueError: The fast loop does not apply and nothing else will do.
+            ValueError: The fast loop is required and does not apply.
         """
         obstacle = self._obstacle()
         if obstacle and self.truncate_gradient is not None:
@@ -186,7 +188,7 @@ class RNN(keras.layers.RNN):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         mask = args[2] if len(args) > 2 else kwargs.get("mask")
         if isinstance(mask, np.ndarray) and mask.dtype.kind in "OSUcmM":
-            # Of which Keras would make no tensor, with an error that names nothing.
+            # Keras would fail to make a tensor of it, with an error that names nothing.
             sequences = args[0] if args else kwargs["sequences"]
             raise _bad_mask(sequences, f"a mask of dtype {mask.dtype}")
         return super().__call__(*args, **kwargs)
@@ -201,7 +203,7 @@ class RNN(keras.layers.RNN):
         try:
             return super().call(sequences, initial_state, mask, training)
         except BaseException:
-            # Masks and noise of this batch would be taken for those of the next.
+            # The next batch would use the dropout masks and noise of this one.
             self._maybe_reset_dropout_masks(self.cell)
             raise
 
@@ -212,7 +214,7 @@ class RNN(keras.layers.RNN):
         mask: Tensor | None,
         training: bool = False,
     ) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """What `keras.layers.RNN.call` calls between its preparations and returns.
+        """The loop, which `keras.layers.RNN.call` calls.
 
         Returns:
             The last output, all outputs, and the last states.
@@ -248,7 +250,7 @@ class RNN(keras.layers.RNN):
         return outputs[-1], ops.transpose(outputs, (1, 0, 2)), states
 
     def _for_all(self, state: Tensor, sequences: Tensor) -> Tensor:
-        """An initial state; one of batch 1 is that of all sequences."""
+        """An initial state; one of batch size 1 applies to all sequences."""
         batch, given = sequences.shape[0], state.shape[0]
         if given == 1 and batch != 1:
             return ops.broadcast_to(state, (ops.shape(sequences)[0], state.shape[1]))
@@ -260,13 +262,13 @@ class RNN(keras.layers.RNN):
         return state
 
     def _time_major_mask(self, mask: Any, sequences: Tensor) -> Tensor:
-        """The mask as `Arguments` has it, from any that Keras's loop takes.
+        """The mask as `Arguments` has it, from any that Keras's loop accepts.
 
         Raises:
-            ValueError: It is another.
+            ValueError: Keras's loop would not accept the mask.
         """
         if isinstance(mask, (list, tuple)) and mask and hasattr(mask[0], "shape"):
-            mask = mask[0]  # of the inputs; those of states follow
+            mask = mask[0]  # that of the inputs; masks of states follow
         (batch, time, _), units = sequences.shape, self.cell.units
         try:
             mask = ops.convert_to_tensor(mask)
@@ -276,7 +278,7 @@ class RNN(keras.layers.RNN):
         if not dtype.startswith(("bool", "int", "uint", "float", "bfloat")):
             raise _bad_mask(sequences, f"a mask of dtype {dtype}")
         mask, shape = ops.cast(mask, "bool"), tuple(mask.shape)
-        by_unit = keras.config.backend() != "jax"  # where Keras's loop takes any
+        by_unit = keras.config.backend() != "jax"
         accepted = {1, None, units} if by_unit else shape[2:]
         if (
             len(shape) not in (2, 3)
@@ -289,12 +291,12 @@ class RNN(keras.layers.RNN):
             mask = ops.expand_dims(mask, -1)
         elif not by_unit:
             mask = ops.any(mask, axis=-1, keepdims=True)
-        # An error for shapes that are known only now, and for nothing else.
+        # Raises an error for shapes that are known only now.
         mask = ops.broadcast_to(mask, (*ops.shape(sequences)[:2], mask.shape[-1]))
         return ops.transpose(mask, (1, 0, 2))
 
     def _outputs_under_mask(self, outputs: Tensor, mask: Tensor) -> Tensor:
-        """As Keras has them, where a masked step repeats the output before it."""
+        """The outputs as Keras has them: a masked step repeats the output before it."""
         if self.zero_output_for_mask:
             shown = mask
         elif keras.config.backend() == "jax":
@@ -318,10 +320,10 @@ def _origin(kind: type, method: str) -> type:
 
 @functools.lru_cache(maxsize=64)
 def _shared_loop(equations: Equations, units: int, truncate: int | None) -> Loop:
-    """One loop for all cells that compute the same, and for what it has compiled.
+    """One loop, and what it has compiled, for all cells of equal equations.
 
-    They share it only with equal units: TensorFlow warns of a function that it traces
-    for many shapes.
+    Cells of different units do not share it, because TensorFlow warns of functions that
+    it traces for many shapes.
     """
     return _backend_loop()(equations, truncate)
 

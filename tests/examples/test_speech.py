@@ -125,7 +125,7 @@ def test_short_run_writes_everything(call, sound, tmp_path):
         written = folder / row["cell"]
         model = keras.saving.load_model(written / "best.keras")
         assert model.layers[-1].event_mean == record["mean"]
-        assert model.layers[-1].event_deviation == record["deviation"]
+        assert model.layers[-1].event_std == record["deviation"]
         # Of the test set's one recording.
         recorded, rate = audio.read(written / "recorded.wav")
         assert rate == 4000

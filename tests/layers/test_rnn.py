@@ -236,7 +236,7 @@ FALLBACKS = {
         "recurrent_activation softsign",
     ),
     "unrolled": (lambda: keras_gated.GRUCell(4), {"unroll": True}, "unroll=True"),
-    "own step": (lambda: Halved(4), {}, "HalvedEquations has a step and no step_vjp"),
+    "own step": (lambda: Halved(4), {}, "HalvedEquations has a step, but no step_vjp"),
     "own call": (lambda: Called(4), {}, "Called has a call of its own"),
 }
 
