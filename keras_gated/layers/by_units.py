@@ -475,14 +475,15 @@ class SimplifiedGRU(CellRNN):
 
 
 def layer_by_units(cell_class: type[RecurrentCell]) -> type[CellRNN]:
-    """The layer by units over a cell.
+    """The layer by units over a cell: `GRU` for `GRUCell`.
 
     Args:
-        cell_class: Such as `keras_gated.GRUCell`, or one of a user.
+        cell_class: A cell of this package, or a cell of your own that extends
+            `RecurrentCell`.
 
     Returns:
-        A subclass of `RNN` such as `keras_gated.GRU`, with the name of the cell but for
-        its last word, and with the arguments of the layer and of the cell.
+        A subclass of `RNN`, written out above or else made here: with the name of the
+        cell without `Cell`, and with the arguments of the layer and of the cell.
 
     Example:
 
@@ -512,22 +513,24 @@ def layer_by_units(cell_class: type[RecurrentCell]) -> type[CellRNN]:
         {
             **attributes,
             "__init__": initialize,
-            "__doc__": f"`RNN({cell_class.__name__}(units))`; see these two.",
+            "__doc__": f"`RNN({cell_class.__name__}(units))`; see both.",
             "__module__": cell_class.__module__,
             "cell_class": cell_class,
         },
     )
-    package = keras.saving.get_registered_name(cell_class).partition(">")[0]
-    return keras.saving.register_keras_serializable(package)(layer_class)
+    package, registered, _ = keras.saving.get_registered_name(cell_class).partition(">")
+    register = keras.saving.register_keras_serializable
+    return register(package if registered else "Custom")(layer_class)
 
 
 def _signature(cell_class: type[RecurrentCell]) -> inspect.Signature:
-    """That of a layer over such a cell without arguments of its own, and those."""
+    """The signature of a written-out layer, and after it the cell's own arguments."""
     like = SimplifiedGRU if issubclass(cell_class, GatedCell) else TanhRNN
     parameters = dict(inspect.signature(like.__init__).parameters)
     kwargs = parameters.pop("kwargs")
     for name, parameter in inspect.signature(cell_class).parameters.items():
-        if name not in parameters and parameter.kind is not parameter.VAR_KEYWORD:
+        variable = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        if name not in parameters and not variable:
             parameters[name] = parameter.replace(kind=parameter.KEYWORD_ONLY)
     return inspect.Signature([*parameters.values(), kwargs])
 

@@ -78,8 +78,7 @@ class RNN(keras.layers.RNN):
             gives the reason.
 
     On TensorFlow the fast loop is compiled with XLA while training, which takes about a
-    second and 2 MB for every new shape of a batch, and its gradient has no gradient (that
-    of Keras's loop has).
+    second and 2 MB for every new shape of a batch. It has no second derivative there.
 
     Example:
 
