@@ -243,8 +243,8 @@ class LeakyEquations(TanhEquations):
         (h,), gates = super().step(x, states, recurrent)
         return [self.leak * h], gates
 
-    def step_vjp(self, d_states, partials, recurrent):
-        (d_h,) = d_states
+    def step_vjp(self, d_new, partials, recurrent):
+        (d_h,) = d_new
         return super().step_vjp([self.leak * d_h], partials, recurrent)
 
 

@@ -13,15 +13,23 @@ from keras import ops
 
 Tensor = Any
 """A tensor of the Keras backend in use."""
+Inputs = list[Tensor]
+"""The projected input `W x + b` by gate, each `(batch, units)`."""
 States = list[Tensor]
 """The states of a cell, the output first, each `(batch, units)`."""
 Gates = dict[str, Tensor]
 """The gates by their letters, and whatever else a gradient needs, each
 `(batch, units)`."""
+Result = tuple[States, Gates]
+"""The next states and the gates of a step."""
 Partials = dict[str, Tensor]
 """Partial derivatives, each `(batch, units)`. `"h/a_z"` is the derivative of `h` with
 respect to `a_z`, where `a_z` is what goes into the activation of `z`. A letter below
 the line that is a state is the previous one: `"h/h"`."""
+
+VJP = tuple[Tensor, States]
+"""The gradients of the projected input, `(batch, n * units)`, and of the previous
+states."""
 
 
 class Recurrence(NamedTuple):
@@ -111,9 +119,7 @@ class Equations:
             parts[gates] = columns[..., begin:end]
         return parts
 
-    def step(
-        self, x: list[Tensor], states: States, recurrent: Recurrence
-    ) -> tuple[States, Gates]:
+    def step(self, x: Inputs, states: States, recurrent: Recurrence) -> Result:
         """One time step.
 
         Args:
@@ -139,13 +145,11 @@ class Equations:
         """
         raise NotImplementedError
 
-    def step_vjp(
-        self, d_states: States, partials: Partials, recurrent: Recurrence
-    ) -> tuple[Tensor, States]:
+    def step_vjp(self, d_new: States, partials: Partials, recurrent: Recurrence) -> VJP:
         """The vector-Jacobian product of `step`.
 
         Args:
-            d_states: The gradients of the next states.
+            d_new: The gradients of the next states.
             partials: Those of this step.
             recurrent: As in `step`.
 

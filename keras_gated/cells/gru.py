@@ -9,10 +9,13 @@ from keras import ops
 from keras_gated.cells.activations import derivative
 from keras_gated.cells.base import GatedCell
 from keras_gated.cells.equations import (
+    VJP,
     GatedEquations,
     Gates,
+    Inputs,
     Partials,
     Recurrence,
+    Result,
     States,
     Tensor,
 )
@@ -24,9 +27,7 @@ class GRUEquations(GatedEquations):
     gates = "zrh"
     products = ("zr", "h")
 
-    def step(
-        self, x: list[Tensor], states: States, recurrent: Recurrence
-    ) -> tuple[States, Gates]:
+    def step(self, x: Inputs, states: States, recurrent: Recurrence) -> Result:
         sigmoid, tanh = self.recurrent_activation, self.activation
         (h,), (x_z, x_r, x_h) = states, x
 
@@ -50,10 +51,8 @@ class GRUEquations(GatedEquations):
             "rh/h": r,
         }
 
-    def step_vjp(
-        self, d_states: States, partials: Partials, recurrent: Recurrence
-    ) -> tuple[Tensor, States]:
-        (d_h,) = d_states
+    def step_vjp(self, d_new: States, partials: Partials, recurrent: Recurrence) -> VJP:
+        (d_h,) = d_new
 
         d_a_z = d_h * partials["h/a_z"]
         d_a_h = d_h * partials["h/a_h"]
@@ -70,9 +69,7 @@ class ResetAfterEquations(GRUEquations):
 
     products = ("zrh",)
 
-    def step(
-        self, x: list[Tensor], states: States, recurrent: Recurrence
-    ) -> tuple[States, Gates]:
+    def step(self, x: Inputs, states: States, recurrent: Recurrence) -> Result:
         sigmoid, tanh = self.recurrent_activation, self.activation
         (h,), (x_z, x_r, x_h) = states, x
 
@@ -96,10 +93,8 @@ class ResetAfterEquations(GRUEquations):
             "a_h/u_h": r,
         }
 
-    def step_vjp(
-        self, d_states: States, partials: Partials, recurrent: Recurrence
-    ) -> tuple[Tensor, States]:
-        (d_h,) = d_states
+    def step_vjp(self, d_new: States, partials: Partials, recurrent: Recurrence) -> VJP:
+        (d_h,) = d_new
 
         d_a_z = d_h * partials["h/a_z"]
         d_a_r = d_h * partials["h/a_r"]

@@ -9,10 +9,13 @@ from keras import ops
 from keras_gated.cells.activations import derivative
 from keras_gated.cells.base import GatedCell
 from keras_gated.cells.equations import (
+    VJP,
     GatedEquations,
     Gates,
+    Inputs,
     Partials,
     Recurrence,
+    Result,
     States,
     Tensor,
 )
@@ -23,9 +26,7 @@ class LSTMEquations(GatedEquations):
 
     gates = "ifco"
 
-    def step(
-        self, x: list[Tensor], states: States, recurrent: Recurrence
-    ) -> tuple[States, Gates]:
+    def step(self, x: Inputs, states: States, recurrent: Recurrence) -> Result:
         sigmoid, tanh = self.recurrent_activation, self.activation
         (h, c), (x_i, x_f, x_c, x_o) = states, x
         u_i, u_f, u_c, u_o = recurrent.product("ifco", h)
@@ -55,10 +56,8 @@ class LSTMEquations(GatedEquations):
             "h/new_c": o * d_tanh(tanh_c),
         }
 
-    def step_vjp(
-        self, d_states: States, partials: Partials, recurrent: Recurrence
-    ) -> tuple[Tensor, States]:
-        d_h, d_c = d_states
+    def step_vjp(self, d_new: States, partials: Partials, recurrent: Recurrence) -> VJP:
+        d_h, d_c = d_new
         V_i, V_f, V_o = recurrent.V or (0, 0, 0)
 
         d_a_o = d_h * partials["h/a_o"]

@@ -6,12 +6,14 @@ from keras import ops
 from keras_gated.cells.activations import derivative
 from keras_gated.cells.base import GatedCell
 from keras_gated.cells.equations import (
+    VJP,
     GatedEquations,
     Gates,
+    Inputs,
     Partials,
     Recurrence,
+    Result,
     States,
-    Tensor,
 )
 
 
@@ -20,9 +22,7 @@ class SimplifiedGRUEquations(GatedEquations):
 
     gates = "zh"
 
-    def step(
-        self, x: list[Tensor], states: States, recurrent: Recurrence
-    ) -> tuple[States, Gates]:
+    def step(self, x: Inputs, states: States, recurrent: Recurrence) -> Result:
         sigmoid, tanh = self.recurrent_activation, self.activation
         (h,), (x_z, x_h) = states, x
         u_z, u_h = recurrent.product("zh", h)
@@ -42,10 +42,8 @@ class SimplifiedGRUEquations(GatedEquations):
             "h/h": 1 - z,
         }
 
-    def step_vjp(
-        self, d_states: States, partials: Partials, recurrent: Recurrence
-    ) -> tuple[Tensor, States]:
-        (d_h,) = d_states
+    def step_vjp(self, d_new: States, partials: Partials, recurrent: Recurrence) -> VJP:
+        (d_h,) = d_new
 
         d_a_z = d_h * partials["h/a_z"]
         d_a_h = d_h * partials["h/a_h"]

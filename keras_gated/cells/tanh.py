@@ -5,12 +5,14 @@ import keras
 from keras_gated.cells.activations import derivative
 from keras_gated.cells.base import RecurrentCell
 from keras_gated.cells.equations import (
+    VJP,
     Equations,
     Gates,
+    Inputs,
     Partials,
     Recurrence,
+    Result,
     States,
-    Tensor,
 )
 
 
@@ -19,9 +21,7 @@ class TanhEquations(Equations):
 
     gates = "h"
 
-    def step(
-        self, x: list[Tensor], states: States, recurrent: Recurrence
-    ) -> tuple[States, Gates]:
+    def step(self, x: Inputs, states: States, recurrent: Recurrence) -> Result:
         tanh = self.activation
         (h,), (x_h,) = states, x
         (u_h,) = recurrent.product("h", h)
@@ -33,10 +33,8 @@ class TanhEquations(Equations):
         d_tanh = derivative(self.activation)
         return {"h/a_h": d_tanh(gates["h_cand"])}
 
-    def step_vjp(
-        self, d_states: States, partials: Partials, recurrent: Recurrence
-    ) -> tuple[Tensor, States]:
-        (d_h,) = d_states
+    def step_vjp(self, d_new: States, partials: Partials, recurrent: Recurrence) -> VJP:
+        (d_h,) = d_new
 
         d_a_h = d_h * partials["h/a_h"]
         d_h = recurrent.product_vjp("h", d_a_h)
