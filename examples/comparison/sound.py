@@ -1,0 +1,73 @@
+"""Raw sound: the model that predicts the next samples, and its batches."""
+
+import argparse
+from typing import TYPE_CHECKING
+
+import keras
+import numpy as np
+
+from comparison.training import Settings, build
+from keras_gated import GaussianMixture, losses, metrics
+from keras_gated.datasets import audio
+from keras_gated.datasets.audio import Recordings
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+FRAME, EVENT, COMPONENTS = 20, 10, 20
+"""Samples that a step sees, samples that it predicts, and Gaussians in the mixture."""
+
+Parts = tuple[Recordings, Recordings, Recordings]
+"""The recordings of training, validation and test."""
+
+
+def build_model(
+    cell: str, settings: Settings | argparse.Namespace, data: Parts
+) -> keras.Model:
+    """The model of one cell: a step's samples have a mixture of Gaussians."""
+    mean, deviation = data[0].standardization()
+    return build(
+        cell,
+        settings,
+        FRAME,
+        lambda: GaussianMixture(
+            COMPONENTS, EVENT, event_mean=mean, event_deviation=deviation
+        ),
+        losses.GaussianMixtureNLL(COMPONENTS, EVENT),
+        [
+            metrics.EventNLL(COMPONENTS, EVENT, name="nll"),
+            metrics.EventNLL(COMPONENTS, EVENT, "sequence", name="nll_sequence"),
+        ],
+    )
+
+
+def batches(
+    data: Parts, batch_size: int, seed: int, sequence_length: int
+) -> "tuple[tf.data.Dataset, ...]":
+    """The data sets of training, validation and test.
+
+    Args:
+        data: The recordings of the three.
+        batch_size: Sequences per update.
+        seed: Of the order of training.
+        sequence_length: Samples of a sequence. Recordings are joined where most are
+            shorter.
+
+    Returns:
+        As `audio.frames_dataset` returns them, standardized by the recordings of
+        training; training is shuffled.
+    """
+    return tuple(
+        audio.frames_dataset(
+            part,
+            FRAME,
+            EVENT,
+            sequence_length=sequence_length,
+            batch_size=batch_size,
+            shuffle=part is data[0],
+            seed=seed,
+            join=sequence_length > np.median(part.lengths),
+            standardization=data[0].standardization(),
+        )
+        for part in data
+    )
