@@ -150,7 +150,7 @@ def train_cell(
     name: str, args: argparse.Namespace, data: bach_chorales.Splits, run: Path
 ) -> tuple[dict, dict]:
     """Trains one cell; returns its row of the table and its learning curves."""
-    model = music.build_model(name, args)
+    model = comparison.build(name, args, *music.likelihood())
     picture = callbacks.PianoRollImage(run / name, data[2][0], every=10)
     parts = datasets(args, data)
     result = comparison.train(model, args, parts, run / name, [picture])

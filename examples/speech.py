@@ -24,7 +24,7 @@ from comparison.sound import (
     FRAME,
     Parts,
     batches,
-    build_model,
+    likelihood,
 )
 
 from keras_gated import GaussianMixture, callbacks, generation
@@ -216,7 +216,7 @@ def train_cell(
     name: str, args: argparse.Namespace, data: Parts, run: Path
 ) -> tuple[dict, dict]:
     """Trains one cell; returns its row of the table and its learning curves."""
-    model = build_model(name, args, data)
+    model = comparison.build(name, args, *likelihood(data))
     clip = max((data[2][i] for i in range(len(data[2]))), key=len)
     seconds = min(PRIMER_SECONDS, 0.75 * len(clip) / args.sample_rate)
     sound = callbacks.SoundSummary(run / name, clip, args.sample_rate, seconds, every=5)

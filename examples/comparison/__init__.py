@@ -1,8 +1,9 @@
 """What the examples share that train all cells at equal size and compare them.
 
 `arguments` is the command line. `training` has the `Settings`, and builds and trains a
-model by the paper's recipe. `music` and `sound` have the models and batches of each.
-`results` runs cell after cell, and makes the table, the record and the picture.
+model by the paper's recipe. `music` and `sound` say what a model of each predicts, and
+make the batches. `results` runs one cell after another, and makes the table, the record
+and the picture.
 """
 
 import os

@@ -1,11 +1,10 @@
-"""Piano rolls: the model that predicts the next frame, and its batches."""
+"""Piano rolls: how the next frame is predicted, and the batches."""
 
-import argparse
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import keras
 
-from comparison.training import Settings, build
 from keras_gated import losses, metrics
 from keras_gated.datasets import piano_roll
 from keras_gated.datasets.published import Splits
@@ -17,11 +16,17 @@ MAX_SHAPES = 12
 """Of batches. Each is compiled, which pays where lengths differ a lot."""
 
 
-def build_model(cell: str, settings: Settings | argparse.Namespace) -> keras.Model:
-    """The model of one cell: every key is a Bernoulli variable of its own."""
-    return build(
-        cell,
-        settings,
+def likelihood() -> tuple[
+    int,
+    Callable[[], keras.layers.Layer],
+    keras.losses.Loss,
+    list[keras.metrics.Metric],
+]:
+    """The arguments `input_dim`, `head`, `loss`, `metrics` of `comparison.build`.
+
+    Every key of the next frame is a Bernoulli variable of its own.
+    """
+    return (
         piano_roll.KEYS,
         lambda: keras.layers.Dense(piano_roll.KEYS),
         losses.BernoulliNLL(),

@@ -1,12 +1,11 @@
-"""Raw sound: the model that predicts the next samples, and its batches."""
+"""Raw sound: how the next samples are predicted, and the batches."""
 
-import argparse
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
 
-from comparison.training import Settings, build
 from keras_gated import GaussianMixture, losses, metrics
 from keras_gated.datasets import audio
 from keras_gated.datasets.audio import Recordings
@@ -21,17 +20,24 @@ Parts = tuple[Recordings, Recordings, Recordings]
 """The recordings of training, validation and test."""
 
 
-def build_model(
-    cell: str, settings: Settings | argparse.Namespace, data: Parts
-) -> keras.Model:
-    """The model of one cell: a step's samples have a mixture of Gaussians."""
-    mean, deviation = data[0].standardization()
-    return build(
-        cell,
-        settings,
+def likelihood(
+    data: Parts,
+) -> tuple[
+    int,
+    Callable[[], keras.layers.Layer],
+    keras.losses.Loss,
+    list[keras.metrics.Metric],
+]:
+    """The arguments `input_dim`, `head`, `loss`, `metrics` of `comparison.build`.
+
+    The next samples have a mixture of Gaussians. Its layer keeps the mean and the
+    standard deviation by which the samples are standardized.
+    """
+    mean, std = data[0].standardization()
+    return (
         FRAME,
         lambda: GaussianMixture(
-            COMPONENTS, EVENT, event_mean=mean, event_deviation=deviation
+            COMPONENTS, EVENT, event_mean=mean, event_deviation=std
         ),
         losses.GaussianMixtureNLL(COMPONENTS, EVENT),
         [

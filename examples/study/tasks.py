@@ -98,7 +98,7 @@ class Music:
         return _read_once(self.load_data, sources.music)
 
     def build(self, cell: str, settings: Settings, data: Splits) -> keras.Model:
-        return music.build_model(cell, settings)
+        return comparison.build(cell, settings, *music.likelihood())
 
     def batches(self, settings: Settings, data: Splits) -> Batches:
         size, seed = settings.batch_size, settings.seed
@@ -124,7 +124,7 @@ class Speech:
         return _read_once(_digits, sources.speech)
 
     def build(self, cell: str, settings: Settings, data: sound.Parts) -> keras.Model:
-        return sound.build_model(cell, settings, data)
+        return comparison.build(cell, settings, *sound.likelihood(data))
 
     def batches(self, settings: Settings, data: sound.Parts) -> Batches:
         cut = sound.batches(

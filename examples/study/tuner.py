@@ -45,10 +45,10 @@ class Oracle(kt.Oracle):
         super().__init__(objective=kt.Objective("valid_nll", "min"), max_trials=None)
         self.verbose = 0
         self.plan, self.records = plan, records
-        self.end = math.inf if minutes is None else time.monotonic() + 60 * minutes
+        self.deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
 
     def populate_space(self, trial_id: str) -> dict:
-        if time.monotonic() > self.end:
+        if time.monotonic() > self.deadline:
             return {"status": "STOPPED"}
         records = self.records.read()
         ended = {key: r for key, r in records.items() if self.plan.is_current(r)}

@@ -491,6 +491,7 @@ def test_change_of_the_recipe_for_another_cell(tmp_path, monkeypatch, capsys):
     assert not os.listdir(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "script",
     ["examples/empirical_study.py", "examples/study_report.py", "benchmarks/study.py"],
