@@ -35,10 +35,10 @@ class Settings:
         seed: Of weights, noise, and the order of the batches. Default: 1.
         decay: `"none"` or `"cosine"`, to 0 after `epochs`. Default: `"none"`.
         weight_noise: Standard deviation of the noise on the weights. Default: 0.075.
-        gradient_norm: To which larger gradients are scaled down; `None`: they are not.
-            Default: 1.
-        truncate_gradient: The gradient stops at every so many steps. Default: `None`,
-            nowhere.
+        gradient_norm: Gradients of a larger norm are scaled down to this one; `None`:
+            they are not. Default: 1.
+        truncate_gradient: The number of steps from one stop of the gradient to the
+            next. Default: `None`, it is not stopped.
         cell_options: More arguments of the cell. Default: none.
         optimizer_options: More arguments of RMSProp. Default: none.
     """
@@ -144,7 +144,7 @@ def train(
         ValueError: No epoch had a finite validation NLL.
     """
     settings = Settings.of(settings)
-    training, validation, test = data
+    training, _, test = data
     clock, best = EpochClock(), folder / "best.keras"
     watchers = [
         clock,
@@ -161,7 +161,7 @@ def train(
             k for k in range(1, AT_ONCE + 1) if len(training) % k == 0
         )
     began = time.perf_counter()
-    history = _fit(model, training, validation, settings.epochs, watchers)
+    history = _fit(model, data, settings.epochs, watchers)
     seconds = time.perf_counter() - began
     if not best.exists():
         raise ValueError(
@@ -187,12 +187,12 @@ def train(
 
 def _fit(
     model: keras.Model,
-    training: Any,
-    validation: Any,
+    data: Sequence,
     epochs: int,
     watchers: Sequence[keras.callbacks.Callback],
 ) -> dict[str, list]:
     """Fits; on Ctrl-C the callbacks first write what they still hold."""
+    training, validation, _ = data
     try:
         return model.fit(
             training.repeat(),  # starting a data set anew every epoch takes time

@@ -11,8 +11,8 @@ TABLE_2 = {
     "muse_data": {"tanh": (5.64, 6.23), "gru": (5.06, 5.99), "lstm": (5.18, 6.23)},
     "piano_midi": {"tanh": (5.64, 9.03), "gru": (4.93, 8.82), "lstm": (6.49, 9.03)},
 }
-"""The NLL of training and test. The recordings of speech are not public, so that their
-figures are comparable with nothing."""
+"""The NLL of training and test. The recordings of speech are not public, so their
+figures cannot be compared."""
 ORDERS = {
     "speech_500": ("lstm", "gru", "tanh"),
     "speech_8000": ("gru", "lstm", "tanh"),

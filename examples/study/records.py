@@ -15,12 +15,12 @@ COMMITTED = Path(__file__).parents[2] / "docs" / "study" / "records.jsonl"
 
 
 class Records:
-    """Records, those that come with the project below those of a study.
+    """The records of a study, and those that come with the project.
 
     Args:
         folder: Of the study's records, a JSON file each.
-        committed: A file of further records, a line each; where both have a trial, the
-            folder's counts. Default: `None`, none.
+        committed: A file of further records, a line each. If both have a trial, the
+            record in the folder is used. Default: `None`, no file.
     """
 
     def __init__(self, folder: Path, committed: Path | None = None) -> None:

@@ -1,10 +1,10 @@
 """Makes the report of the empirical study from its records: tables, figures, curves.
 
 The records that `examples/empirical_study.py` has written are added to those that come
-with the project. Of all of them are made `summary.csv`, `report.md`, figures in the
-manner of the paper's figures 2 and 3, and, with --log-dir, TensorBoard runs: a chart
-for each set, and the hyperparameters of all trials. Nothing in the report has another
-source, except the paper's own figures.
+with the project. They all go into `summary.csv`, `report.md`, figures in the manner of
+the paper's figures 2 and 3, and, with --log-dir, TensorBoard runs: a chart for each
+set, and the hyperparameters of all trials. Apart from the paper's own figures,
+everything in the report comes from the records.
 """
 
 import argparse

@@ -29,7 +29,7 @@ Key = tuple[str, str, str, int]
 class Recipe:
     """How cells are trained on a set: as in the paper, except the sizes of batches.
 
-    docs/study/notes.md tells what was tried before it was settled.
+    docs/study/notes.md says what else was tried.
 
     Attributes:
         search_epochs: Of the search for a learning rate.
@@ -37,11 +37,12 @@ class Recipe:
         batch_size: Sequences per update.
         sequence_length: Steps of music or samples of sound to which the sequences of
             training are cut. Default: `None`, whole pieces.
-        truncate_gradient: The gradient stops at every so many steps. Default: `None`,
-            nowhere.
+        truncate_gradient: The number of steps from one stop of the gradient to the
+            next. Default: `None`, it is not stopped.
         evaluation_batch_size: Of validation and test. Default: `None`, `batch_size`.
         finalists: How many of the best rates of the search are tried again for
-            `epochs`, where the short search would mislead. Default: 1, none is.
+            `epochs`, where the short search would mislead. Default: 1, the best rate
+            of the search is taken.
         optimizer: Arguments of RMSProp. Default: those of Keras.
     """
 
@@ -161,17 +162,17 @@ _FIELDS = dataclasses.fields(Trial)
 class Plan:
     """What the study trains, as far as the records of what has ended determine it.
 
-    Of each set and cell, learning rates are searched; the best, on some sets after a
-    final among the best few, is trained with several seeds; and on one set also with
-    each ablation.
+    For each set and cell it searches a learning rate, on some sets tries the best few
+    again for longer, and trains at the best rate with several seeds. On one set it also
+    trains at that rate with each ablation.
 
     Attributes:
-        recipes: Of the sets that are studied, in their order. Default: `RECIPES`.
-        cells: The names of those that are studied. Default: all of `keras_gated`.
-        ablations: The names of those that are made. Default: all of `ABLATIONS`.
-        rates: Learning rates of a search. Default: 10.
+        recipes: Those of the sets, in the order to run them. Default: `RECIPES`.
+        cells: Names in `keras_gated.CELLS`. Default: all.
+        ablations: Names in `ABLATIONS`. Default: all.
+        rates: The number of learning rates of a search. Default: 10.
         seeds: Of the trainings at the best rate. Default: 1, 2 and 3.
-        tasks: What the names of sets stand for. Default: `TASKS`.
+        tasks: The sets by name. Default: `TASKS`.
     """
 
     recipes: Mapping[str, Recipe] = dataclasses.field(default_factory=RECIPES.copy)

@@ -1,7 +1,7 @@
 """KerasTuner over all trials of the plan, as one search.
 
 It keeps on disk which trials have begun and ended, gives those that were interrupted
-out again, and shares them among processes. What there is to try, `Plan.trials` says.
+out again, and shares them among processes. `Plan.trials` says what there is to run.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ from study.trials import Plan, Trial
 kt = require("keras_tuner", extra="study")
 
 LARGEST_NLL = 1e9
-"""What KerasTuner is told of a training that failed; it takes no infinity."""
+"""Reported to KerasTuner for a training that failed: it does not accept infinity."""
 
 
 class Oracle(kt.Oracle):
