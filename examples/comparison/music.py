@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 import keras
 
 from keras_gated import losses, metrics
-from keras_gated.datasets import piano_roll
-from keras_gated.datasets.published import Splits
+from keras_gated.datasets import bach_chorales, piano_roll
 
 if TYPE_CHECKING:
     import tensorflow as tf
+
+Rolls = bach_chorales.Splits
+"""The rolls of training, validation and test."""
 
 MAX_SHAPES = 12
 """Of batches. Each is compiled, which pays where lengths differ a lot."""
@@ -39,7 +41,7 @@ def likelihood() -> tuple[
 
 
 def batches(
-    data: Splits,
+    data: Rolls,
     batch_size: int,
     seed: int,
     sequence_length: int | None = None,
@@ -49,7 +51,7 @@ def batches(
     """The data sets of training, validation and test.
 
     Args:
-        data: The rolls of the three.
+        data: The rolls.
         batch_size: Sequences per update.
         seed: Of the order of training.
         sequence_length: Cuts the rolls of training into sequences of this many steps;

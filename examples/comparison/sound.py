@@ -8,7 +8,6 @@ import numpy as np
 
 from keras_gated import GaussianMixture, losses, metrics
 from keras_gated.datasets import audio
-from keras_gated.datasets.audio import Recordings
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 FRAME, EVENT, COMPONENTS = 20, 10, 20
 """Samples that a step sees, samples that it predicts, and Gaussians in the mixture."""
 
-Parts = tuple[Recordings, Recordings, Recordings]
+Parts = tuple[audio.Recordings, audio.Recordings, audio.Recordings]
 """The recordings of training, validation and test."""
 
 
@@ -53,7 +52,7 @@ def batches(
     """The data sets of training, validation and test.
 
     Args:
-        data: The recordings of the three.
+        data: The recordings.
         batch_size: Sequences per update.
         seed: Of the order of training.
         sequence_length: Samples of a sequence. Recordings are joined where most are

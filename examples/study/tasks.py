@@ -22,7 +22,6 @@ from keras_gated.datasets import (
     nottingham,
     piano_midi,
 )
-from keras_gated.datasets.published import Splits
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -90,24 +89,24 @@ class Music:
 
     kind: ClassVar[str] = "music"
     title: str
-    load_data: Callable[[Path | None], Splits]
+    load_data: Callable[[Path | None], music.Rolls]
     budget: int = 20_000
     inputs: int = 100
 
-    def load(self, sources: Sources) -> Splits:
+    def load(self, sources: Sources) -> music.Rolls:
         return _read_once(self.load_data, sources.music)
 
-    def build(self, cell: str, settings: Settings, data: Splits) -> keras.Model:
+    def build(self, cell: str, settings: Settings, data: music.Rolls) -> keras.Model:
         return comparison.build(cell, settings, *music.likelihood())
 
-    def batches(self, settings: Settings, data: Splits) -> Batches:
+    def batches(self, settings: Settings, data: music.Rolls) -> Batches:
         size, seed = settings.batch_size, settings.seed
         large = settings.evaluation_batch_size or size
         cut = music.batches(data, size, seed, settings.sequence_length, large)
         # Training is on pieces that are cut, evaluation on whole ones.
         return Batches(*cut, evaluation=music.batches(data, large, seed)[0])
 
-    def probe(self, data: Splits, batches: Batches) -> np.ndarray:
+    def probe(self, data: music.Rolls, batches: Batches) -> np.ndarray:
         return data[2][0][:PROBE_STEPS].astype("float32")
 
 
