@@ -3,9 +3,9 @@
 Every cell gets the number of units that brings its recurrent layer nearest to
 the same number of parameters, sees the same music in the same order, and
 predicts every next step. The music is Bach's chorales, one of the sets of the
-paper, or a folder of MIDI files. At the end: a table, and in the log folder, for
-every cell, the best model, a continuation of a piece it has not seen (MIDI and
-PNG), TensorBoard curves and pictures; and for all of them the learning curves.
+paper, or a folder of MIDI files. The results are a table, and in the log folder, for
+every cell, the best model, its continuation of a piece it has not seen (MIDI and
+PNG), TensorBoard curves and pictures; and for all cells the learning curves.
 """
 
 import argparse
@@ -15,10 +15,10 @@ from pathlib import Path
 import comparison
 import keras
 import numpy as np
-from comparison import positive
+from comparison import music, positive
 
 import keras_gated
-from keras_gated import callbacks, losses, metrics
+from keras_gated import callbacks
 from keras_gated.datasets import (
     bach_chorales,
     jsb_chorales,
@@ -30,15 +30,15 @@ from keras_gated.datasets import (
     piano_roll,
 )
 
-# The published sets, and their steps in a quarter note.
+# The published sets, and their steps per quarter note.
 PUBLISHED = {
     "jsb": (jsb_chorales, 1),
     "nottingham": (nottingham, 2),
     "muse": (muse_data, 2),
     "piano": (piano_midi, 2),
 }
-# Each shape of a batch is compiled, which pays where lengths differ a lot.
-MAX_SHAPES, MAX_SHAPES_OF_CHORALES = 12, 4
+MAX_SHAPES_OF_CHORALES = 4
+"""Of batches: the chorales are of like length, so that more shapes would not pay."""
 PRIMER_BARS, CONTINUATION_BARS, QUARTERS_A_BAR = 4, 16, 4
 COLUMNS = {
     "cell": "{cell}",
@@ -68,18 +68,18 @@ def parse_arguments() -> argparse.Namespace:
         type=positive(int),
         default=2,
         metavar="N",
-        help="steps in a quarter note, of Bach's chorales and MIDI files (default: "
+        help="steps per quarter note, of Bach's chorales and MIDI files (default: "
         "%(default)s)",
     )
     add(
         "--sequence-length",
         type=positive(int),
         metavar="N",
-        help="train on sequences of so many steps, cut from the pieces: more updates "
-        "in less time where pieces are long (default: whole pieces)",
+        help="train on sequences of N steps, cut from the pieces: more updates "
+        "in less time if pieces are long (default: whole pieces)",
     )
-    music = parser.add_mutually_exclusive_group()
-    music.add_argument(
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument(
         "--dataset",
         choices=["bach", *PUBLISHED],
         default="bach",
@@ -92,7 +92,7 @@ def parse_arguments() -> argparse.Namespace:
         metavar="DIR",
         help="a folder with the published sets' .mat files, instead of the download",
     )
-    music.add_argument(
+    source.add_argument(
         "--midi-dir",
         type=Path,
         metavar="DIR",
@@ -134,46 +134,23 @@ def describe(data: bach_chorales.Splits) -> dict:
     }
 
 
-def build(name: str, args: argparse.Namespace) -> keras.Model:
-    return comparison.build(
-        name,
-        args,
-        piano_roll.KEYS,
-        lambda: keras.layers.Dense(piano_roll.KEYS),
-        losses.BernoulliNLL(),
-        [
-            metrics.FrameNLL(name="nll"),
-            metrics.FrameNLL("sequence", name="nll_sequence"),
-            metrics.FrameAccuracy(name="accuracy"),
-        ],
-    )
-
-
-def datasets(args: argparse.Namespace, data: bach_chorales.Splits) -> list:
+def datasets(args: argparse.Namespace, data: bach_chorales.Splits) -> tuple:
     """For training, in sequences of --sequence-length; the rest in whole pieces."""
     chorales = args.dataset == "bach" and args.midi_dir is None
-    max_shapes = MAX_SHAPES_OF_CHORALES if chorales else MAX_SHAPES
-    common = {"seed": args.seed, "max_shapes": max_shapes}
-    training = piano_roll.next_step_dataset(
-        data[0],
+    return music.batches(
+        data,
         args.batch_size,
-        shuffle=True,
-        sequence_length=args.sequence_length,
-        **common,
+        args.seed,
+        args.sequence_length,
+        max_shapes=MAX_SHAPES_OF_CHORALES if chorales else music.MAX_SHAPES,
     )
-    # Larger ones are faster, and the figures do not depend on them.
-    batch_size = getattr(args, "evaluation_batch_size", args.batch_size)
-    return [
-        training,
-        *(piano_roll.next_step_dataset(x, batch_size, **common) for x in data[1:]),
-    ]
 
 
 def train_cell(
     name: str, args: argparse.Namespace, data: bach_chorales.Splits, run: Path
 ) -> tuple[dict, dict]:
     """Trains one cell; returns its row of the table and its learning curves."""
-    model = build(name, args)
+    model = comparison.build(name, args, *music.likelihood())
     picture = callbacks.PianoRollImage(run / name, data[2][0], every=10)
     parts = datasets(args, data)
     result = comparison.train(model, args, parts, run / name, [picture])
@@ -184,16 +161,16 @@ def train_cell(
 def write_continuation(
     model: keras.Model, roll: np.ndarray, args: argparse.Namespace, folder: Path
 ) -> None:
-    """The beginning of a piece of the test set, gone on with by the model."""
+    """Writes the beginning of a test piece and the model's continuation of it."""
     bar = QUARTERS_A_BAR * args.steps_per_quarter
     primer = roll[: PRIMER_BARS * bar]
     continuation = keras_gated.generation.generate(
         model, primer, CONTINUATION_BARS * bar, seed=args.seed
     )
-    music = np.concatenate([primer, continuation])
-    midi.write(music, folder / "continuation.mid", args.steps_per_quarter)
+    whole = np.concatenate([primer, continuation])
+    midi.write(whole, folder / "continuation.mid", args.steps_per_quarter)
     axes = piano_roll.plot(
-        music, title=f"{model.name}: a test piece, and from the line on the model"
+        whole, title=f"{model.name}: a test piece, and the model from the line on"
     )
     axes.axvline(len(primer) - 0.5, color="tab:red")
     axes.figure.savefig(folder / "continuation.png", dpi=120)

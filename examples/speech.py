@@ -2,11 +2,11 @@
 
 At every step a cell sees 20 samples of a waveform and predicts the next 10 by a
 mixture of 20 Gaussians. The sound is a folder of recordings, the Free Spoken Digit
-Dataset, or, with nothing at hand, sentences spoken by espeak-ng where that is
-installed and else chorales by Bach as sine tones. At the end: a table, under
-two baselines, and in the log folder, for every cell, the best model, a recording it
-has not seen and how it goes on after its beginning (WAV), TensorBoard curves, sound
-and pictures; and for all of them the learning curves.
+Dataset or, without either, sentences spoken by espeak-ng if that is installed and
+otherwise chorales by Bach as sine tones. The results are a table, with three baselines
+above the cells, and in the log folder, for every cell, the best model, a recording it
+has not seen and the model's continuation of its beginning (WAV), TensorBoard curves,
+sound and pictures; and for all cells the learning curves.
 """
 
 import argparse
@@ -16,18 +16,23 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import comparison
-import keras
 import numpy as np
 from comparison import positive
+from comparison.sound import (
+    COMPONENTS,
+    EVENT,
+    FRAME,
+    Parts,
+    batches,
+    likelihood,
+)
 
-from keras_gated import GaussianMixture, callbacks, generation, losses, metrics
+from keras_gated import GaussianMixture, callbacks, generation
 from keras_gated.datasets import audio, fsdd, synthesised
-from keras_gated.datasets.audio import Recordings
 from keras_gated.datasets.audio_decoders import SUFFIXES
 from keras_gated.datasets.files import require
 from keras_gated.datasets.folders import find_files
 
-FRAME, EVENT, COMPONENTS = 20, 10, 20
 PRIMER_SECONDS, CONTINUATION_SECONDS = 0.5, 2.0
 BASELINE_STEPS = 200_000
 COLUMNS = {
@@ -41,8 +46,6 @@ COLUMNS = {
     "by sequence": "{test_nll_sequence:.3f}",
     "as recorded": "{test_nll_as_recorded:.3f}",
 }
-
-Parts = tuple[Recordings, Recordings, Recordings]
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -69,9 +72,9 @@ def parse_arguments() -> argparse.Namespace:
         "--dataset",
         choices=["auto", "speech", "chorales", "fsdd"],
         default="auto",
-        help="speech: by espeak-ng; chorales: as sine tones; auto: the first of the "
-        "two that can be had; fsdd: the Free Spoken Digit Dataset (default: "
-        "%(default)s)",
+        help="speech: by espeak-ng; chorales: as sine tones; auto: speech if "
+        "espeak-ng is installed, otherwise chorales; fsdd: the Free Spoken Digit "
+        "Dataset (default: %(default)s)",
     )
     add(
         "--data-dir",
@@ -133,26 +136,12 @@ def load_sound(args: argparse.Namespace) -> Parts:
     return train, valid, test
 
 
-def datasets(args: argparse.Namespace, data: Parts) -> list:
-    length = args.sequence_length
-    return [
-        audio.frames_dataset(
-            part,
-            FRAME,
-            EVENT,
-            sequence_length=length,
-            batch_size=args.batch_size,
-            shuffle=part is data[0],
-            seed=args.seed,
-            join=length > np.median(part.lengths),
-            standardization=data[0].standardization(),
-        )
-        for part in data
-    ]
+def datasets(args: argparse.Namespace, data: Parts) -> tuple:
+    return batches(data, args.batch_size, args.seed, args.sequence_length)
 
 
 def describe(args: argparse.Namespace, data: Parts) -> dict:
-    sequences = [sum(len(x) for x, _ in part) for part in datasets(args, data)]
+    sequences = [sum(len(batch[0]) for batch in part) for part in datasets(args, data)]
     for name, part, count in zip(
         ("training", "validation", "test"), data, sequences, strict=True
     ):
@@ -172,10 +161,10 @@ def describe(args: argparse.Namespace, data: Parts) -> dict:
 
 
 def baselines(args: argparse.Namespace, data: Parts) -> list[dict]:
-    """What is had without a recurrent layer.
+    """The NLL without a recurrent layer.
 
-    A Gaussian (of any covariance) and a mixture that do not know the past; and a
-    linear prediction from the frame, with such a Gaussian as its residual.
+    Of a Gaussian (of any covariance) and a mixture that do not see the past, and of a
+    linear prediction from the frame whose residual is such a Gaussian.
     """
     mixture = require("sklearn.mixture", extra="examples").GaussianMixture(
         COMPONENTS, covariance_type="diag", tol=0.01, random_state=args.seed
@@ -186,7 +175,8 @@ def baselines(args: argparse.Namespace, data: Parts) -> list[dict]:
     events = [y for _, y in parts]
     weights = np.linalg.lstsq(designs[0], events[0], rcond=None)[0]
     residuals = [y - x @ weights for x, y in zip(designs, events, strict=True)]
-    # The floor of the cells' mixture: tones would be predicted without any error.
+    # The lower bound of the cells' mixture: without one, the residual of pure tones
+    # would have no variance.
     floor = GaussianMixture().min_scale ** 2 * np.eye(EVENT)
     gaussian, of_residuals = (
         normal(fitted.mean(axis=0), np.cov(fitted.T) + floor)
@@ -207,9 +197,9 @@ def baselines(args: argparse.Namespace, data: Parts) -> list[dict]:
 
 
 def _steps(dataset: Iterable) -> tuple[np.ndarray, np.ndarray]:
-    """Frames and events of as many steps as the baselines are fitted to."""
+    """The frames and events of the first `BASELINE_STEPS` steps."""
     parts, count = [], 0
-    for inputs, targets in dataset:
+    for inputs, targets, *_ in dataset:
         parts.append(
             (inputs.numpy().reshape(-1, FRAME), targets.numpy().reshape(-1, EVENT))
         )
@@ -222,28 +212,11 @@ def _steps(dataset: Iterable) -> tuple[np.ndarray, np.ndarray]:
     return x, y
 
 
-def build(name: str, args: argparse.Namespace, data: Parts) -> keras.Model:
-    mean, deviation = data[0].standardization()
-    return comparison.build(
-        name,
-        args,
-        FRAME,
-        lambda: GaussianMixture(
-            COMPONENTS, EVENT, event_mean=mean, event_std=deviation
-        ),
-        losses.GaussianMixtureNLL(COMPONENTS, EVENT),
-        [
-            metrics.EventNLL(COMPONENTS, EVENT, name="nll"),
-            metrics.EventNLL(COMPONENTS, EVENT, "sequence", name="nll_sequence"),
-        ],
-    )
-
-
 def train_cell(
     name: str, args: argparse.Namespace, data: Parts, run: Path
 ) -> tuple[dict, dict]:
     """Trains one cell; returns its row of the table and its learning curves."""
-    model = build(name, args, data)
+    model = comparison.build(name, args, *likelihood(data))
     clip = max((data[2][i] for i in range(len(data[2]))), key=len)
     seconds = min(PRIMER_SECONDS, 0.75 * len(clip) / args.sample_rate)
     sound = callbacks.SoundSummary(run / name, clip, args.sample_rate, seconds, every=5)

@@ -1,11 +1,13 @@
 """The study in small: a set of a few chorales, few units, two rates."""
 
-import argparse
 import contextlib
 import csv
+import dataclasses
 import json
 import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -15,22 +17,37 @@ import numpy as np
 import pytest
 
 pytest.importorskip("keras_tuner")
-EXAMPLES = Path(__file__).parents[2] / "examples"
+from comparison import color_of
+from study import __main__ as command_line
+from study import figures, records, report, trials, tuner
+from study.records import COMMITTED, Records
+from study.tasks import TASKS, Music, Sources, units_of
+from study.trials import AUTHORS_RMSPROP, RECIPES, Plan, Trial
+
+from keras_gated import CELLS, TanhCell
+
+ROOT = Path(__file__).parents[2]
 SETTING = """
 import sys
 sys.path.insert(0, EXAMPLES)
-import empirical_study as study, numpy as np
-from keras_gated.datasets import jsb_chorales
+import numpy as np
+from study.__main__ import main
+from study.tasks import Music
+from study.trials import Plan, Recipe
 
 def load_data(data_dir=None):
     random = np.random.default_rng(0)
     rolls = [(random.random((8 + k % 3, 88)) < 0.1).astype("uint8") for k in range(12)]
     return rolls[:6], rolls[6:9], rolls[9:]
 
-jsb_chorales.load_data = load_data
-study.MUSIC_BUDGET, study.MUSIC_INPUTS = 500, 88
-study.RATES, study.SEEDS, study.ABLATIONS = 2, (1, 2), {}
-study.RECIPES["jsb_chorales"] = study.Recipe(1, 2, 4, finalists=2)
+plan = Plan(
+    recipes={"jsb_chorales": Recipe(1, 2, 4, finalists=2)},
+    tasks={"jsb_chorales": Music("a few chorales", load_data, budget=500, inputs=88)},
+    ablations=(),
+    rates=2,
+    seeds=(1, 2),
+)
+sys.exit(main(plan))
 """
 
 
@@ -38,8 +55,7 @@ study.RECIPES["jsb_chorales"] = study.Recipe(1, 2, 4, finalists=2)
 def driver(tmp_path_factory):
     """A script that runs the study in small."""
     path = tmp_path_factory.mktemp("driver") / "small_study.py"
-    where = f"EXAMPLES = {str(EXAMPLES)!r}\n"
-    path.write_text(where + SETTING + "sys.exit(study.main())\n")
+    path.write_text(f"EXAMPLES = {str(ROOT / 'examples')!r}\n{SETTING}")
     return path
 
 
@@ -132,37 +148,22 @@ def test_workers_do_not_wait_for_a_chief_that_failed(driver, tmp_path):
     assert done.returncode == 3
 
 
-@pytest.fixture
-def study(monkeypatch):
-    monkeypatch.syspath_prepend(EXAMPLES)
-    import empirical_study
-
-    return empirical_study
-
-
-def records_for(study, **figures):
-    """Of a study that is done, with made-up figures."""
-    records, random = {}, np.random.default_rng(0)
-    while trials := [
-        trial
-        for trial in study.plan(
-            list(study.RECIPES), list(study.comparison.CELLS), records
-        )
-        if study.key_of(trial) not in records
-    ]:
-        for trial in trials:
+def records_for(plan):
+    """Of a study that is done, with made-up figures, by their trials' keys."""
+    made, random = {}, np.random.default_rng(0)
+    while missing := [t for t in plan.trials(made) if t.key not in made]:
+        for trial in missing:
             nll = float(9 + random.random())
             curve = [nll + 0.1 * k for k in range(10, 0, -1)]
-            records[study.key_of(trial)] = {
-                **trial,
-                "units": study.units_of(trial["set"], trial["cell"]),
+            settings = plan.settings(trial)
+            made[trial.key] = {
+                **dataclasses.asdict(trial),
+                "units": settings.units,
                 "parameters": 1000,
-                "updates": 10 * trial["epochs"],
-                "optimizer": study.settings_of(trial)["optimizer_options"],
-                **{
-                    key: getattr(study.RECIPES[trial["set"]], key)
-                    for key in ("batch_size", "sequence_length")
-                },
+                "updates": 10 * trial.epochs,
+                "optimizer": dict(settings.optimizer_options),
+                "batch_size": settings.batch_size,
+                "sequence_length": settings.sequence_length,
                 "train_nll": nll,
                 "valid_nll": nll,
                 "test_nll_step": nll,
@@ -170,23 +171,22 @@ def records_for(study, **figures):
                 "seconds": 1.0,
                 "curves": {"nll": curve, "val_nll": curve, "seconds": [*range(10)]},
                 "failure": None,
-                "command": study.command_of(trial),
+                "command": trial.command,
                 "versions": {},
             }
-    return records
+    return made
 
 
-def test_plan_is_the_papers(study):
-    sets, cells = list(study.RECIPES), list(study.comparison.CELLS)
-    records = records_for(study)
-    trials = study.plan(sets, cells, records)
-    assert len(trials) == len(records) == study.trials_in_all(sets, cells)
-    assert all(map(study.is_current, records.values()))
-    record = records["jsb_chorales", "gru", "search", 3]
-    for stale in {"epochs": 1}, {"optimizer": study.AUTHORS_RMSPROP}:
-        assert not study.is_current({**record, **stale})
-    search = [t for t in trials if t["phase"] == "search"]
-    rates = np.log([t["learning_rate"] for t in search])
+def test_plan_is_the_papers():
+    plan = Plan()
+    made = records_for(plan)
+    assert len(plan.trials(made)) == len(made) == plan.total
+    assert all(map(plan.is_current, made.values()))
+    record = made["jsb_chorales", "gru", "search", 3]
+    for stale in {"epochs": 1}, {"optimizer": AUTHORS_RMSPROP}, {"set": "another"}:
+        assert not plan.is_current({**record, **stale})
+    search = [t for t in plan.trials(made) if t.phase == "search"]
+    rates = np.log([t.learning_rate for t in search])
     assert len(rates) == 240
     assert rates.min() > -12.001
     assert rates.max() < -5.999
@@ -197,15 +197,15 @@ def test_plan_is_the_papers(study):
         assert tenths.max() < 1 + 1e-3
     within = (rates + 12) / 0.6 % 1
     assert abs(within.mean() - 0.5) < 4 / np.sqrt(12 * 240)
-    final = [t for t in trials if t["phase"] == "seeds"]
+    final = [t for t in plan.trials(made) if t.phase == "seeds"]
     assert len(final) == 72
     for trial in final:
 
-        def ranked(phase, of=(trial["set"], trial["cell"])):
-            found = [r for key, r in records.items() if key[:3] == (*of, phase)]
+        def ranked(phase, of=(trial.set, trial.cell)):
+            found = [r for key, r in made.items() if key[:3] == (*of, phase)]
             return sorted(found, key=lambda r: r["valid_nll"])
 
-        best, recipe = ranked("search"), study.RECIPES[trial["set"]]
+        best, recipe = ranked("search"), RECIPES[trial.set]
         if recipe.finalists > 1:
             best = best[: recipe.finalists]
             again = ranked("finalists")
@@ -214,35 +214,103 @@ def test_plan_is_the_papers(study):
             }
             assert {r["epochs"] for r in again} == {recipe.epochs}
             best = again
-        assert trial["learning_rate"] == best[0]["learning_rate"]
+        assert trial.learning_rate == best[0]["learning_rate"]
     # Table 1.
-    units = [study.units_of("jsb_chorales", c) for c in ("lstm", "gru", "tanh")]
-    assert units == [36, 46, 100]
-    units = [study.units_of("speech_500", c) for c in ("lstm", "gru", "tanh")]
-    assert units == [195, 227, 400]
+    for name, units in ("jsb_chorales", [36, 46, 100]), ("speech_500", [195, 227, 400]):
+        assert [units_of(TASKS[name], c) for c in ("lstm", "gru", "tanh")] == units
+
+
+def test_shortened_plan_is_another_value():
+    short = Plan().part(["nottingham", "jsb_chorales"], ["gru"]).shortened(4)
+    assert [(r.search_epochs, r.epochs) for r in short.recipes.values()] == [
+        (5, 50),
+        (3, 25),
+    ]
+    trials = short.trials(records_for(short))
+    assert {t.phase for t in trials} == {"search", "finalists", "seeds"}
+    assert {t.epochs for t in trials} == {5, 50, 3, 25}
+    # Part or whole, long or short: the same rates.
+    assert {t.learning_rate for t in trials} <= {
+        t.learning_rate for t in Plan().trials({})
+    }
+    assert (
+        RECIPES["jsb_chorales"].epochs == Plan().recipes["jsb_chorales"].epochs == 100
+    )
+
+
+def test_committed_records_are_those_of_the_plan(monkeypatch):
+    """Complete and current; the command of each says its trial."""
+    plan = Plan()
+    made = Records(Path("none"), COMMITTED).read()
+    assert {trial.key for trial in plan.trials(made)} == set(made)
+    assert all(map(plan.is_current, made.values()))
+    for record in made.values():
+        trial = Trial.of(record)
+        assert trial.command == record["command"]
+        _, script, *arguments = shlex.split(record["command"])
+        assert (ROOT / script).exists()
+        monkeypatch.setattr(sys, "argv", [script, *arguments])
+        args = command_line.parse_arguments(plan)
+        said = args.sets, args.cells, args.rate, args.seed, args.epochs
+        rest = trial.learning_rate, trial.seed, trial.epochs
+        assert said == ([trial.set], [trial.cell], *rest)
+        ablation = trial.phase if trial.phase in trials.ABLATIONS else None
+        assert args.without == ablation
+
+
+@pytest.mark.parametrize("name", ["--minutes", "--budget"])
+def test_names_of_the_limit_of_time(name, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["empirical_study.py", name, "60"])
+    assert command_line.parse_arguments(Plan()).minutes == 60
+
+
+def test_a_new_cell_is_in_the_plan_the_report_and_the_figures(tmp_path, monkeypatch):
+    class NewCell(TanhCell):
+        title = "new cell"
+
+    monkeypatch.setitem(CELLS, "new", NewCell)
+    plan = Plan()
+    made = records_for(plan)
+    assert ("speech_8000", "new", "seeds", 3) in made
+    assert ("jsb_chorales", "new", "no decay", 1) in made
+    drawn = []
+    draw = figures._draw
+    monkeypatch.setattr(figures, "_draw", lambda *a: (drawn.append(a[2]), draw(*a)))
+    written = Records(tmp_path / "records")
+    for record in made.values():
+        written.write(record)
+    report.make(tmp_path / "records", tmp_path / "docs")
+    assert drawn.count("new cell") == len(TASKS)
+    assert color_of("new") == f"C{len(CELLS) - 1}"
+    text = (tmp_path / "docs" / "report.md").read_text()
+    assert "| set | tanh | LSTM | GRU | simplified GRU | new cell |" in text
+    assert text.count("| new cell |") > 3 * len(TASKS)
+
+
+def search(folder):
+    plan = Plan().part(["piano_midi"], ["gru"])
+    return plan, tuner.search(plan, Records(folder / "records"), folder, Sources())
 
 
 @pytest.mark.parametrize("damage", ["cut short", "empty", "missing"])
 def test_search_goes_on_though_a_kill_damaged_the_tuners_files(
-    study, tmp_path, monkeypatch, damage
+    tmp_path, monkeypatch, damage
 ):
     """KerasTuner writes its files in place; a kill may come in between."""
-    made_up, ran = records_for(study), []
+    made_up, ran = records_for(Plan()), []
 
-    def run_trial(trial, args, folder):
-        ran.append(study.key_of(trial))
-        return made_up[study.key_of(trial)]
+    def run(trial, plan, sources, folder):
+        ran.append(trial.key)
+        return made_up[trial.key]
 
-    monkeypatch.setattr(study, "run_trial", run_trial)
-    monkeypatch.setattr(study, "show", lambda args, records: None)
+    monkeypatch.setattr(trials, "run", run)
+    monkeypatch.setattr(tuner, "show_progress", lambda plan, records: None)
     monkeypatch.delenv("KERASTUNER_TUNER_ID", raising=False)
-    args = argparse.Namespace(
-        sets=["piano_midi"], cells=["gru"], workers=1, budget=None, study_dir=tmp_path
-    )
-    records = study.Records(tmp_path / "records", None)
-    assert study.search(args, records) == 0
-    expected = records.read()
-    assert len(ran) == len(expected) == study.RATES + len(study.SEEDS)
+    plan, code = search(tmp_path)
+    assert code == 0
+    written = Records(tmp_path / "records")
+    expected = written.read()
+    assert len(ran) == len(expected) == plan.total == plan.rates + len(plan.seeds)
     state = tmp_path / "tuner" / "oracle.json"
     if damage == "missing":
         state.unlink()
@@ -250,49 +318,68 @@ def test_search_goes_on_though_a_kill_damaged_the_tuners_files(
         text = state.read_text()
         state.write_text(text[: len(text) // 2] if damage == "cut short" else "")
     lost = ("piano_midi", "gru", "seeds", 2)
-    records.path(made_up[lost]).unlink()
+    written.path(Trial.of(made_up[lost])).unlink()
     ran.clear()
-    assert study.search(args, records) == 0
+    assert search(tmp_path)[1] == 0
     assert ran == [lost]
-    assert records.read() == expected
+    assert written.read() == expected
 
 
-def test_a_record_that_is_being_written_is_not_read(study, tmp_path):
+def test_a_record_that_is_being_written_is_not_read(tmp_path):
     """By another worker, or by one that was killed at it."""
-    whole, half = list(records_for(study).values())[:2]
-    records = study.Records(tmp_path, None)
-    records.write(whole)
+    whole, half = list(records_for(Plan()).values())[:2]
+    written = Records(tmp_path)
+    written.write(whole)
 
     class Reader(dict):
         def __iter__(self):  # while the record is made into text
-            assert list(records.read().values()) == [whole]
+            assert list(written.read().values()) == [whole]
             return super().__iter__()
 
         def items(self):
-            assert list(records.read().values()) == [whole]
+            assert list(written.read().values()) == [whole]
             return super().items()
 
-    records.write(Reader(half))
-    assert list(records.read().values()) == sorted(
-        [whole, half], key=lambda record: str(records.path(record))
+    written.write(Reader(half))
+    assert list(written.read().values()) == sorted(
+        [whole, half], key=lambda record: str(written.path(Trial.of(record)))
     )
     (tmp_path / ".killed-x1.json").touch()
-    assert len(records.read()) == 2
+    assert len(written.read()) == 2
 
 
-def test_report_from_records(study, tmp_path, monkeypatch):
-    import study_report
+@pytest.mark.parametrize("text", ["", "[1]", '{"set": "jsb_chorales"}'])
+def test_a_file_that_is_no_record_is_named(tmp_path, text):
+    (tmp_path / "other.json").write_text(text)
+    with pytest.raises(ValueError, match=r"other\.json' is no record of a trial"):
+        Records(tmp_path).read()
+    (tmp_path / "all.jsonl").write_text(text or "{")
+    with pytest.raises(ValueError, match=r"all\.jsonl', line 1, is no record"):
+        Records(tmp_path / "none", tmp_path / "all.jsonl")
 
-    records = records_for(study)
-    folder = tmp_path / "runs" / "records"
-    folder.mkdir(parents=True)
-    written = study.Records(folder, None)
-    for record in records.values():
-        written.write(record)
-    arguments = ["--study-dir", tmp_path / "runs", "--to", tmp_path / "docs"]
-    arguments += ["--log-dir", tmp_path / "tensorboard"]
+
+@pytest.mark.parametrize("name", ["set", "phase", "cell"])
+def test_a_record_of_something_unknown_is_named(name):
+    record = {**next(iter(records_for(Plan()).values())), name: "other"}
+    with pytest.raises(ValueError, match=f"the {name} 'other', which is none of"):
+        records.in_order([record])
+
+
+def make_report(monkeypatch, *arguments):
     monkeypatch.setattr(sys, "argv", ["study_report.py", *map(str, arguments)])
-    assert study_report.main() == 0
+    return report.main()
+
+
+def test_report_from_records(tmp_path, monkeypatch):
+    plan = Plan()
+    made = records_for(plan)
+    folder = tmp_path / "runs" / "records"
+    written = Records(folder)
+    for record in made.values():
+        written.write(record)
+    places = ["--study-dir", tmp_path / "runs", "--to", tmp_path / "docs"]
+    log_dir = tmp_path / "tensorboard"
+    assert make_report(monkeypatch, *places, "--log-dir", log_dir) == 0
     with open(tmp_path / "docs" / "summary.csv") as file:
         rows = list(csv.DictReader(file))
     head = (tmp_path / "docs" / "summary.csv").read_text().splitlines()[0]
@@ -302,30 +389,25 @@ def test_report_from_records(study, tmp_path, monkeypatch):
         "test_nll_sequence_mean,test_nll_sequence_std"
     )
     assert [(row["set"], row["cell"]) for row in rows] == [
-        (name, cell) for name in study.RECIPES for cell in study.comparison.CELLS
+        (name, cell) for name in RECIPES for cell in CELLS
     ]
-    values = [
-        records["muse_data", "gru", "seeds", n]["test_nll_step"] for n in study.SEEDS
-    ]
+    values = [made["muse_data", "gru", "seeds", n]["test_nll_step"] for n in plan.seeds]
     (row,) = (r for r in rows if (r["set"], r["cell"]) == ("muse_data", "gru"))
     assert float(row["test_nll_step_mean"]) == pytest.approx(np.mean(values), rel=1e-5)
     assert float(row["test_nll_step_std"]) == pytest.approx(
         np.std(values, ddof=1), rel=1e-4
     )
-    report = (tmp_path / "docs" / "report.md").read_text()
+    text = (tmp_path / "docs" / "report.md").read_text()
     difference = f"{np.mean(values) - 5.99:+.2f}"
-    assert re.search(rf"MuseData \| GRU .*5\.06 / 5\.99 \| \{difference} ", report)
-    line = re.search(r"\| MuseData \|([^|]*)\| GRU, tanh, LSTM \|([^|]*)\|", report)
+    assert re.search(rf"MuseData \| GRU .*5\.06 / 5\.99 \| \{difference} ", text)
+    line = re.search(r"\| MuseData \|([^|]*)\| GRU, tanh, LSTM \|([^|]*)\|", text)
     means = {
         cell: np.mean(
-            [
-                records["muse_data", cell, "seeds", n]["test_nll_step"]
-                for n in study.SEEDS
-            ]
+            [made["muse_data", cell, "seeds", n]["test_nll_step"] for n in plan.seeds]
         )
-        for cell in study.comparison.CELLS
+        for cell in CELLS
     }
-    order = [study_report.TITLES[cell] for cell in sorted(means, key=means.get)]
+    order = [CELLS[cell].title for cell in sorted(means, key=means.get)]
     assert line[1].strip() == ", ".join(order)
     assert line[2].strip() == "none"
     for name in ("figure_2.png", "figure_3.png"):
@@ -334,42 +416,93 @@ def test_report_from_records(study, tmp_path, monkeypatch):
     for path in folder.iterdir():
         path.unlink()
     before = {p.name: p.read_bytes() for p in (tmp_path / "docs").iterdir()}
-    monkeypatch.setattr(sys, "argv", sys.argv[:5])
-    assert study_report.main() == 0
+    assert make_report(monkeypatch, *places) == 0
     for name in ("records.jsonl", "summary.csv", "report.md"):
         assert (tmp_path / "docs" / name).read_bytes() == before[name]
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    for cell in study.comparison.CELLS:  # a run a cell
-        folder = tmp_path / "tensorboard" / "curves" / study_report.TITLES[cell]
-        log = EventAccumulator(str(folder))
+    for cell in CELLS:  # a run a cell
+        log = EventAccumulator(str(log_dir / "curves" / CELLS[cell].title))
         log.Reload()
-        assert set(log.Tags()["scalars"]) == set(study.RECIPES)
-        curve = records["jsb_chorales", cell, "seeds", 1]["curves"]["val_nll"]
+        assert set(log.Tags()["scalars"]) == set(RECIPES)
+        curve = made["jsb_chorales", cell, "seeds", 1]["curves"]["val_nll"]
         points = [(e.step, e.wall_time, e.value) for e in log.Scalars("jsb_chorales")]
         assert points == [(k + 1, k, pytest.approx(curve[k])) for k in range(10)]
         assert "custom_scalars__config__" in log.Tags()["tensors"]
 
 
-def test_report_without_records_says_so(study, tmp_path, monkeypatch, capsys):
-    import study_report
+def test_committed_report_is_that_of_the_committed_records(tmp_path):
+    shutil.copytree(COMMITTED.parent, tmp_path / "docs")
+    report.make(tmp_path / "none", tmp_path / "docs")
+    for name in ("records.jsonl", "summary.csv", "report.md"):
+        made = (tmp_path / "docs" / name).read_text()
+        assert made == (COMMITTED.parent / name).read_text()
 
-    arguments = ["--study-dir", str(tmp_path), "--to", str(tmp_path / "docs")]
-    monkeypatch.setattr(sys, "argv", ["study_report.py", *arguments])
-    assert study_report.main() == 2
+
+def test_report_of_the_quick_study_shows_its_own_epochs(tmp_path):
+    """And sizes; one trial has failed."""
+    made = records_for(Plan().part(["jsb_chorales"], CELLS).shortened(4))
+    lost = made["jsb_chorales", "gru", "seeds", 2]
+    for name in [n for n in lost if n.endswith(("train_nll", "_step", "_sequence"))]:
+        del lost[name]
+    lost |= {"valid_nll": float("inf"), "failure": "no epoch had a finite NLL"}
+    del lost["curves"]
+    for record in made.values():
+        Records(tmp_path / "records").write(record | {"units": 7})
+    report.make(tmp_path / "records", tmp_path / "docs")
+    text = (tmp_path / "docs" / "report.md").read_text()
+    assert re.search(r"\| JSB Chorales \|( 10 \+ 3 \|){4} 3, 25 \|", text)
+    assert re.search(r"\| MuseData \|( 0 \+ 0 \|){4} –, – \|", text)
+    assert "12, 100" not in text
+    assert "| music | tanh | 7 |" in text
+    assert "| speech | tanh | 400 |" in text
+    assert f"- `{lost['command']}`" in text
+    with open(tmp_path / "docs" / "summary.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["seeds"] for row in rows] == ["3", "3", "2", "3"]
+
+
+def test_report_without_records_says_so(tmp_path, monkeypatch, capsys):
+    docs = tmp_path / "docs"
+    assert make_report(monkeypatch, "--study-dir", tmp_path, "--to", docs) == 2
     assert "empirical_study.py makes them" in capsys.readouterr().err
+    assert not docs.exists()
 
 
-def test_missing_data_is_said_before_anything_is_begun(
-    study, tmp_path, monkeypatch, capsys
-):
-    monkeypatch.setattr(
-        sys,
-        "argv",
-        ["empirical_study.py", "--data-dir", str(tmp_path), "--sets", "nottingham"],
-    )
-    monkeypatch.chdir(tmp_path)
-    study.load.cache_clear()
-    assert study.main() == 2
+def run_main(monkeypatch, folder, plan, *arguments):
+    monkeypatch.setattr(sys, "argv", ["empirical_study.py", *map(str, arguments)])
+    monkeypatch.chdir(folder)
+    return command_line.main(plan)
+
+
+def test_missing_data_is_said_before_anything_is_begun(tmp_path, monkeypatch, capsys):
+    arguments = ("--data-dir", tmp_path, "--sets", "nottingham")
+    assert run_main(monkeypatch, tmp_path, None, *arguments) == 2
     assert "Nottingham" in capsys.readouterr().err
     assert not os.listdir(tmp_path)
+
+
+def test_change_of_the_recipe_for_another_cell(tmp_path, monkeypatch, capsys):
+    tasks = {**TASKS, "jsb_chorales": Music("no music", lambda folder: None)}
+    plan = Plan(tasks=tasks).part(["jsb_chorales"], CELLS)
+    arguments = ("--cells", "gru", "--rate", "0.1", "--without", "no peepholes")
+    assert run_main(monkeypatch, tmp_path, plan, *arguments) == 2
+    assert "is for the cell 'lstm'. Received: --cells gru" in capsys.readouterr().err
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "script",
+    ["examples/empirical_study.py", "examples/study_report.py", "benchmarks/study.py"],
+)
+def test_scripts_find_the_package_from_any_folder(script, tmp_path):
+    done = subprocess.run(
+        [sys.executable, ROOT / script, "--help"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert Path(script).name in done.stdout

@@ -200,7 +200,7 @@ def test_ctrl_c_keeps_what_is_done(script, call, tmp_path, monkeypatch):
         return {"cell": name, "test_nll": -1.25}, {}
 
     monkeypatch.setattr(script, "train_cell", train_cell)
-    monkeypatch.setattr("comparison.plot_learning_curves", lambda *_: None)
+    monkeypatch.setattr("comparison.results.plot_learning_curves", lambda *_: None)
     code, out, _ = call(
         *("--dataset", "fsdd", "--data-dir", tmp_path / "digits"),
         *("--split", "speaker", "--log-dir", tmp_path / "runs"),

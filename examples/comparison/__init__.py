@@ -1,0 +1,40 @@
+"""What the examples share that train all cells at equal size and compare them.
+
+`arguments` is the command line. `training` has the `Settings`, and builds and trains a
+model by the paper's recipe. `music` and `sound` say what a model of each predicts, and
+make the batches. `results` runs one cell after another, and makes the table, the record
+and the picture.
+"""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+from comparison.arguments import parser, positive, seed
+from comparison.results import (
+    color_of,
+    format_table,
+    run_all,
+    title_of,
+    versions,
+    write_record,
+)
+from comparison.training import AT_ONCE, Settings, build, train
+from keras_gated import CELLS
+
+__all__ = [
+    "AT_ONCE",
+    "CELLS",
+    "Settings",
+    "build",
+    "color_of",
+    "format_table",
+    "parser",
+    "positive",
+    "run_all",
+    "seed",
+    "title_of",
+    "train",
+    "versions",
+    "write_record",
+]

@@ -1,0 +1,256 @@
+"""A model by the paper's recipe: with what it is trained, built and trained."""
+
+import argparse
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+
+import keras_gated
+from keras_gated import CELLS, callbacks, optimizers
+
+AT_ONCE = 16
+"""The largest number of updates that run without returning to Python."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What a cell is trained with.
+
+    Attributes:
+        units: Of the cell. Default: `None`, as many as `budget` allows.
+        budget: Parameters of the recurrent layer, where `units` is `None`.
+        epochs: The largest number of passes over the training set. Default: 120.
+        patience: Epochs without a better validation NLL after which to stop. Default:
+            15.
+        batch_size: Sequences per update. Default: 8.
+        evaluation_batch_size: Of validation and test. Default: `None`, `batch_size`.
+        sequence_length: Steps of music or samples of sound to which the sequences of
+            training are cut. Default: `None`, whole ones.
+        learning_rate: Of RMSProp, at the beginning. Default: 0.005.
+        seed: Of weights, noise, and the order of the batches. Default: 1.
+        decay: `"none"` or `"cosine"`, to 0 after `epochs`. Default: `"none"`.
+        weight_noise: Standard deviation of the noise on the weights. Default: 0.075.
+        gradient_norm: Gradients of a larger norm are scaled down to this one; `None`:
+            they are not. Default: 1.
+        truncate_gradient: The number of steps from one stop of the gradient to the
+            next. Default: `None`, it is not stopped.
+        cell_options: More arguments of the cell. Default: none.
+        optimizer_options: More arguments of RMSProp. Default: none.
+    """
+
+    units: int | None = None
+    budget: int | None = None
+    epochs: int = 120
+    patience: int = 15
+    batch_size: int = 8
+    evaluation_batch_size: int | None = None
+    sequence_length: int | None = None
+    learning_rate: float = 0.005
+    seed: int = 1
+    decay: str = "none"
+    weight_noise: float = 0.075
+    gradient_norm: float | None = 1.0
+    truncate_gradient: int | None = None
+    cell_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    optimizer_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def of(cls, args: "Settings | argparse.Namespace") -> "Settings":
+        """The settings among the arguments of `parser`; settings stay as they are."""
+        if isinstance(args, cls):
+            return args
+        names = {field.name for field in dataclasses.fields(cls)}
+        return cls(**{name: x for name, x in vars(args).items() if name in names})
+
+
+def build(
+    name: str,
+    settings: Settings | argparse.Namespace,
+    input_dim: int,
+    head: Callable[[], keras.layers.Layer],
+    loss: keras.losses.Loss,
+    metrics: Sequence[keras.metrics.Metric],
+    cells: Mapping[str, Callable[..., keras.layers.Layer]] = CELLS,
+) -> keras.Model:
+    """The model of one cell, compiled by the paper's recipe.
+
+    Args:
+        name: The cell's, in `cells`.
+        settings: What to train with, or the arguments that say so.
+        input_dim: Inputs of a step.
+        head: Makes the layer that gives the distribution of the next step.
+        loss: Of the head's outputs.
+        metrics: Weighted as the loss is; `train` needs one that is named `nll`.
+        cells: Classes of cells by name. Default: those of `keras_gated`.
+
+    Returns:
+        A sequential model of the recurrent layer and the head, for inputs of shape
+        `(batch, time, input_dim)`.
+    """
+    settings = Settings.of(settings)
+    keras.utils.set_random_seed(settings.seed)
+    units = settings.units or keras_gated.match_units(
+        cells[name], settings.budget, input_dim
+    )
+    cell = cells[name](
+        units, weight_noise=settings.weight_noise, **settings.cell_options
+    )
+    recurrent = keras_gated.RNN(
+        cell, return_sequences=True, truncate_gradient=settings.truncate_gradient
+    )
+    model = keras.Sequential(
+        [keras.Input((None, input_dim)), recurrent, head()], name=name
+    )
+    model.compile(
+        optimizer=optimizers.RMSprop(
+            settings.learning_rate,
+            global_clipnorm=settings.gradient_norm,
+            **settings.optimizer_options,
+        ),
+        loss=loss,
+        weighted_metrics=metrics,
+    )
+    print(f"\n{name}: {units} units, {recurrent.count_params():,} parameters")
+    return model
+
+
+def train(
+    model: keras.Model,
+    settings: Settings | argparse.Namespace,
+    data: Sequence,
+    folder: Path,
+    watchers: Sequence[keras.callbacks.Callback] = (),
+    update_freq: int | str = "epoch",
+) -> tuple[dict, dict]:
+    """Trains a model, and goes back to its best epoch.
+
+    Args:
+        model: As `build` makes it; among its metrics is one named `nll`.
+        settings: What to train with, or the arguments that say so.
+        data: The data sets of training, validation and test.
+        folder: For the best model and TensorBoard.
+        watchers: More callbacks.
+        update_freq: Of `keras.callbacks.TensorBoard`.
+
+    Returns:
+        The row of the table, and the learning curves.
+
+    Raises:
+        ValueError: No epoch had a finite validation NLL.
+    """
+    settings = Settings.of(settings)
+    training, _, test = data
+    clock, best = EpochClock(), folder / "best.keras"
+    watchers = [
+        clock,
+        callbacks.EpochProgress(("nll", "val_nll")),
+        callbacks.BestModel(best, "val_nll"),
+        *watchers,
+        keras.callbacks.TensorBoard(folder, write_graph=False, update_freq=update_freq),
+        keras.callbacks.EarlyStopping("val_nll", patience=settings.patience),
+    ]
+    if settings.decay == "cosine":
+        watchers.append(keras.callbacks.LearningRateScheduler(cosine(settings)))
+    if update_freq == "epoch":  # nothing looks at a single update
+        model.steps_per_execution = max(
+            k for k in range(1, AT_ONCE + 1) if len(training) % k == 0
+        )
+    began = time.perf_counter()
+    history = _fit(model, data, settings.epochs, watchers)
+    seconds = time.perf_counter() - began
+    if not best.exists():
+        raise ValueError(
+            f"no epoch of {model.name} had a finite validation NLL; a smaller "
+            f"--learning-rate than {settings.learning_rate} may help"
+        )
+    model.load_weights(best)
+    scores = model.evaluate(test, verbose=0, return_dict=True)
+    recurrent = model.layers[0]
+    row = {
+        "cell": model.name,
+        "units": recurrent.cell.units,
+        "parameters": recurrent.count_params(),
+        "epochs": len(history["nll"]),
+        "seconds": round(seconds, 1),
+        "valid_nll": min(history["val_nll"]),
+        **{f"test_{name}": score for name, score in scores.items() if name != "loss"},
+    }
+    _log_hyperparameters(folder, settings, row)
+    curves = {"seconds": clock.seconds, **history}
+    return row, {key: [float(x) for x in curve] for key, curve in curves.items()}
+
+
+def _fit(
+    model: keras.Model,
+    data: Sequence,
+    epochs: int,
+    watchers: Sequence[keras.callbacks.Callback],
+) -> dict[str, list]:
+    """Fits; on Ctrl-C the callbacks first write what they still hold."""
+    training, validation, _ = data
+    try:
+        return model.fit(
+            training.repeat(),  # starting a data set anew every epoch takes time
+            steps_per_epoch=len(training),
+            validation_data=validation,
+            epochs=epochs,
+            shuffle=False,  # the data set shuffles
+            verbose=0,
+            callbacks=watchers,
+        ).history
+    except KeyboardInterrupt:
+        for watcher in watchers:
+            watcher.on_train_end()
+        raise
+
+
+def cosine(settings: Settings) -> Callable[[int], float]:
+    """The learning rate of an epoch: half a cosine from the first to 0."""
+    return lambda epoch: (
+        settings.learning_rate * (1 + math.cos(math.pi * epoch / settings.epochs)) / 2
+    )
+
+
+class EpochClock(keras.callbacks.Callback):
+    """Notes the seconds from the start of training to the end of each epoch."""
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        self.began, self.seconds = time.perf_counter(), []
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        self.seconds.append(time.perf_counter() - self.began)
+
+
+def _log_hyperparameters(folder: Path, settings: Settings, row: dict) -> None:
+    """For TensorBoard's HParams tab: a row for each cell, with its results."""
+    import tensorflow as tf
+    from tensorboard.plugins.hparams import api
+
+    shown = {
+        "cell": row["cell"],
+        "units": row["units"],
+        "parameters": row["parameters"],
+        "learning_rate": settings.learning_rate,
+        "decay": settings.decay,
+        "truncate_gradient": settings.truncate_gradient or 0,
+        "batch_size": settings.batch_size,
+        "weight_noise": settings.weight_noise,
+        "gradient_norm": settings.gradient_norm or 0,
+        "seed": settings.seed,
+    }
+    figures = [name for name in row if name.startswith(("valid_", "test_"))]
+    if not any(folder.parent.glob("events.*")):
+        with tf.summary.create_file_writer(str(folder.parent)).as_default():
+            api.hparams_config(
+                hparams=[api.HParam(name) for name in shown],
+                metrics=[api.Metric(f"result/{figure}") for figure in figures],
+            )
+    with tf.summary.create_file_writer(str(folder)).as_default():
+        api.hparams(shown, trial_id=row["cell"])
+        for figure in figures:
+            tf.summary.scalar(f"result/{figure}", row[figure], step=row["epochs"])

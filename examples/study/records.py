@@ -1,0 +1,101 @@
+"""The records of the trials that have ended, on disk."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from keras_gated import CELLS
+from keras_gated.datasets.files import atomic_path
+from study.tasks import TASKS
+from study.trials import PHASES, Key, Trial
+
+COMMITTED = Path(__file__).parents[2] / "docs" / "study" / "records.jsonl"
+"""The records that come with the project."""
+
+
+class Records:
+    """The records of a study, and those that come with the project.
+
+    Args:
+        folder: Of the study's records, a JSON file each.
+        committed: A file of further records, a line each. If both have a trial, the
+            record in the folder is used. Default: `None`, no file.
+    """
+
+    def __init__(self, folder: Path, committed: Path | None = None) -> None:
+        self.folder = folder
+        self._committed = {}
+        if committed is not None and committed.exists():
+            for number, line in enumerate(committed.read_text().splitlines(), start=1):
+                record = _parse(line, f"{str(committed)!r}, line {number},")
+                self._committed[Trial.of(record).key] = record
+
+    def path(self, trial: Trial) -> Path:
+        """The file of a trial's record."""
+        return self.folder / f"{trial.name.replace(' ', '_')}.json"
+
+    def read(self) -> dict[Key, dict]:
+        """All records that are whole, by the keys of their trials.
+
+        Raises:
+            ValueError: A file is no record.
+        """
+        records = dict(self._committed)
+        # Names that begin with a dot are files that are being written, or were when
+        # their process was killed.
+        for path in sorted(self.folder.glob("[!.]*.json")):
+            record = _parse(path.read_text(), repr(str(path)))
+            records[Trial.of(record).key] = record
+        return records
+
+    def write(self, record: dict) -> None:
+        """Adds a record; others see it whole or not at all."""
+        with atomic_path(self.path(Trial.of(record))) as file:
+            Path(file).write_text(json.dumps(record) + "\n")
+
+
+def _parse(text: str, where: str) -> dict:
+    try:
+        record = json.loads(text)
+        Trial.of(record)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{where} is no record of a trial: {error!r}") from error
+    return record
+
+
+def in_order(records: Iterable[dict]) -> list[dict]:
+    """Sorts records by set, phase, cell and number.
+
+    Raises:
+        ValueError: A record has a set, a phase or a cell that there is not.
+    """
+    records = list(records)
+    for record in records:
+        for name, known in (("set", TASKS), ("phase", PHASES), ("cell", CELLS)):
+            if record[name] not in known:
+                raise ValueError(
+                    f"A record has the {name} {record[name]!r}, which is none of "
+                    f"{', '.join(known)}. Its command: {record['command']}"
+                )
+
+    def place(record: dict) -> tuple:
+        return (
+            list(TASKS).index(record["set"]),
+            PHASES.index(record["phase"]),
+            list(CELLS).index(record["cell"]),
+            record["number"],
+        )
+
+    return sorted(records, key=place)
+
+
+def write_lines(records: Iterable[dict], path: Path) -> None:
+    """Writes a file of records, a line each."""
+    with atomic_path(path) as file:
+        Path(file).write_text("".join(json.dumps(r) + "\n" for r in records))
+
+
+def select(records: Iterable[dict], **values: Any) -> list[dict]:
+    """The records that have these values."""
+    return [r for r in records if all(r[key] == x for key, x in values.items())]

@@ -1,0 +1,248 @@
+"""The tables of the report, in Markdown, from the records and the paper's figures."""
+
+import itertools
+
+import numpy as np
+
+from keras_gated import CELLS
+from study import paper
+from study.records import select
+from study.tasks import TASKS, units_of
+from study.trials import ABLATED, ABLATIONS, Plan
+
+
+def sizes(records: list[dict]) -> str:
+    """Table 1: the sizes in the records, or else those that a study would have."""
+    rows = []
+    for kind, first in (("music", "jsb_chorales"), ("speech", "speech_500")):
+        for name, cell in CELLS.items():
+            task = TASKS[first]
+            recorded = [
+                record["units"]
+                for record in select(records, cell=name)
+                if TASKS[record["set"]].kind == kind
+            ]
+            units = recorded[0] if recorded else units_of(task, name)
+            made = cell(units)
+            made.build((None, task.inputs))
+            figures = paper.TABLE_1[kind].get(name)
+            rows.append(
+                [
+                    kind,
+                    cell.title,
+                    str(units),
+                    f"{made.count_params():,}",
+                    f"{figures[0]}, {figures[1] / 1e3:.1f}e3" if figures else "",
+                ]
+            )
+    head = ["for", "cell", "units", "parameters, at 100 or 20 inputs", "the paper"]
+    return _table(head, rows)
+
+
+def progress(records: list[dict]) -> str:
+    """How much has been recorded, with how many epochs, and what failed."""
+    rows = []
+    for name, task in TASKS.items():
+        found = {
+            phase: select(records, set=name, phase=phase)
+            for phase in ("search", "seeds")
+        }
+        counts = [
+            " + ".join(str(len(select(some, cell=cell))) for some in found.values())
+            for cell in CELLS
+        ]
+        epochs = [sorted({r["epochs"] for r in some}) for some in found.values()]
+        rows.append(
+            [
+                task.title,
+                *counts,
+                ", ".join("/".join(map(str, some)) or "–" for some in epochs),
+            ]
+        )
+    head = ["set", *_titles(), "epochs of each"]
+    text = (
+        f"Learning rates tried (of {Plan.rates}) + seeds at the best rate (of "
+        f"{len(Plan.seeds)}):\n\n{_table(head, rows)}"
+    )
+    failed = [r["command"] for r in records if r["failure"] is not None]
+    if failed:
+        text += (
+            "\n\nTrials without a finite validation NLL, which the tables leave out:"
+        )
+        text += "\n\n" + "\n".join(f"- `{command}`" for command in failed)
+    return text
+
+
+def table_2(records: list[dict], rows: list[dict]) -> str:
+    """Table 2: the NLL, beside the paper's."""
+    lines = []
+    for row in rows:
+        found = _trained(records, row["set"], row["cell"])
+        theirs = paper.TABLE_2.get(row["set"], {}).get(row["cell"])
+        step = [r["test_nll_step"] for r in found]
+        curve = np.mean([r["curves"]["val_nll"] for r in found], axis=0)
+        tenth = max(1, len(curve) // 10)
+        falling = curve[:-tenth].min() - curve.min()
+        lines.append(
+            [
+                TASKS[row["set"]].title,
+                CELLS[row["cell"]].title,
+                f"{row['train_nll']:.3f}",
+                _interval(step),
+                _interval([r["test_nll_sequence"] for r in found]),
+                f"{theirs[0]:.2f} / {theirs[1]:.2f}" if theirs else "",
+                f"{np.mean(step) - theirs[1]:+.2f}" if theirs else "",
+                f"{row['updates']:,}",
+                f"{falling:.3f}",
+            ]
+        )
+    head = ["set", "cell", "train", "test, by step", "test, by sequence"]
+    head += ["the paper, train / test", "test less the paper's", "updates"]
+    head += ["fell in the last tenth"]
+    return _table(head, lines)
+
+
+def agreement(rows: list[dict]) -> str:
+    """The order of the cells, beside the paper's."""
+    lines = []
+    for name, theirs in paper.ORDERS.items():
+        ours = {row["cell"]: row for row in rows if row["set"] == name}
+        if not ours:
+            continue
+        order = sorted(ours, key=lambda cell: ours[cell]["test_nll_step_mean"])
+        line = [TASKS[name].title]
+        line += [", ".join(CELLS[cell].title for cell in o) for o in (order, theirs)]
+        for kind in ("step", "sequence"):
+            figures = paper.TABLE_2.get(name, {})
+            reached = [
+                CELLS[cell].title
+                for cell in CELLS
+                if cell in ours
+                and cell in figures
+                and ours[cell][f"test_nll_{kind}_mean"] <= figures[cell][1]
+            ]
+            line.append((", ".join(reached) or "none") if figures else "")
+        lines.append(line)
+    head = ["set", "the best first, here", "in the paper"]
+    head += ["at or below the paper's, by step", "by sequence"]
+    return _table(head, lines)
+
+
+def time(records: list[dict]) -> str:
+    """The time of an epoch."""
+    lines = []
+    for name, task in TASKS.items():
+        found = [_trained(records, name, cell) for cell in CELLS]
+        if any(found):
+            lines.append([task.title, *map(_seconds_per_epoch, found)])
+    hours = sum(record["seconds"] for record in records) / 3600
+    return (
+        "Seconds per epoch (medians, validation included; other programs may have run "
+        f"at the same time):\n\n{_table(['set', *_titles()], lines)}\n\n"
+        f"All {len(records)} trials together: {hours:.1f} hours of training."
+    )
+
+
+def _seconds_per_epoch(records: list[dict]) -> str:
+    if not records:
+        return ""
+    medians = [np.median(np.diff(r["curves"]["seconds"])) for r in records]
+    return f"{np.median(medians):.2f}"
+
+
+def share_of_loop(timing: dict) -> str:
+    """The measurements of `benchmarks/study.py`."""
+    lines = []
+    for name, cell in itertools.product(TASKS, CELLS):
+        if found := timing["figures"].get(f"{name}, {cell}"):
+            lines.append(
+                [
+                    TASKS[name].title,
+                    CELLS[cell].title,
+                    f"{found['update_ms']:.2f}",
+                    f"{found['loop_ms']:.2f}",
+                    f"{100 * found['share_of_loop']:.0f} %",
+                    f"{found['batches_ms']:.2f}",
+                    f"{found['updates_an_epoch']:,}",
+                    f"{found['seconds_an_epoch']:.1f}",
+                ]
+            )
+    head = ["set", "cell", "update, ms", "recurrent layer alone, ms", "its share"]
+    head += ["making the batch, ms", "updates per epoch", "updates of an epoch, s"]
+    return (
+        "On two cores with no other program running (`python benchmarks/study.py`, "
+        f"medians of {timing['rounds']} rounds; [time.json](time.json)): an update in "
+        "`fit`, on a batch that is ready in memory, and the recurrent layer in it, "
+        "with its weight noise and the products before and after its loop, forward and "
+        "backward. The same update took up to twice as long in one process as in "
+        "another.\n\n" + _table(head, lines)
+    )
+
+
+def rates(records: list[dict]) -> str:
+    """The learning rates that were tried, by validation."""
+    lines = []
+    for name, cell in itertools.product(TASKS, CELLS):
+        found = select(records, set=name, cell=cell, phase="search")
+        if found:
+            ranked = sorted(found, key=lambda record: record["valid_nll"])
+            again = select(records, set=name, cell=cell, phase="finalists")
+            lines.append(
+                [
+                    TASKS[name].title,
+                    CELLS[cell].title,
+                    ", ".join(map(_rate, ranked[:3])),
+                    _rate(ranked[-1]),
+                    ", ".join(map(_rate, again)),
+                ]
+            )
+    head = ["set", "cell", "the best three (validation NLL)", "the worst"]
+    return _table([*head, "the best again, for all epochs"], lines)
+
+
+def _rate(record: dict) -> str:
+    return f"{record['learning_rate']:.2g} ({record['valid_nll']:.2f})"
+
+
+def ablations(records: list[dict]) -> str:
+    """The changes of the recipe; empty if none is recorded."""
+    lines = []
+    for phase, cell in itertools.product(ABLATIONS, CELLS):
+        changed, whole = (
+            [r["test_nll_step"] for r in _trained(records, ABLATED, cell, some)]
+            for some in (phase, "seeds")
+        )
+        if changed and whole:
+            difference = f"{np.mean(changed) - np.mean(whole):+.3f}"
+            intervals = _interval(changed), _interval(whole)
+            lines.append([phase, CELLS[cell].title, *intervals, difference])
+    if not lines:
+        return ""
+    head = [f"{TASKS[ABLATED].title}: what is changed", "cell", "test", "whole recipe"]
+    return _table([*head, "difference"], lines)
+
+
+def _trained(
+    records: list[dict], name: str, cell: str, phase: str = "seeds"
+) -> list[dict]:
+    """The trials of a set and cell in a phase that did not fail."""
+    return select(records, set=name, cell=cell, phase=phase, failure=None)
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _interval(values: list[float]) -> str:
+    """The mean, and the half-width of its 95 % confidence interval."""
+    from scipy import stats
+
+    if len(values) < 2:
+        return f"{values[0]:.3f}"
+    half = stats.sem(values) * stats.t.ppf(0.975, len(values) - 1)
+    return f"{np.mean(values):.3f} ± {half:.3f}"
+
+
+def _titles() -> list[str]:
+    return [cell.title for cell in CELLS.values()]
