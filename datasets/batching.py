@@ -9,27 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from keras_gated.datasets.files import require
+from .files import require
 
 if TYPE_CHECKING:
     import tensorflow as tf
-
-
-def check_positive(**numbers: Any) -> None:
-    """Refuses what is no positive integer.
-
-    Args:
-        **numbers: Arguments, by their names.
-
-    Raises:
-        ValueError: One is not; the message names it.
-    """
-    for name, value in numbers.items():
-        if not isinstance(value, (int, np.integer)) or value < 1:
-            raise ValueError(
-                f"Argument `{name}` must be a positive integer. "
-                f"Received: {name}={value!r}"
-            )
 
 
 def batches(

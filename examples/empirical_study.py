@@ -118,7 +118,7 @@ def units_of(name: str, cell: str) -> int:
 @functools.cache
 def load(name: str, data_dir: Path | None, fsdd_dir: Path | None) -> Any:
     if name.startswith("speech"):
-        return fsdd.load_data(fsdd_dir, sample_rate=8000, verbose=0)
+        return fsdd.load_data(fsdd_dir, sampling_rate=8000, verbose=0)
     return MODULES[name].load_data(data_dir)
 
 

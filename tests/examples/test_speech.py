@@ -221,7 +221,7 @@ def test_speakers_of_a_folder_are_not_shared(script, tmp_path):
         audio_dir=tmp_path,
         dataset="auto",
         decoder="auto",
-        sample_rate=8000,
+        sampling_rate=8000,
         seed=1,
         split="speaker",
     )

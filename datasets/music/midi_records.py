@@ -11,9 +11,10 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keras_gated.datasets import piano_roll
-from keras_gated.datasets.batching import check_positive, lengths_with_least_padding
-from keras_gated.datasets.files import require
+from .. import checks
+from ..batching import lengths_with_least_padding
+from ..files import require
+from . import packed_rolls
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -98,18 +99,12 @@ def midi_dataset_from_records(
     >>> data = midi_dataset_from_records("corpus")  # doctest: +SKIP
     >>> model.fit(data, epochs=10)  # doctest: +SKIP
     """
-    check_positive(
-        batch_size=batch_size,
-        max_shapes=max_shapes,
-        num_workers=num_workers,
-        buffer_size=buffer_size,
-    )
-    if sequence_length is not None:
-        check_positive(sequence_length=sequence_length)
-    if not 0 <= worker < num_workers:
-        raise ValueError(
-            f"Argument `worker` must be from 0 to {num_workers - 1}. Received: {worker}"
-        )
+    batch_size = checks.whole("batch_size", batch_size)
+    sequence_length = checks.whole("sequence_length", sequence_length, optional=True)
+    max_shapes = checks.whole("max_shapes", max_shapes)
+    num_workers = checks.whole("num_workers", num_workers)
+    worker = checks.whole("worker", worker, 0, num_workers - 1)
+    buffer_size = checks.whole("buffer_size", buffer_size)
     tf = require("tensorflow")
 
     manifest = read_manifest(directory)
@@ -166,8 +161,8 @@ def _roll(record: "tf.Tensor") -> "tf.Tensor":
 
     features = {"roll": tf.io.FixedLenFeature([], tf.string)}
     packed = tf.io.parse_single_example(record, features)["roll"]
-    octets = tf.reshape(tf.io.decode_raw(packed, tf.uint8), (-1, piano_roll.PACKED))
-    return piano_roll.unpack_bits(octets)
+    octets = tf.reshape(tf.io.decode_raw(packed, tf.uint8), (-1, packed_rolls.PACKED))
+    return packed_rolls.unpack_bits(octets)
 
 
 def _windows(roll: "tf.Tensor", sequence_length: int) -> "tf.data.Dataset":
@@ -218,7 +213,7 @@ def write_shard(path: str | os.PathLike, rolls: list[tuple[str, bytes]]) -> None
             features = {
                 "path": feature(name.encode("utf-8", "surrogateescape")),
                 "roll": feature(packed),
-                "steps": feature(len(packed) // piano_roll.PACKED),
+                "steps": feature(len(packed) // packed_rolls.PACKED),
             }
             example = tf.train.Example(features=tf.train.Features(feature=features))
             writer.write(example.SerializeToString(deterministic=True))

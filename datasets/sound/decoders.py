@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from keras_gated.datasets.files import require
+from .. import checks
+from ..files import FileError, open_binary, require
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -48,14 +49,14 @@ floating-point numbers)."""
 log = logging.getLogger("keras_gated")
 
 
-class AudioError(ValueError):
+class AudioError(FileError):
     """A file holds no sound that can be read; the message names it and says why."""
 
 
 class Sound(NamedTuple):
     """A sound file that has been opened."""
 
-    sample_rate: int
+    sampling_rate: int
     """Samples a second."""
     channels: int
     """How many."""
@@ -78,11 +79,7 @@ def decoder_name(decoder: str = "auto") -> str:
         ImportError: It is not installed, or does not load.
         ValueError: There is no such decoder.
     """
-    if decoder not in DECODERS:
-        raise ValueError(
-            f"Argument `decoder` must be one of {DECODERS}. "
-            f"Received: decoder={decoder!r}"
-        )
+    checks.one_of("decoder", decoder, DECODERS)
     why = why_no_tensorflow_io() if decoder != "soundfile" else ""
     if decoder == "tensorflow-io" and why:
         raise ImportError(
@@ -118,7 +115,7 @@ SHORTEST_WAV = (
 
 def decode(
     path: str | os.PathLike,
-    sample_rate: int | None = None,
+    sampling_rate: int | None = None,
     mono: bool = False,
     decoder: str = "auto",
     max_seconds: float | None = None,
@@ -127,7 +124,7 @@ def decode(
 
     Args:
         path: The file.
-        sample_rate: Samples a second to resample to. Default: `None`, as it is.
+        sampling_rate: Samples a second to resample to. Default: `None`, as it is.
         mono: Whether to give the mean of the channels. Default: `False`.
         decoder: As in `decoder_name`. Default: `"auto"`.
         max_seconds: Longer sound is refused. Default: `None`, no limit.
@@ -144,33 +141,44 @@ def decode(
         ValueError: An argument is out of its range.
     """
     decoder_name(decoder)
-    if sample_rate is not None and not LOWEST_RATE <= sample_rate <= HIGHEST_RATE:
-        raise ValueError(
-            f"Argument `sample_rate` must be from {LOWEST_RATE:,} to "
-            f"{HIGHEST_RATE:,}. Received: sample_rate={sample_rate!r}"
-        )
+    sampling_rate = check_rate(sampling_rate)
+    checks.number("max_seconds", max_seconds, above=0, optional=True)
     path = os.fspath(path)
-    try:
-        with open(path, "rb") as file:  # for the error that every reader of files has
-            if not file.read(1):
-                raise AudioError(f"{path!r} is no sound file: it is empty.")
-    except FileNotFoundError as error:
-        raise FileNotFoundError(error.errno, f"There is no file {path!r}") from error
+    with open_binary(path) as file:  # for the error that every reader of files has
+        if not file.read(1):
+            raise AudioError(f"{path!r} is no sound file: it is empty.")
     sound = _open(path, decoder)
-    if not LOWEST_RATE <= sound.sample_rate <= HIGHEST_RATE:
+    if not LOWEST_RATE <= sound.sampling_rate <= HIGHEST_RATE:
         raise AudioError(
-            f"{path!r} claims {sound.sample_rate:,} samples a second; from "
+            f"{path!r} claims {sound.sampling_rate:,} samples a second; from "
             f"{LOWEST_RATE:,} to {HIGHEST_RATE:,} are read."
         )
-    rate, channels = sound.sample_rate, sound.channels
+    rate, channels = sound.sampling_rate, sound.channels
     blocks = _checked(path, sound, max_seconds)
     if mono and channels > 1:
         channels = 1
         blocks = (block.mean(axis=1, keepdims=True) for block in blocks)
-    if sample_rate is not None and sample_rate != rate:
-        blocks = _resampled(blocks, channels, rate, sample_rate)
-        rate = int(sample_rate)
+    if sampling_rate is not None and sampling_rate != rate:
+        blocks = _resampled(blocks, channels, rate, sampling_rate)
+        rate = sampling_rate
     return Sound(rate, channels, blocks)
+
+
+def check_rate(sampling_rate: int | None) -> int | None:
+    """Checks a rate to resample to.
+
+    Args:
+        sampling_rate: Samples per second, or `None`.
+
+    Returns:
+        The rate.
+
+    Raises:
+        ValueError: It is out of range.
+    """
+    return checks.whole(
+        "sampling_rate", sampling_rate, LOWEST_RATE, HIGHEST_RATE, optional=True
+    )
 
 
 def _open(path: str, decoder: str) -> Sound:
@@ -214,7 +222,7 @@ def _checked(
                 f"{at:,}."
             )
         total += len(block)
-        if max_seconds is not None and total > max_seconds * sound.sample_rate:
+        if max_seconds is not None and total > max_seconds * sound.sampling_rate:
             raise AudioError(
                 f"{path!r} lasts longer than {max_seconds:,.0f} seconds, the limit "
                 "(max_seconds)."
@@ -276,7 +284,7 @@ def _with_tensorflow_io(path: str) -> Sound:
     samples = decode_in_graph(tf.io.read_file(path), *KINDS[kind], shape).numpy()
     size = max(1, BLOCK // checked.channels)
     blocks = (samples[k : k + size] for k in range(0, len(samples), size))
-    return Sound(checked.sample_rate, checked.channels, blocks)
+    return Sound(checked.sampling_rate, checked.channels, blocks)
 
 
 def decode_in_graph(

@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_gated.datasets.files import require
+from .. import checks
+from ..files import FileError, open_binary, require
 
 ENGINES = ("auto", "pretty_midi", "symusic")
 """What reads the files; `"auto"` is symusic where it is installed."""
@@ -29,7 +30,7 @@ SUSTAIN_PEDAL = 64
 """The number of the MIDI control."""
 
 
-class MIDIError(ValueError):
+class MIDIError(FileError):
     """A file is no MIDI file that can be read; the message names it and says why."""
 
 
@@ -113,13 +114,8 @@ def read_bytes(path: str | os.PathLike) -> bytes:
         FileNotFoundError: There is no such file.
         OSError: The file cannot be read.
     """
-    try:
-        with open(path, "rb") as file:
-            return file.read(LARGEST_FILE + 1)
-    except FileNotFoundError as error:
-        raise FileNotFoundError(
-            error.errno, f"There is no file {os.fspath(path)!r}"
-        ) from error
+    with open_binary(path) as file:
+        return file.read(LARGEST_FILE + 1)
 
 
 def _check_header(content: bytes, path: str) -> None:
@@ -159,10 +155,7 @@ def engine_name(engine: str, by_number: bool = False) -> str:
         ImportError: It is not installed.
         ValueError: There is no such engine.
     """
-    if engine not in ENGINES:
-        raise ValueError(
-            f"Argument `engine` must be one of {ENGINES}. Received: engine={engine!r}"
-        )
+    checks.one_of("engine", engine, ENGINES)
     if engine == "symusic":
         require("symusic", extra="fast-midi")
     if engine == "pretty_midi" or by_number or not _has_symusic():

@@ -14,11 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.lib.stride_tricks import sliding_window_view
 
-from keras_gated.datasets import audio, audio_dataset_from_directory, audio_decoders
+from keras_gated.datasets import audio, audio_dataset_from_directory
 from keras_gated.datasets.audio import AudioError, frames_dataset, read_files
+from keras_gated.datasets.sound import decoders
+from keras_gated.datasets.sound import recordings as recordings_module
 
 soundfile = pytest.importorskip("soundfile", reason="the extra 'audio' is not there")
-WITH_TFIO = not audio_decoders.why_no_tensorflow_io()
+WITH_TFIO = not decoders.why_no_tensorflow_io()
 DECODERS = ["soundfile"] + ["tensorflow-io"] * WITH_TFIO
 
 # What soundfile writes, and what tensorflow-io does not read.
@@ -134,7 +136,7 @@ def test_both_decoders_give_the_same_bits(tmp_path):
         np.testing.assert_allclose(*both, rtol=0, atol=atol)
         if subtype in UNREAD_BY_TFIO | LOSSY:
             continue
-        kind = audio_decoders.KINDS[container.removesuffix("EX"), subtype]
+        kind = decoders.KINDS[container.removesuffix("EX"), subtype]
         files = tf.data.Dataset.from_tensors(str(path)).map(tf.io.read_file)
         (samples,) = files.map(lambda file, k=kind: audio.decode_in_graph(file, *k))
         np.testing.assert_array_equal(samples, both[0])
@@ -144,9 +146,9 @@ def test_both_decoders_give_the_same_bits(tmp_path):
 def test_long_files_are_not_for_tensorflow_io(tmp_path, monkeypatch):
     sound = noise(1000, 2).astype(np.float32)
     path = write(tmp_path / "long.wav", sound, subtype="FLOAT")
-    monkeypatch.setattr(audio_decoders, "LARGEST_AT_ONCE", 2 * 1000)
+    monkeypatch.setattr(decoders, "LARGEST_AT_ONCE", 2 * 1000)
     np.testing.assert_array_equal(audio.read(path, decoder="tensorflow-io")[0], sound)
-    monkeypatch.setattr(audio_decoders, "LARGEST_AT_ONCE", 2 * 1000 - 1)
+    monkeypatch.setattr(decoders, "LARGEST_AT_ONCE", 2 * 1000 - 1)
     with pytest.raises(AudioError, match=r"1,000 samples are too many.*'soundfile'"):
         audio.read(path, decoder="tensorflow-io")
     np.testing.assert_array_equal(audio.read(path)[0], sound)
@@ -163,7 +165,7 @@ def test_decoder_is_said_in_the_log(tmp_path, caplog):
     path = write(tmp_path / "sound.wav", noise(100))
     with caplog.at_level(logging.INFO, "keras_gated"):
         read_files([path], cache=False, verbose=0)
-    assert f"decoded by {audio_decoders.decoder_name()}" in caplog.text
+    assert f"decoded by {decoders.decoder_name()}" in caplog.text
 
 
 @pytest.mark.parametrize("rates", [(8000, 16_000), (44_100, 8000), (22_050, 8000)])
@@ -172,7 +174,7 @@ def test_resampled_tone_is_the_tone(tmp_path, rates):
     old, new = rates
     sound = np.stack([tone(old, old), tone(old, old, 0.499 * old)], axis=1)
     path = write(tmp_path / "sound.wav", sound, old, "FLOAT")
-    samples, rate = audio.read(path, sample_rate=new)
+    samples, rate = audio.read(path, sampling_rate=new)
     assert rate == new
     assert abs(len(samples) - new) <= 1
     middle = slice(new // 4, new // 2)
@@ -184,11 +186,11 @@ def test_resampled_tone_is_the_tone(tmp_path, rates):
 def test_long_files_are_decoded_in_parts(tmp_path, monkeypatch):
     path = write(tmp_path / "sound.flac", noise(10_000, 2), 44_100)
     whole, _ = audio.read(path, mono=True)
-    resampled, _ = audio.read(path, sample_rate=16_000)
-    monkeypatch.setattr(audio_decoders, "BLOCK", 256)
+    resampled, _ = audio.read(path, sampling_rate=16_000)
+    monkeypatch.setattr(decoders, "BLOCK", 256)
     np.testing.assert_array_equal(audio.read(path, mono=True)[0], whole)
     np.testing.assert_allclose(
-        audio.read(path, sample_rate=16_000)[0], resampled, atol=1e-6
+        audio.read(path, sampling_rate=16_000)[0], resampled, atol=1e-6
     )
     assert whole.shape == (10_000, 1)
     both, _ = audio.read(path)
@@ -207,7 +209,7 @@ def test_written_sound_is_read_again(tmp_path, suffix):
     assert list(path.parent.iterdir()) == [path]
     for arguments, message in (
         ((sound, "sound.aiff", 8000), "end in .wav"),
-        ((sound, path, 0), "`sample_rate` must be"),
+        ((sound, path, 0), "`sampling_rate` must be"),
         (([math.nan], path, 8000), "finite numbers"),
         ((np.zeros((1, 1, 1)), path, 8000), "finite numbers"),
         ((sound, path, 8000, 12), "16 or 24"),
@@ -287,7 +289,7 @@ def test_arguments_and_limits_of_read(tmp_path):
     with pytest.raises(IsADirectoryError):
         audio.read(tmp_path)
     for options, message in (
-        ({"sample_rate": 0}, "`sample_rate` must be from 100"),
+        ({"sampling_rate": 0}, "`sampling_rate` must be from 100"),
         ({"decoder": "ffmpeg"}, "`decoder` must be one of"),
         ({"max_seconds": 1}, "lasts longer than 1 seconds"),
     ):
@@ -366,11 +368,12 @@ def test_folder(folder, tmp_path, capsys):
         expected, _ = audio.read(path, mono=True)
         np.testing.assert_array_equal(recordings[number], expected[:, 0])
     everything = np.concatenate([recordings[i] for i in range(5)]).astype(np.float64)
-    mean, deviation = data.standardization
+    mean, std = data.standardization
     assert mean == pytest.approx(everything.mean())
-    assert deviation == pytest.approx(everything.std())
-    inputs, targets = next(iter(data))
-    first = (recordings[0][:500] - mean) / deviation
+    assert std == pytest.approx(everything.std())
+    inputs, targets, weights = next(iter(data))
+    assert (weights.numpy() == 1).all()
+    first = (recordings[0][:500] - mean) / std
     np.testing.assert_allclose(inputs[0, 0], first[:20], rtol=1e-5)
     np.testing.assert_allclose(targets[0].numpy().ravel(), first[20:], rtol=1e-5)
     with pytest.raises(AudioError, match="sound"):
@@ -383,7 +386,7 @@ def test_rates_are_not_mixed_unasked(tmp_path):
     paths = sorted(tmp_path.glob("*.wav"))
     recordings = read_files(paths, verbose=0, cache=False)
     assert recordings.paths == paths[:1]
-    assert "sample_rate=8000 resamples it" in recordings.skipped[paths[1]]
+    assert "sampling_rate=8000 resamples it" in recordings.skipped[paths[1]]
     recordings = read_files(paths, 8000, verbose=0, cache=False)
     assert [abs(n - 800) <= 1 for n in recordings.lengths] == [True, True]
 
@@ -405,7 +408,10 @@ def test_bad_folders(tmp_path):
     assert len(data) == 1
     for arguments, message in (
         ({"sequence_length": 2000}, "No sequence of 2,000 samples"),
-        ({"sequence_length": 29}, "must be 30 at least"),
+        (
+            {"sequence_length": 29},
+            "must be an integer of at least 30",
+        ),
         ({"hop": 0}, "`hop` must be a positive integer"),
         ({"remainder": "keep"}, "`remainder` must be"),
         ({"errors": "ignore"}, "`errors` must be"),
@@ -420,7 +426,7 @@ def test_bad_folders(tmp_path):
             audio_dataset_from_directory(
                 tmp_path, standardize=False, verbose=0, cache=False, **arguments
             )
-    with pytest.raises(ValueError, match="`paths` is empty"):
+    with pytest.raises(ValueError, match="`paths` must name one file"):
         read_files([])
 
 
@@ -438,12 +444,10 @@ def test_cache(tmp_path, caplog, monkeypatch):
     first = sounds()
     assert first[0] == first[4] != first[1]
     with monkeypatch.context() as patch:
-        from keras_gated.datasets import audio_recordings
-
-        patch.setattr(audio_recordings, "decode", None)
+        patch.setattr(recordings_module, "decode", None)
         assert sounds() == first
         assert sounds(paths[::-1]) == first[::-1]
-    (data,) = cache.glob("*.f32")
+    (data,) = cache.glob("*.data")
     os.truncate(data, 3000)
     assert sounds() == first
     assert "is damaged and is made anew" in caplog.text
@@ -458,15 +462,15 @@ def test_cache(tmp_path, caplog, monkeypatch):
 
 SCRIPT = """
 import sys
-from keras_gated.datasets import audio_recordings
-audio_recordings.SECONDS_UNSAVED = 0
-read = audio_recordings._Store.put
-def put(self, digest, rest):
-    stored = read(self, digest, rest)
-    print(stored.start, flush=True)
-    return stored
-audio_recordings._Store.put = put
-audio_recordings.read_files(sys.argv[2:], cache_dir=sys.argv[1], verbose=0)
+from keras_gated.datasets import audio, store
+store.SECONDS_UNSAVED = 0
+put = store.Store.put
+def put_and_tell(self, *arguments):
+    entry = put(self, *arguments)
+    print(entry.result().start, flush=True)
+    return entry
+store.Store.put = put_and_tell
+audio.read_files(sys.argv[2:], cache_dir=sys.argv[1], verbose=0)
 """
 
 
@@ -573,14 +577,14 @@ def test_frames_equal_sliding_windows(recordings, data):
         expected.append(windows.tobytes())
     found = []
     for batch in dataset:
-        assert len(batch) == (2 if whole else 3)
         for row in zip(*(part.numpy() for part in batch), strict=True):
-            count = len(row[0]) if whole else int(row[2].sum())
+            count = int(row[2].sum())
+            assert row[2].tolist() == [1] * count + [0] * (len(row[2]) - count)
+            assert not row[0][count:].any()
+            if whole:
+                assert count == len(row[2]), "there is no padding"
             if not count:
                 continue
-            if not whole:
-                assert row[2].tolist() == [1] * count + [0] * (len(row[2]) - count)
-                assert not row[0][count:].any()
             windows = np.concatenate([row[0][:count], row[1][:count]], axis=-1)
             found.append(windows.tobytes())
     assert sorted(found) == sorted(expected)
@@ -593,7 +597,7 @@ def test_targets_tile_the_waveform(recordings):
     from keras_gated.metrics import EventNLL
 
     dataset = frames_dataset(recordings.take([3]), sequence_length=1500)
-    ((inputs, targets),) = dataset
+    ((inputs, targets, _),) = dataset
     assert inputs.shape == (1, 148, 20)
     sound = recordings[3]
     np.testing.assert_array_equal(targets.numpy().ravel(), sound[20:])
@@ -610,7 +614,7 @@ def test_targets_tile_the_waveform(recordings):
 
 def test_shuffled_passes(recordings):
     def order(dataset):
-        return [row.tobytes() for x, _ in dataset for row in x.numpy()]
+        return [row.tobytes() for x, *_ in dataset for row in x.numpy()]
 
     options = {"sequence_length": 60, "batch_size": 4, "shuffle": True}
     dataset = frames_dataset(recordings, seed=5, **options)

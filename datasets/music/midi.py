@@ -1,32 +1,26 @@
 """MIDI files to piano rolls and back."""
 
-import dataclasses
 import functools
 import logging
-import math
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_gated.datasets import piano_roll
-from keras_gated.datasets.files import atomic_path, require
-from keras_gated.datasets.midi_engines import (
-    ENGINES,
-    MIDIError,
-    Part,
-    Score,
-    parse,
-)
+from . import packed_rolls, piano_roll
+from .midi_engines import MIDIError, Part, Score, parse
+from .midi_options import Options, programs
+from .midi_writing import write, write_wav
 
 __all__ = [
     "MIDIError",
     "Options",
     "Reading",
     "estimate_key",
+    "pack_all",
+    "packer",
     "read",
     "read_all",
     "write",
@@ -37,8 +31,6 @@ MICROSECONDS = 1_000_000
 PEDAL_DOWN = 64
 """From this value on, of 0 to 127, the sustain pedal is down."""
 OCTAVE = 12
-SHORT_NOTES = ("drop", "keep")
-STARTS = ("zero", "first_note")
 # Krumhansl and Kessler (1982), from C: how well each pitch class fits a key.
 MAJOR = (6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88)
 MINOR = (6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17)
@@ -115,97 +107,6 @@ def read(
     return (reading.roll, reading.onsets) if onsets else reading.roll
 
 
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """How a MIDI file is read.
-
-    Args:
-        steps_per_quarter: Steps in a quarter note, positive. Default: 2.
-        step_seconds: The length of a step in seconds, positive: puts the music on
-            the clock instead, with its tempo changes and the sustain pedal.
-            Default: `None`, the score's grid.
-        short_notes: What becomes of a note that is rounded to nothing: `"drop"`,
-            as in the published sets, or `"keep"` for one step. Default: `"drop"`.
-        start: `"zero"`, or `"first_note"` to leave out the silent steps before
-            the first note. Default: `"zero"`.
-        transpose: Semitones up; or `"C"`: to C major or C minor, by at most six
-            semitones, from the file's first key signature or, if there is none,
-            from `estimate_key`; or `"random"`: by -5 to 6 semitones. Default: 0.
-        seed: Makes `transpose="random"` repeatable. Default: `None`.
-        instruments: Which to read: General MIDI programs (0 to 127), names
-            (`"Violin"`) or families (`"Strings"`), case aside. Default: all.
-        tracks: Which to read: their numbers in the file (from 0) or names, case
-            aside. Default: all.
-        drums: Whether to read the drums, too, as pitches. Default: `False`.
-        pedal: Whether notes sound on while the sustain pedal is down. Default:
-            `None`, on the clock alone.
-        velocity: Whether the roll holds the notes' velocities, 1 to 127, instead
-            of ones. Default: `False`.
-        engine: `"pretty_midi"`, the faster `"symusic"`, which gives the same, or
-            `"auto"`, symusic where it is installed. Default: `"auto"`.
-        max_steps: Rolls of so many steps or more are refused, `None` for no
-            limit. Default: 1,000,000.
-        max_seconds: Music that lasts so long or longer is refused, `None` for no
-            limit. Default: 3,600.
-
-    Raises:
-        ValueError: One is out of its range; the message names it.
-    """
-
-    steps_per_quarter: int = 2
-    step_seconds: float | None = None
-    short_notes: str = "drop"
-    start: str = "zero"
-    transpose: int | str = 0
-    seed: int | None = None
-    instruments: Collection[int | str] | None = None
-    tracks: Collection[int | str] | None = None
-    drums: bool = False
-    pedal: bool | None = None
-    velocity: bool = False
-    engine: str = "auto"
-    max_steps: int | None = 1_000_000
-    max_seconds: float | None = 3600.0
-
-    def __post_init__(self) -> None:
-        whole, text = (int, np.integer), "a list of numbers and names"
-        limit = float("inf")
-        positive = "a positive number of seconds"
-        steps, seconds = self.max_steps, self.max_seconds
-        for name, fits, accepted in (
-            (
-                "steps_per_quarter",
-                isinstance(self.steps_per_quarter, whole)
-                and self.steps_per_quarter >= 1,
-                "a positive integer",
-            ),
-            (
-                "step_seconds",
-                self.step_seconds is None or 0 < self.step_seconds < limit,
-                positive,
-            ),
-            ("max_seconds", seconds is None or seconds > 0, positive),
-            ("max_steps", steps is None or steps > 0, "a positive integer"),
-            ("short_notes", self.short_notes in SHORT_NOTES, f"one of {SHORT_NOTES}"),
-            ("start", self.start in STARTS, f"one of {STARTS}"),
-            ("engine", self.engine in ENGINES, f"one of {ENGINES}"),
-            (
-                "transpose",
-                isinstance(self.transpose, whole) or self.transpose in ("C", "random"),
-                "a number of semitones, 'C' or 'random'",
-            ),
-            ("instruments", not isinstance(self.instruments, str | int), text),
-            ("tracks", not isinstance(self.tracks, str | int), text),
-        ):
-            if not fits:
-                raise ValueError(
-                    f"Argument `{name}` must be {accepted}. "
-                    f"Received: {name}={getattr(self, name)!r}"
-                )
-        if self.instruments is not None:
-            _programs(tuple(self.instruments))
-
-
 def read_all(
     path: str | os.PathLike, options: Options, content: bytes | None = None
 ) -> Reading:
@@ -232,6 +133,40 @@ def read_all(
         raise MIDIError(f"{os.fspath(path)!r} {error}") from error
 
 
+def packer(**options: Any) -> Callable[[str, bytes], tuple[bytes, list[int]]]:
+    """Makes a function that reads many files.
+
+    Args:
+        **options: Those of `Options`.
+
+    Returns:
+        A function of a path and the bytes of that file; as `pack_all`.
+    """
+    return functools.partial(pack_all, options=Options(**options))
+
+
+def pack_all(
+    path: str | os.PathLike, content: bytes, options: Options
+) -> tuple[bytes, list[int]]:
+    """Reads a MIDI file as a packed roll.
+
+    Args:
+        path: The name of the file, for messages.
+        content: The bytes of the file.
+        options: How to read it.
+
+    Returns:
+        The roll as `piano_roll.pack` gives it, and a list that holds the number of
+        dropped notes.
+
+    Raises:
+        MIDIError: As `read` does.
+        ImportError: The parser is not installed.
+    """
+    reading = read_all(path, options, content)
+    return packed_rolls.pack(reading.roll), [reading.dropped_notes]
+
+
 def _to_reading(score: Score, options: Options) -> Reading:
     """The roll of a score. Raises `ValueError` with the predicate of a sentence."""
     parts = _chosen(score.parts, options)
@@ -253,7 +188,7 @@ def _to_reading(score: Score, options: Options) -> Reading:
         step *= score.ticks_per_quarter
         times = moments
     else:
-        step = Fraction(score.ticks_per_quarter, int(options.steps_per_quarter))
+        step = Fraction(score.ticks_per_quarter, options.steps_per_quarter)
         times = notes[:, :2]
     steps = int(times.max() / step)
     if options.max_steps is not None and steps >= options.max_steps:
@@ -263,8 +198,8 @@ def _to_reading(score: Score, options: Options) -> Reading:
         )
     semitones = _semitones(score, notes, options)
     pitch = notes[:, 2] + semitones
-    dropped = (pitch < piano_roll.LOWEST_PITCH) | (
-        pitch >= piano_roll.LOWEST_PITCH + piano_roll.KEYS
+    dropped = (pitch < packed_rolls.LOWEST_PITCH) | (
+        pitch >= packed_rolls.LOWEST_PITCH + packed_rolls.KEYS
     )
     columns = [*times.T, pitch, *([notes[:, 3]] if options.velocity else [])]
     roll, onsets = piano_roll.from_notes(
@@ -285,7 +220,7 @@ def _to_reading(score: Score, options: Options) -> Reading:
 def _chosen(parts: Sequence[Part], options: Options) -> list[int]:
     """The numbers of the parts to read."""
     instruments, tracks = options.instruments, options.tracks
-    programs = None if instruments is None else _programs(tuple(instruments))
+    chosen = None if instruments is None else programs(instruments)
     names = {name.casefold() for name in tracks or () if isinstance(name, str)}
     by_name = bool(names)
     return [
@@ -293,38 +228,9 @@ def _chosen(parts: Sequence[Part], options: Options) -> list[int]:
         for number, part in enumerate(parts)
         if (options.drums or not part.is_drum)
         # A drum's program is no instrument.
-        and (programs is None or part.is_drum or part.program in programs)
+        and (chosen is None or part.is_drum or part.program in chosen)
         and (not by_name or part.name.strip().casefold() in names)
     ]
-
-
-@functools.cache
-def _programs(instruments: tuple[int | str, ...]) -> set[int]:
-    """The General MIDI programs of these numbers, names and families."""
-    pretty_midi = require("pretty_midi", extra="examples")
-    wanted = set()
-    for instrument in instruments:
-        if isinstance(instrument, str):
-            asked = instrument.casefold()
-            found = {
-                program
-                for program in range(128)
-                if asked
-                in (
-                    pretty_midi.program_to_instrument_name(program).casefold(),
-                    pretty_midi.program_to_instrument_class(program).casefold(),
-                )
-            }
-        else:
-            found = {instrument} & set(range(128))
-        if not found:
-            raise ValueError(
-                "Argument `instruments` must hold General MIDI programs (0 to 127), "
-                "their names or the names of families, such as 0, 'Violin', "
-                f"'Strings'. Received: {instrument!r}"
-            )
-        wanted |= found
-    return wanted
 
 
 def _why_no_notes(score: Score, options: Options) -> str:
@@ -379,7 +285,7 @@ def _semitones(score: Score, notes: np.ndarray, options: Options) -> int:
     if asked == "random":
         return int(np.random.default_rng(options.seed).integers(-5, 7))
     if asked != "C":
-        return int(asked)
+        return asked
     key = score.key
     if key is None:
         key = estimate_key(notes[:, 2], notes[:, 1] - notes[:, 0])
@@ -417,112 +323,3 @@ def estimate_key(pitches: Sequence[int], durations: Sequence[float]) -> int:
     if np.ptp(heard) == 0:  # all pitch classes alike: no key is likelier
         return 0
     return int(np.argmax([np.corrcoef(heard, key)[0, 1] for key in keys]))
-
-
-def write(
-    roll: np.ndarray,
-    path: str | os.PathLike,
-    steps_per_quarter: int = 2,
-    tempo: float = 90.0,
-    program: int = 0,
-    onsets: np.ndarray | None = None,
-) -> None:
-    """Writes a piano roll as a MIDI file that `read` reads back as it was.
-
-    Consecutive steps of a pitch become one note. Silence at the end is not
-    kept, for MIDI has no note there.
-
-    Args:
-        roll: `[T, 88]`, zeros and ones.
-        path: The file to write; missing folders are made.
-        steps_per_quarter: Steps in a quarter note, positive. Default: 2.
-        tempo: Quarter notes a minute, positive. Default: 90.
-        program: General MIDI instrument, 0 to 127. Default: 0, a grand piano.
-        onsets: `[T, 88]`, ones where notes begin: keeps repeated notes apart.
-            Default: none.
-
-    Raises:
-        ImportError: pretty_midi is not installed.
-        ValueError: `roll` is no roll, or a number is out of its range.
-    """
-    midi = _to_pretty_midi(roll, steps_per_quarter, tempo, program, onsets)
-    with atomic_path(path) as file:
-        midi.write(str(file))
-
-
-def write_wav(
-    roll: np.ndarray,
-    path: str | os.PathLike,
-    steps_per_quarter: int = 2,
-    tempo: float = 90.0,
-    program: int = 0,
-    onsets: np.ndarray | None = None,
-    sample_rate: int = 44_100,
-    sound_font: str | os.PathLike | None = None,
-) -> None:
-    """Writes a piano roll as sound: a WAV file, 16 bit, mono.
-
-    Args:
-        roll: As in `write`.
-        path: The file to write; missing folders are made.
-        steps_per_quarter: As in `write`.
-        tempo: As in `write`.
-        program: As in `write`; heard with a sound font only.
-        onsets: As in `write`.
-        sample_rate: Samples a second, positive. Default: 44,100.
-        sound_font: An `.sf2` file, played by FluidSynth (which needs the package
-            pyfluidsynth and the program). Default: `None`, the sine tones of
-            pretty_midi.
-
-    Raises:
-        ImportError: pretty_midi is not installed; or, with a sound font,
-            pyfluidsynth is not.
-        FileNotFoundError: There is no such sound font.
-        ValueError: `roll` is no roll, or a number is out of its range.
-    """
-    if not isinstance(sample_rate, (int, np.integer)) or sample_rate < 1:
-        raise ValueError(
-            "Argument `sample_rate` must be a positive integer. "
-            f"Received: sample_rate={sample_rate!r}"
-        )
-    midi = _to_pretty_midi(roll, steps_per_quarter, tempo, program, onsets)
-    if sound_font is None:
-        # It adds a second of silence.
-        seconds = len(roll) * 60 / tempo / steps_per_quarter
-        sound = midi.synthesize(fs=sample_rate)[: math.ceil(seconds * sample_rate)]
-    else:
-        if not Path(sound_font).is_file():
-            raise FileNotFoundError(
-                f"There is no sound font {os.fspath(sound_font)!r}."
-            )
-        require("fluidsynth", extra="fluidsynth")
-        sound = midi.fluidsynth(fs=sample_rate, sf2_path=os.fspath(sound_font))
-    wavfile = require("scipy.io.wavfile", extra="examples")
-    peak = max(float(np.abs(sound).max(initial=0)), 1e-9)
-    samples = np.int16(0.9 * np.iinfo(np.int16).max * sound / peak)
-    with atomic_path(path) as file:
-        wavfile.write(file, int(sample_rate), samples)
-
-
-def _to_pretty_midi(
-    roll: np.ndarray,
-    steps_per_quarter: int,
-    tempo: float,
-    program: int,
-    onsets: np.ndarray | None,
-) -> Any:
-    Options(steps_per_quarter)
-    if not 0 < tempo < float("inf"):
-        raise ValueError(f"Argument `tempo` must be positive. Received: {tempo!r}")
-    notes = piano_roll.to_notes(roll, onsets)
-    pretty_midi = require("pretty_midi", extra="examples")
-    # A resolution that the steps divide puts every note on a whole tick.
-    midi = pretty_midi.PrettyMIDI(
-        resolution=120 * int(steps_per_quarter), initial_tempo=tempo
-    )
-    instrument = pretty_midi.Instrument(program=program)
-    for start, end, pitch in notes.tolist():
-        begin, finish = (midi.tick_to_time(120 * step) for step in (start, end))
-        instrument.notes.append(pretty_midi.Note(80, pitch, begin, finish))
-    midi.instruments.append(instrument)
-    return midi

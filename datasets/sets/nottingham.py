@@ -1,11 +1,11 @@
 """Nottingham: folk tunes with chords; a step is an eighth note.
 
-See `keras_gated.datasets.published` for the source.
+See `published.py` for the source.
 """
 
 import os
 
-from keras_gated.datasets import published
+from . import published
 
 
 def load_data(data_dir: str | os.PathLike | None = None) -> published.Splits:

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from keras_gated.datasets.audio_recordings import Recordings, read_files
+from ..sound.recordings import Recordings, read_files
 
 ORIGIN = "https://github.com/Jakobovski/free-spoken-digit-dataset"
 DATA_DIR = "KERAS_GATED_FSDD_DIR"

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from keras_gated.datasets import (
     midi_dataset_from_directory,
     midi_directory,
     piano_roll,
+    store,
 )
 
 read_directory = midi_directory.read_directory
@@ -35,7 +35,7 @@ def write_tunes(folder, count, steps=12):
 
 @pytest.fixture
 def parsed(monkeypatch):
-    """The files that were really parsed, in this process."""
+    """The files that were really parsed, in this process (with workers=1)."""
     paths, parse = [], midi.parse
 
     def spy(path, *arguments):
@@ -140,8 +140,8 @@ def test_cache_is_by_content_and_options(tmp_path, cache_dir, parsed):
 
     def read(**options):
         parsed.clear()
-        found = read_directory(folder, verbose=0, cache_dir=cache_dir, **options)
-        return found, sorted(parsed)
+        arguments = {"workers": 1, "verbose": 0, "cache_dir": cache_dir, **options}
+        return read_directory(folder, **arguments), sorted(parsed)
 
     first, files = read()
     assert files == ["tune000.mid", "tune001.mid", "tune002.mid"]
@@ -163,24 +163,34 @@ def test_cache_is_by_content_and_options(tmp_path, cache_dir, parsed):
     assert len(files) == 3
 
 
-@pytest.mark.parametrize("what", ["no database", "no folder"])
-def test_a_cache_that_fails_stops_nothing(tmp_path, cache_dir, caplog, what):
-    folder = tmp_path / "music"
-    write_tunes(folder, 2)
-    if what == "no folder":
-        cache_dir.write_text("a file")
-    else:
-        cache_dir.mkdir()
-        (cache_dir / "midi_rolls.sqlite").write_text("this is no database at all" * 99)
-    read = read_directory(folder, verbose=0, cache_dir=cache_dir)
-    assert len(read.paths) == 2
-    assert "cannot be kept" in caplog.text
+def test_the_bytes_that_are_kept_are_those_that_were_read(
+    tmp_path, cache_dir, monkeypatch
+):
+    """A file that changes while it is read is never kept as what it is now."""
+    old, new = write_tunes(tmp_path / "new", 2, steps=9)
+    path = tmp_path / "music" / "tune.mid"
+    midi.write(old, path)
+
+    def read_and_change(path):
+        content = read_bytes(path)
+        midi.write(new, path)
+        return content
+
+    read_bytes = midi_directory.read_bytes
+    options = {"verbose": 0, "cache_dir": cache_dir}
+    with monkeypatch.context() as patch:
+        patch.setattr(midi_directory, "read_bytes", read_and_change)
+        before = read_directory(tmp_path / "music", **options)
+    after = read_directory(tmp_path / "music", **options)
+    np.testing.assert_array_equal(before.rolls[0], old)
+    np.testing.assert_array_equal(after.rolls[0], new)
 
 
 def test_interrupted_reading_keeps_what_it_has(
     tmp_path, cache_dir, monkeypatch, parsed
 ):
     folder = tmp_path / "music"
+    options = {"workers": 1, "verbose": 0, "cache_dir": cache_dir}
     write_tunes(folder, 4)
     spied = midi.parse
 
@@ -192,77 +202,37 @@ def test_interrupted_reading_keeps_what_it_has(
     with monkeypatch.context() as patch:
         patch.setattr(midi, "parse", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            read_directory(folder, verbose=0, cache_dir=cache_dir)
+            read_directory(folder, **options)
     parsed.clear()
-    assert len(read_directory(folder, verbose=0, cache_dir=cache_dir).paths) == 4
+    assert len(read_directory(folder, **options).paths) == 4
     assert parsed == ["tune002.mid", "tune003.mid"]
 
 
-@pytest.fixture
-def two_workers(monkeypatch):
-    counts = dict.fromkeys(midi_directory.FILES_A_PROCESS, 1)
-    monkeypatch.setattr(midi_directory, "FILES_A_PROCESS", counts)
-    return {"workers": 2, "verbose": 0}
-
-
-def test_processes_give_the_same(tmp_path, two_workers, parsed):
+def test_processes_give_the_same(tmp_path, parsed):
     rolls = write_tunes(tmp_path, 30)
     (tmp_path / "a.mid").write_bytes(b"MThd")
     (tmp_path / "nöt \udcff.mid").write_bytes(b"")
-    read = read_directory(tmp_path, cache=False, **two_workers)
+    read = read_directory(tmp_path, cache=False, workers=2, verbose=0)
     assert parsed == [], "nothing was parsed here"
     assert len(read.skipped) == 2
     for found, roll in zip(read.rolls, rolls, strict=True):
         np.testing.assert_array_equal(found, roll)
 
 
-def test_a_parser_that_dies_takes_one_file_with_it(tmp_path, two_workers, monkeypatch):
-    """As a fault in a parser in C++ would: the process ends without a word."""
-    write_tunes(tmp_path, 12)
-    start = midi_directory._Worker._start
-
-    def with_fault(self):
-        start(self)
-        send = self._send
-
-        def send_or_kill(message):
-            if "tune005" in message:
-                self.process.send_signal(signal.SIGSEGV)
-            send(message)
-
-        self._send = send_or_kill
-
-    monkeypatch.setattr(midi_directory._Worker, "_start", with_fault)
-    read = read_directory(tmp_path, cache=False, **two_workers)
-    assert 1 <= len(read.skipped) <= 2  # each process meets the fault at most once
-    for reason in read.skipped.values():
-        assert "brought its parser down" in reason
-    assert len(read.paths) + len(read.skipped) == 12
-
-
-def test_processes_that_do_not_start(tmp_path, two_workers, monkeypatch):
-    write_tunes(tmp_path, 3)
-    monkeypatch.setattr(sys, "executable", "/bin/false")
-    with pytest.raises(RuntimeError, match="did not start"):
-        read_directory(tmp_path, cache=False, **two_workers)
-
-
-def test_workers_do_not_load_keras():
-    """What makes them start in a moment."""
-    script = (
-        "import sys; from importlib import util;"
-        "spec = util.spec_from_file_location('w', sys.argv[1]);"
-        "w = util.module_from_spec(spec); spec.loader.exec_module(w);"
-        "w.import_light(sys.argv[2]);"
-        "assert not {'keras', 'tensorflow'} & set(sys.modules)"
+def test_a_script_needs_no_guard(tmp_path):
+    """Processes do not run the script that started them."""
+    write_tunes(tmp_path / "music", 4)
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys\n"
+        "from keras_gated.datasets import midi_directory\n"
+        "print('the script runs')\n"
+        "print(len(midi_directory.read_directory(sys.argv[1], cache=False).paths))\n"
     )
-    import keras_gated
-    from keras_gated.datasets import midi_worker
-
-    package = os.path.dirname(keras_gated.__file__)
-    subprocess.run(
-        [sys.executable, "-c", script, midi_worker.__file__, package], check=True
-    )
+    command = [sys.executable, script, tmp_path / "music"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert done.stdout.count("the script runs") == 1
+    assert done.stdout.split()[-1] == "4"
 
 
 def lengths(dataset):
@@ -281,7 +251,7 @@ def test_dataset_and_its_splits(tmp_path, cache_dir, capsys):
     whole = dataset(batch_size=4)
     assert lengths(whole) == sorted(len(roll) - 1 for roll in rolls)
     assert len(whole.file_paths) == 10
-    assert "has one step" in whole.folder.skipped[tmp_path / "short.mid"]
+    assert "has one step" in whole.corpus.skipped[tmp_path / "short.mid"]
     assert "11 MIDI files read" in capsys.readouterr().out
     split = {"validation_split": 0.3, "seed": 4, "verbose": 0}
     train, valid = dataset(**split, subset="both")
@@ -293,6 +263,9 @@ def test_dataset_and_its_splits(tmp_path, cache_dir, capsys):
         assert lengths(alone) == lengths(part)
     windows = dataset(sequence_length=5, verbose=0)
     assert max(lengths(windows)) == 5
+    groups = dataset(**split, subset="both", groups=lambda path: int(path.stem[4:]) % 3)
+    of = [{int(path.stem[4:]) % 3 for path in part.file_paths} for part in groups]
+    assert not of[0] & of[1]
     in_order = dataset(shuffle=False, validation_split=0.2, subset="both", verbose=0)
     assert [path.name for path in in_order[1].file_paths] == [
         "tune008.mid",
@@ -305,13 +278,17 @@ def test_dataset_and_its_splits(tmp_path, cache_dir, capsys):
     [
         ({"validation_split": 0.2}, "go together"),
         ({"subset": "both"}, "go together"),
-        ({"validation_split": 1, "subset": "both"}, "between 0 and 1"),
-        ({"validation_split": 0.2, "subset": "test"}, "`subset` must be one of"),
+        ({"validation_split": 1, "subset": "both"}, "above 0 and below 1"),
+        ({"validation_split": 0.2, "subset": "test"}, "`subset` must be"),
         ({"validation_split": 0.2, "subset": "training"}, "give a `seed`"),
         (
-            {"validation_split": 0.1, "subset": "both"},
-            "No music is left for validation",
+            {"validation_split": 0.1, "subset": "both", "groups": lambda path: 1},
+            "There is 1 group, and each of two parts needs one",
         ),
+        ({"labels": "inferred"}, "`labels` must be None: the targets are the next"),
+        ({"label_mode": "int"}, "`label_mode` must be None"),
+        ({"class_names": ["a"]}, "`class_names` must be None"),
+        ({"batch_size": None}, "`batch_size` must be a positive integer"),
     ],
 )
 def test_bad_splits(tmp_path, cache_dir, arguments, message):
@@ -326,8 +303,10 @@ def test_two_readers_at_once_share_the_cache(tmp_path, cache_dir):
     """Neither waits for the other's end nor spoils its rolls."""
     rolls = write_tunes(tmp_path / "music", 40)
     script = (
-        "import sys; from keras_gated.datasets.midi_directory import read_directory;"
-        "read = read_directory(sys.argv[1], cache_dir=sys.argv[2], verbose=0);"
+        "import sys; from keras_gated.datasets import midi_directory;"
+        "folder, cache_dir = sys.argv[1:];"
+        'options = {"cache_dir": cache_dir, "verbose": 0};'
+        "read = midi_directory.read_directory(folder, **options);"
         "print(sum(read.rolls.lengths))"
     )
     command = [sys.executable, "-c", script, str(tmp_path / "music"), str(cache_dir)]
@@ -337,7 +316,8 @@ def test_two_readers_at_once_share_the_cache(tmp_path, cache_dir):
     for run in runs:
         assert int(run.communicate(timeout=120)[0]) == sum(map(len, rolls))
     with contextlib.closing(sqlite3.connect(cache_dir / "midi_rolls.sqlite")) as kept:
-        assert kept.execute("SELECT COUNT(*) FROM rolls").fetchone() == (40,)
+        entries = kept.execute("SELECT key FROM entries").fetchall()
+    assert len({key for (key,) in entries} - {store.END}) == 40
 
 
 def test_a_model_trains_on_it(tmp_path, cache_dir):

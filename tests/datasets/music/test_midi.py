@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from keras_gated.datasets import midi, midi_engines, piano_roll
+from keras_gated.datasets import midi, piano_roll
+from keras_gated.datasets.music import midi_engines
 
 NOTTINGHAM = Path(__file__).parents[3] / "shared" / "data" / "nottingham_midi"
 each_engine = pytest.mark.parametrize("engine", ["pretty_midi", "symusic"])
@@ -386,7 +387,7 @@ def test_sound(tmp_path):
     """An A of one second, then silence: as loud and as high as it should be."""
     roll = np.zeros((4, 88), np.uint8)
     roll[0:2, 69 - 21] = 1
-    midi.write_wav(roll, tmp_path / "a.wav", tempo=60, sample_rate=8000)
+    midi.write_wav(roll, tmp_path / "a.wav", tempo=60, sampling_rate=8000)
     with wave.open(str(tmp_path / "a.wav")) as file:
         assert (file.getframerate(), file.getnchannels(), file.getsampwidth()) == (
             *(8000, 1, 2),
@@ -397,8 +398,8 @@ def test_sound(tmp_path):
     assert 0.85 * 2**15 < np.abs(samples.astype(int)).max() < 2**15
     with pytest.raises(FileNotFoundError, match="no sound font"):
         midi.write_wav(roll, tmp_path / "b.wav", sound_font=tmp_path / "none.sf2")
-    with pytest.raises(ValueError, match="`sample_rate`"):
-        midi.write_wav(roll, tmp_path / "b.wav", sample_rate=0)
+    with pytest.raises(ValueError, match="`sampling_rate`"):
+        midi.write_wav(roll, tmp_path / "b.wav", sampling_rate=0)
     assert not (tmp_path / "b.wav").exists()
 
 

@@ -15,11 +15,11 @@ from keras_gated.datasets import (
     muse_data,
     nottingham,
     piano_midi,
-    published,
 )
 from keras_gated.datasets.files import cache_directory
+from keras_gated.datasets.sets import published
 
-REAL = Path(__file__).parents[3] / "shared" / "data" / "polyphonic"
+REAL = Path(__file__).parents[4] / "shared" / "data" / "polyphonic"
 SETS = {
     "JSB_Chorales.mat": jsb_chorales,
     "Nottingham.mat": nottingham,

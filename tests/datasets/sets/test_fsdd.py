@@ -58,14 +58,16 @@ def test_parts_by_recording(digits, monkeypatch):
 
 
 def test_parts_by_speaker(digits):
-    parts = fsdd.load_data(digits, "speaker", sample_rate=4000, cache=False, verbose=0)
+    parts = fsdd.load_data(
+        digits, "speaker", sampling_rate=4000, cache=False, verbose=0
+    )
     assert [{name.split("_")[1] for name in names(part)} for part in parts] == [
         {"anna", "ben"},
         {"cleo"},
         {"dora"},
     ]
     assert [len(part) for part in parts] == [48, 24, 24]
-    assert {part.sample_rate for part in parts} == {4000}
+    assert {part.sampling_rate for part in parts} == {4000}
     for path in digits.glob("*_[ab]*"):
         path.unlink()
     with pytest.raises(ValueError, match="holds no recordings for training"):
@@ -92,7 +94,7 @@ def test_the_real_ones(tmp_path):
     for parts in (by_recording, by_speaker):
         assert len({path for part in parts for path in part.paths}) == 3000
         for part in parts:
-            assert part.sample_rate == 8000
+            assert part.sampling_rate == 8000
             assert not part.skipped
             digits = [int(re.match(r"\d", name)[0]) for name in names(part)]
             assert np.ptp(np.bincount(digits, minlength=10)) == 0

@@ -11,10 +11,11 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from keras_gated.datasets import bach_chorales, midi
-from keras_gated.datasets.files import atomic_path, cache_directory
+from ..files import atomic_path, cache_directory
+from ..music import midi
+from . import bach_chorales
 
-SAMPLE_RATE = 8000
+SAMPLING_RATE = 8000
 CHORALES, QUARTERS, TEMPO = 60, 24, 120
 SPEAKER = "espeak-ng"
 VOICES = (
@@ -81,7 +82,7 @@ def chorales(cache_dir: str | os.PathLike | None = None, verbose: int = 1) -> Pa
     def write(number: int, path: Path) -> None:
         roll = rolls()[number][: 2 * QUARTERS]
         midi.write_wav(
-            roll, path, steps_per_quarter=2, tempo=TEMPO, sample_rate=SAMPLE_RATE
+            roll, path, steps_per_quarter=2, tempo=TEMPO, sampling_rate=SAMPLING_RATE
         )
 
     files = {

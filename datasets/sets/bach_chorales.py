@@ -14,9 +14,9 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_gated.datasets import piano_roll
-from keras_gated.datasets.files import atomic_path, cache_directory, require
-from keras_gated.datasets.midi import Options
+from .. import checks
+from ..files import atomic_path, cache_directory, require
+from ..music import piano_roll
 
 TICKS_PER_QUARTER = 480
 
@@ -61,9 +61,9 @@ def load_data(
     >>> len(train), len(valid), len(test)
     (210, 69, 69)
     """
-    Options(steps_per_quarter)
+    steps_per_quarter = checks.whole("steps_per_quarter", steps_per_quarter)
     works = load_notes(cache_dir, verbose)
-    step = Fraction(TICKS_PER_QUARTER, int(steps_per_quarter))
+    step = Fraction(TICKS_PER_QUARTER, steps_per_quarter)
     rolls = [piano_roll.from_notes(notes, step) for notes in works.values()]
     train = [roll for i, roll in enumerate(rolls) if i % 5 < 3]
     return train, rolls[3::5], rolls[4::5]
