@@ -16,7 +16,7 @@ import pytest
 from keras_gated.datasets import midi, midi_records, piano_roll
 
 pytest.importorskip("apache_beam", reason="the extra 'beam' is not installed")
-SCRIPT = Path(__file__).parents[2] / "examples" / "prepare_midi_corpus.py"
+SCRIPT = Path(__file__).parents[3] / "examples" / "prepare_midi_corpus.py"
 
 
 def write_tunes(folder, count):
@@ -130,7 +130,7 @@ def test_workers_share_the_shards(corpus):
     assert sorted(map(bytes, found)) == sorted(map(bytes, rolls.values()))
     with pytest.raises(ValueError, match="fewer than the 9 workers"):
         midi_records.midi_dataset_from_records(base / "shards", num_workers=9)
-    with pytest.raises(ValueError, match="`worker` must be from 0 to 2"):
+    with pytest.raises(ValueError, match="`worker` must be an integer from 0 to 2"):
         midi_records.midi_dataset_from_records(base / "shards", num_workers=3, worker=3)
 
 

@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 from keras_gated.datasets import batching, piano_roll
 from keras_gated.metrics import FrameNLL
 
-PUBLISHED = Path(__file__).parents[3] / "shared" / "data" / "polyphonic"
+PUBLISHED = Path(__file__).parents[4] / "shared" / "data" / "polyphonic"
 
 rolls_strategy = hnp.arrays(
     np.uint8, st.tuples(st.integers(1, 20), st.just(88)), elements=st.integers(0, 1)

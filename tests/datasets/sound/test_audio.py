@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 from numpy.lib.stride_tricks import sliding_window_view
 
 from keras_gated.datasets import audio, audio_dataset_from_directory
-from keras_gated.datasets.audio import AudioError, frames_dataset, read_files
 from keras_gated.datasets.sound import decoders
 from keras_gated.datasets.sound import recordings as recordings_module
+from keras_gated.datasets.sound.decoders import AudioError
+from keras_gated.datasets.sound.frames import frames_dataset
+from keras_gated.datasets.sound.recordings import read_files
 
 soundfile = pytest.importorskip("soundfile", reason="the extra 'audio' is not there")
 WITH_TFIO = not decoders.why_no_tensorflow_io()
@@ -289,8 +291,8 @@ def test_arguments_and_limits_of_read(tmp_path):
     with pytest.raises(IsADirectoryError):
         audio.read(tmp_path)
     for options, message in (
-        ({"sampling_rate": 0}, "`sampling_rate` must be from 100"),
-        ({"decoder": "ffmpeg"}, "`decoder` must be one of"),
+        ({"sampling_rate": 0}, "`sampling_rate` must be an integer from 100"),
+        ({"decoder": "ffmpeg"}, "`decoder` must be 'auto', 'soundfile' or"),
         ({"max_seconds": 1}, "lasts longer than 1 seconds"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -391,6 +393,36 @@ def test_rates_are_not_mixed_unasked(tmp_path):
     assert [abs(n - 800) <= 1 for n in recordings.lengths] == [True, True]
 
 
+def test_a_file_that_changes_while_it_is_read(tmp_path, monkeypatch):
+    """It is not kept as what it was before: it is skipped, and read next time."""
+    path = write(tmp_path / "a.wav", noise(800))
+    decode = recordings_module.decode
+
+    def change_and_decode(*arguments):
+        write(path, noise(900, seed=1))
+        return decode(*arguments)
+
+    options = {"verbose": 0, "cache_dir": tmp_path / "cache"}
+    with monkeypatch.context() as patch:
+        patch.setattr(recordings_module, "decode", change_and_decode)
+        with pytest.raises(ValueError, match=r"a\.wav' changed while it was read"):
+            read_files([path], **options)
+    expected, _ = audio.read(path)
+    np.testing.assert_array_equal(read_files([path], **options)[0], expected[:, 0])
+
+
+def test_an_old_name_of_an_argument_is_named(tmp_path):
+    path = write(tmp_path / "a.wav", noise(800))
+    for call in (
+        lambda: audio.read(path, sample_rate=4000),
+        lambda: read_files([path], sample_rate=4000),
+        lambda: audio.read_directory(tmp_path, sample_rate=4000),
+        lambda: audio_dataset_from_directory(tmp_path, sample_rate=4000),
+    ):
+        with pytest.raises(TypeError, match="'sample_rate'"):
+            call()
+
+
 def test_bad_folders(tmp_path):
     with pytest.raises(ValueError, match="is not a folder"):
         audio_dataset_from_directory(tmp_path / "none")
@@ -417,6 +449,10 @@ def test_bad_folders(tmp_path):
         ({"errors": "ignore"}, "`errors` must be"),
         ({"workers": 0}, "`workers` must be"),
         ({"validation_split": 0.5}, "go together"),
+        ({"labels": "inferred"}, "`labels` must be None: the targets are the next"),
+        ({"output_sequence_length": 9}, "must be None; `sequence_length` cuts"),
+        ({"ragged": True}, "`ragged` must be False; padding has weight 0"),
+        ({"standardize": (0.0, 0.0)}, "must be a finite number above 0"),
         (
             {"validation_split": 0.5, "subset": "both", "seed": 1},
             "each of two parts needs one",
@@ -424,7 +460,8 @@ def test_bad_folders(tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             audio_dataset_from_directory(
-                tmp_path, standardize=False, verbose=0, cache=False, **arguments
+                tmp_path,
+                **{"standardize": False, "verbose": 0, "cache": False, **arguments},
             )
     with pytest.raises(ValueError, match="`paths` must name one file"):
         read_files([])
