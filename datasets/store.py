@@ -235,7 +235,8 @@ class Store:
         # Unbuffered: a buffer would hide what another process adds.
         data = open(self.file, "rb", buffering=0)  # noqa: SIM115
         self._data = self._opened.enter_context(data)
-        if self.file.stat().st_size < self._end():
+        end = self._end()  # first: another process may add in between
+        if self.file.stat().st_size < end:
             log.warning("%s is damaged and is made anew.", self.file)
             self._index.execute("DELETE FROM entries")
 

@@ -1,6 +1,6 @@
 """A process that reads files for another: `python worker.py FUNCTION SETTINGS`.
 
-`FUNCTION` is a module of this folder and a function in it, `music.midi:packer`;
+`FUNCTION` is a module of this folder and a function in it, `music.midi:packed_reader`;
 called with the settings (JSON), it returns what is called for each file with its path
 and its bytes, and returns bytes and a list of numbers, or raises a `FileError`.
 

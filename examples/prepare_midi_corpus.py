@@ -129,7 +129,7 @@ def make_shard(
             skipped[name] = f"{name!r} cannot be read: {error}"
             continue
         try:
-            roll, (outside,) = midi.pack_all(name, content, options)
+            roll, (outside,) = midi.read_packed(name, content, options)
         except midi.MIDIError as error:
             skipped[name] = str(error)
         else:

@@ -19,10 +19,10 @@ __all__ = [
     "Options",
     "Reading",
     "estimate_key",
-    "pack_all",
-    "packer",
+    "packed_reader",
     "read",
     "read_all",
+    "read_packed",
     "write",
     "write_wav",
 ]
@@ -37,7 +37,7 @@ MINOR = (6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17)
 
 
 class Reading(NamedTuple):
-    """What `read_all` gives."""
+    """What `read_all` returns."""
 
     roll: np.ndarray
     """The roll, `uint8 [T, 88]`."""
@@ -58,29 +58,28 @@ def read(
 ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
     """Reads a MIDI file as a piano roll.
 
-    By default on the grid of the score, as the published sets were made: times
-    are counted in ticks, so that tempo changes, velocity and pedal play no part;
-    a moment falls to the nearest line of the grid of steps, halves upward, and a
-    note is on from its first line to the step before its last (see
-    `piano_roll.from_notes`). All tracks and channels are merged but the drums. A
-    note that is struck again while it sounds ends and begins anew.
+    By default steps follow the score, as in the published sets: times are counted
+    in ticks, so that tempo changes, velocity and pedal do not matter; they are
+    rounded to the nearest line of the grid of steps, halves upward, and a note is on
+    from its first line to the step before its last (see `piano_roll.from_notes`). All
+    tracks and channels are merged, except the drums. A note that is struck again
+    while it sounds ends and begins anew.
 
     Args:
         path: The file.
         steps_per_quarter: Steps in a quarter note, positive. Default: 2.
         onsets: Whether to return the onsets, too. Default: `False`.
-        **options: Of `Options`: another clock (`step_seconds`), short notes,
-            transposition, the choice of instruments and tracks, drums, pedal,
-            velocities, the parser, limits.
+        **options: Those of `Options`: steps in seconds, short notes, transposition,
+            the choice of instruments and tracks, drums, pedal, velocities, the
+            parser, limits.
 
     Returns:
-        The roll, `uint8 [T, 88]`; with `onsets` the pair of it and of the
-        onsets, `uint8 [T, 88]`, ones where notes begin. If notes lie outside the
-        88 keys they are left out, and the log (logger `keras_gated`) says how
-        many; `read_all` returns their number.
+        The roll, `uint8 [T, 88]`; with `onsets=True` also the onsets, `uint8 [T,
+        88]`, ones where notes begin. Notes outside the 88 keys are left out, and the
+        log (logger `keras_gated`) says how many; `read_all` returns their number.
 
     Raises:
-        MIDIError: (a `ValueError`) The file is no readable MIDI file, exceeds a
+        MIDIError: (a `ValueError`) The file is not a readable MIDI file, exceeds a
             limit, or holds no note to read; the message names it.
         FileNotFoundError: There is no such file.
         OSError: The file cannot be read.
@@ -110,7 +109,7 @@ def read(
 def read_all(
     path: str | os.PathLike, options: Options, content: bytes | None = None
 ) -> Reading:
-    """Reads a MIDI file, and says what `read` leaves out.
+    """Reads a MIDI file, and also returns what was done to the notes.
 
     Args:
         path: The file; with `content`, its name in messages.
@@ -118,7 +117,7 @@ def read_all(
         content: The bytes of the file. Default: they are read from `path`.
 
     Returns:
-        The roll, the onsets, and what was done to the notes.
+        The roll, the onsets, the number of dropped notes, and the transposition.
 
     Raises:
         MIDIError: As `read` does.
@@ -133,19 +132,19 @@ def read_all(
         raise MIDIError(f"{os.fspath(path)!r} {error}") from error
 
 
-def packer(**options: Any) -> Callable[[str, bytes], tuple[bytes, list[int]]]:
-    """Makes a function that reads many files.
+def packed_reader(**options: Any) -> Callable[[str, bytes], tuple[bytes, list[int]]]:
+    """Makes a function that reads files with the same options.
 
     Args:
         **options: Those of `Options`.
 
     Returns:
-        A function of a path and the bytes of that file; as `pack_all`.
+        `read_packed`, as a function of a path and the bytes of that file.
     """
-    return functools.partial(pack_all, options=Options(**options))
+    return functools.partial(read_packed, options=Options(**options))
 
 
-def pack_all(
+def read_packed(
     path: str | os.PathLike, content: bytes, options: Options
 ) -> tuple[bytes, list[int]]:
     """Reads a MIDI file as a packed roll.
@@ -168,7 +167,7 @@ def pack_all(
 
 
 def _to_reading(score: Score, options: Options) -> Reading:
-    """The roll of a score. Raises `ValueError` with the predicate of a sentence."""
+    """The roll of a score; a `ValueError` holds the predicate of a sentence."""
     parts = _chosen(score.parts, options)
     notes = score.notes[np.isin(score.notes[:, 4], parts)]
     if not len(notes):
@@ -176,26 +175,7 @@ def _to_reading(score: Score, options: Options) -> Reading:
     on_clock = options.step_seconds is not None
     if on_clock if options.pedal is None else options.pedal:
         notes = _sustained(notes, score.pedals)
-    moments = _moments(score, notes[:, :2])
-    seconds = int(moments.max()) / (MICROSECONDS * score.ticks_per_quarter)
-    if options.max_seconds is not None and seconds >= options.max_seconds:
-        raise ValueError(
-            f"lasts {seconds:,.0f} seconds; music of {options.max_seconds:,.0f} "
-            "seconds or more is not read (max_seconds)."
-        )
-    if on_clock:
-        step = Fraction(str(options.step_seconds)) * MICROSECONDS
-        step *= score.ticks_per_quarter
-        times = moments
-    else:
-        step = Fraction(score.ticks_per_quarter, options.steps_per_quarter)
-        times = notes[:, :2]
-    steps = int(times.max() / step)
-    if options.max_steps is not None and steps >= options.max_steps:
-        raise ValueError(
-            f"makes {steps:,} steps; rolls of {options.max_steps:,} or more are "
-            "not read (max_steps)."
-        )
+    times, step = _times(score, notes[:, :2], options)
     semitones = _semitones(score, notes, options)
     pitch = notes[:, 2] + semitones
     dropped = (pitch < packed_rolls.LOWEST_PITCH) | (
@@ -217,8 +197,34 @@ def _to_reading(score: Score, options: Options) -> Reading:
     return Reading(roll, onsets, int(dropped.sum()), semitones)
 
 
+def _times(
+    score: Score, ticks: np.ndarray, options: Options
+) -> tuple[np.ndarray, Fraction]:
+    """The times of ticks, and the length of a step, exact, in the same unit."""
+    moments = _moments(score, ticks)
+    second = MICROSECONDS * score.ticks_per_quarter
+    seconds = int(moments.max()) / second
+    if options.max_seconds is not None and seconds >= options.max_seconds:
+        raise ValueError(
+            f"lasts {seconds:,.0f} seconds; music of {options.max_seconds:,.0f} "
+            "seconds or more is not read (max_seconds)."
+        )
+    if options.step_seconds is not None:
+        times, step = moments, Fraction(str(options.step_seconds)) * second
+    else:
+        times = ticks
+        step = Fraction(score.ticks_per_quarter, options.steps_per_quarter)
+    steps = int(times.max() / step)
+    if options.max_steps is not None and steps >= options.max_steps:
+        raise ValueError(
+            f"makes {steps:,} steps; rolls of {options.max_steps:,} or more are "
+            "not read (max_steps)."
+        )
+    return times, step
+
+
 def _chosen(parts: Sequence[Part], options: Options) -> list[int]:
-    """The numbers of the parts to read."""
+    """The numbers of the parts that are to be read."""
     instruments, tracks = options.instruments, options.tracks
     chosen = None if instruments is None else programs(instruments)
     names = {name.casefold() for name in tracks or () if isinstance(name, str)}
@@ -227,7 +233,7 @@ def _chosen(parts: Sequence[Part], options: Options) -> list[int]:
         number
         for number, part in enumerate(parts)
         if (options.drums or not part.is_drum)
-        # A drum's program is no instrument.
+        # The program of a drum part is no instrument.
         and (chosen is None or part.is_drum or part.program in chosen)
         and (not by_name or part.name.strip().casefold() in names)
     ]
@@ -248,9 +254,10 @@ def _why_no_notes(score: Score, options: Options) -> str:
 
 
 def _sustained(notes: np.ndarray, pedals: np.ndarray) -> np.ndarray:
-    """Notes that end while the pedal is down end when it rises, or are cut off.
+    """Lengthens notes that end while the pedal is down, until it rises.
 
-    A pedal that never rises holds its notes to the end of the last of all.
+    The next note of the same key ends them sooner. A pedal that never rises holds its
+    notes until the last note of all ends.
     """
     notes = notes.copy()
     end_of_all = notes[:, 1].max()
@@ -266,14 +273,14 @@ def _sustained(notes: np.ndarray, pedals: np.ndarray) -> np.ndarray:
         held = (last_move >= 0) & down[last_move]
         mine, release = mine[held], up[last_move[held]]
         notes[mine, 1] = np.maximum(notes[mine, 1], np.minimum(release, end_of_all))
-    # In the order of the notes (part, pitch, start), the next cuts the last off.
+    # The notes are in the order of part, pitch and start.
     again = (notes[1:, 4] == notes[:-1, 4]) & (notes[1:, 2] == notes[:-1, 2])
     notes[:-1, 1][again] = np.minimum(notes[:-1, 1], notes[1:, 0])[again]
     return notes
 
 
 def _moments(score: Score, ticks: np.ndarray) -> np.ndarray:
-    """When ticks come, exactly: in microseconds times ticks a quarter note."""
+    """The times of ticks, exact: microseconds times ticks per quarter note."""
     change, tempo = score.tempi.T
     elapsed = np.concatenate([[0], np.cumsum(np.diff(change) * tempo[:-1])])
     last = np.searchsorted(change, ticks, side="right") - 1
@@ -294,9 +301,9 @@ def _semitones(score: Score, notes: np.ndarray, options: Options) -> int:
 
 
 def estimate_key(pitches: Sequence[int], durations: Sequence[float]) -> int:
-    """The key whose profile is most like the durations of the pitch classes.
+    """Estimates the key of music from the durations of its pitch classes.
 
-    The algorithm of Krumhansl and Schmuckler: Pearson's correlation with the
+    The algorithm of Krumhansl and Schmuckler: the largest Pearson correlation with the
     profiles of Krumhansl and Kessler (1982), in 24 keys (Krumhansl, Cognitive
     Foundations of Musical Pitch, 1990, chapter 4).
 
@@ -320,6 +327,6 @@ def estimate_key(pitches: Sequence[int], durations: Sequence[float]) -> int:
         raise ValueError("There are no notes to estimate a key from.")
     heard = np.bincount(np.asarray(pitches) % OCTAVE, durations, OCTAVE)
     keys = [np.roll(mode, tonic) for mode in (MAJOR, MINOR) for tonic in range(OCTAVE)]
-    if np.ptp(heard) == 0:  # all pitch classes alike: no key is likelier
+    if np.ptp(heard) == 0:  # all pitch classes are equal: no key is likelier
         return 0
     return int(np.argmax([np.corrcoef(heard, key)[0, 1] for key in keys]))

@@ -28,8 +28,8 @@ STORE = "midi_rolls"
 """The name of the files in which rolls are kept."""
 RULES = "2"
 """Changes whenever the same file and options come to give another roll."""
-AHEAD = 16
-"""How many files wait for each process, so that it never waits."""
+AHEAD = 8
+"""How many files are begun for each process, so that none waits for work."""
 
 
 @dataclasses.dataclass
@@ -124,7 +124,8 @@ def read_directory(
         if cache and not by_chance:
             store = stack.enter_context(Store(STORE, cache_directory(cache_dir)))
         parse = stack.enter_context(_parsing(settings, workers))
-        start = functools.partial(_start, settings, store, parse)
+        key = {**dataclasses.asdict(settings), "engine": None, "rules": RULES}
+        start = functools.partial(_start, store, key, parse)
         ahead = AHEAD * (workers or os.cpu_count() or 1)
         found.update(read_many(paths, start, skipped, errors, ahead, verbose))
     if not found:
@@ -148,24 +149,23 @@ def _parsing(options: midi.Options, workers: int | None) -> Iterator[Parse]:
     """How files are parsed: what begins it, and returns what waits for the result."""
     if workers == 1:
         yield lambda path, content: functools.partial(
-            midi.pack_all, path, content, options
+            midi.read_packed, path, content, options
         )
     else:
         count = workers or os.cpu_count() or 1
         settings = dataclasses.asdict(options)
-        with Processes("music.midi:packer", settings, MIDIError, count) as processes:
-            yield processes.submit
+        with Processes("music.midi:packed_reader", settings, MIDIError, count) as some:
+            yield some.submit
 
 
 def _start(
-    options: midi.Options, store: Store | None, parse: Parse, path: Path
+    store: Store | None, settings: dict, parse: Parse, path: Path
 ) -> Callable[[], Read]:
     """Begins to read a file; the bytes that are parsed are those of the key."""
     with os_errors_as(MIDIError, path):
         content = read_bytes(path)
     if store is None:
         return parse(path, content)
-    settings = {**dataclasses.asdict(options), "engine": None, "rules": RULES}
     key = digest(settings, content)
     if (known := store.get(key)) and (data := store.read(known)) is not None:
         return lambda: (data, known.about)

@@ -1,9 +1,9 @@
-"""What a MIDI file says, read by one of two parsers: pretty_midi or symusic.
+"""The notes of MIDI files, parsed by pretty_midi or symusic.
 
-Both give the same notes. They are paired from the messages of each track and
-channel by these rules: a note ends where its key is released or struck again; a
-release at the tick of a stroke ends what sounded before; a note that ends where
-it begins, or never, is none.
+Both give the same notes. The messages of each track and channel are paired by these
+rules: a note ends when its key is released or struck again; a release at the tick of a
+stroke ends the note that sounded before; notes without length, and notes that never
+end, are left out.
 """
 
 import functools
@@ -21,39 +21,39 @@ from .. import checks
 from ..files import FileError, open_binary, require
 
 ENGINES = ("auto", "pretty_midi", "symusic")
-"""What reads the files; `"auto"` is symusic where it is installed."""
+"""The parsers; `"auto"` is symusic if it is installed."""
 LARGEST_FILE = 4 * 2**20
 """Larger files, in bytes, are refused: they would take minutes and gigabytes."""
 DEFAULT_TEMPO = 500_000
-"""Microseconds in a quarter note, until a file says otherwise."""
+"""Microseconds in a quarter note, unless a file says otherwise."""
 SUSTAIN_PEDAL = 64
 """The number of the MIDI control."""
 
 
 class MIDIError(FileError):
-    """A file is no MIDI file that can be read; the message names it and says why."""
+    """A MIDI file cannot be read; the message names it and says why."""
 
 
 class Part(NamedTuple):
-    """What one instrument plays in one track."""
+    """The notes of one instrument in one track."""
 
     program: int
     """General MIDI instrument, 0 to 127."""
     is_drum: bool
-    """Whether it is on the channel of the drums."""
+    """Whether it is on the drum channel."""
     name: str
     """The name of the track."""
 
 
 class Score(NamedTuple):
-    """What a MIDI file says, as far as rolls are concerned."""
+    """What a MIDI file holds, as far as rolls need it."""
 
     ticks_per_quarter: int
     """The resolution."""
     notes: np.ndarray
     """Integers `(notes, 5)`: start, end (ticks), pitch, velocity, number of part."""
     parts: list[Part]
-    """Who plays."""
+    """The parts."""
     pedals: np.ndarray
     """Integers `(n, 3)`: number of part, tick, value of the sustain pedal."""
     tempi: np.ndarray
@@ -73,8 +73,8 @@ def parse(
     Args:
         path: The file; with `content`, its name in messages.
         engine: `"pretty_midi"`, `"symusic"` (several times faster), or `"auto"`,
-            symusic where it is installed. symusic leaves a file to pretty_midi
-            where notes of one key overlap. Default: `"auto"`.
+            symusic if it is installed. Files in which notes of one key overlap are
+            read by pretty_midi in any case. Default: `"auto"`.
         tracks: The numbers, from 0, of the file's tracks to read (by
             pretty_midi). Default: all.
         content: The bytes of the file. Default: they are read from `path`.
@@ -83,11 +83,11 @@ def parse(
         The score.
 
     Raises:
-        MIDIError: (a `ValueError`) The file is no readable MIDI file.
+        MIDIError: (a `ValueError`) The file is not a readable MIDI file.
         FileNotFoundError: There is no such file.
         OSError: The file cannot be read.
         ImportError: The parser is not installed.
-        ValueError: `engine` is none of the three.
+        ValueError: There is no such engine.
     """
     name = engine_name(engine, by_number=tracks is not None)
     path = os.fspath(path)
@@ -99,13 +99,13 @@ def parse(
         return _read_with_pretty_midi(content, tracks)
     except MIDIError:
         raise
-    except Exception as error:  # the parsers raise whatever a bad byte leads to
+    except Exception as error:  # a bad byte makes the parsers raise anything
         reason = str(error) or type(error).__name__
         raise MIDIError(f"{path!r} is no readable MIDI file: {reason}") from error
 
 
 def read_bytes(path: str | os.PathLike) -> bytes:
-    """What is in a file, up to one byte more than would be parsed.
+    """Reads a file, up to one byte more than is accepted.
 
     Args:
         path: The file.
@@ -119,7 +119,7 @@ def read_bytes(path: str | os.PathLike) -> bytes:
 
 
 def _check_header(content: bytes, path: str) -> None:
-    """Refuses, before anything is parsed, what no parser need see."""
+    """Refuses files that need not be parsed."""
     if len(content) > LARGEST_FILE:
         raise MIDIError(
             f"{path!r} has more than {LARGEST_FILE:,} bytes; larger files are not read."
@@ -142,7 +142,7 @@ def _check_header(content: bytes, path: str) -> None:
 
 
 def engine_name(engine: str, by_number: bool = False) -> str:
-    """The parser that will read files.
+    """The name of the parser that will be used.
 
     Args:
         engine: As in `parse`.
@@ -178,7 +178,7 @@ def _read_with_pretty_midi(content: bytes, tracks: Collection[int] | None) -> Sc
         for number, track in enumerate(midi.tracks):
             if number not in tracks:
                 midi.tracks[number] = _of_meta_messages(track)
-    midi.tracks = [track for track in midi.tracks if track]  # pretty_midi wants some
+    midi.tracks = [track for track in midi.tracks if track]  # pretty_midi needs some
     if not midi.tracks:
         raise ValueError("it has no tracks, or they are empty")
     tempi, keys = [], []
@@ -190,7 +190,7 @@ def _read_with_pretty_midi(content: bytes, tracks: Collection[int] | None) -> Sc
                 continue
             if message.type == "set_tempo":
                 tempi.append((tick, message.tempo))
-                # At one tempo throughout, seconds tell the ticks.
+                # With one tempo throughout, seconds are proportional to ticks.
                 message.tempo = DEFAULT_TEMPO
             elif message.type == "key_signature":
                 keys.append((tick, pretty_midi.key_name_to_key_number(message.key)))
@@ -221,7 +221,7 @@ def _read_with_pretty_midi(content: bytes, tracks: Collection[int] | None) -> Sc
 
 
 def _of_meta_messages(track: Any) -> Any:
-    """The track without notes, its tempi and keys when they were."""
+    """The track without notes; its tempi and keys keep their times."""
     kept, time = type(track)(), 0
     for message in track:
         time += message.time
@@ -246,7 +246,7 @@ def _read_with_symusic(content: bytes) -> Score:
     overlap = (before[:, 1] > after[:, 0]) | (before[:, 0] == after[:, 0])
     if (overlap & _of_one_key(notes)).any():
         # symusic pairs strokes and releases first in, first out, and does not say
-        # which strokes found none: of notes that overlap the end is uncertain.
+        # which strokes have no release: where notes overlap, their ends are uncertain.
         require("pretty_midi", extra="examples")
         return _read_with_pretty_midi(content, None)
     pedals = [
@@ -277,7 +277,7 @@ def _table(rows: list, columns: int) -> np.ndarray:
 
 
 def _in_order(tempi: list[tuple[int, int]]) -> np.ndarray:
-    """From tick 0 on; of several at one tick, the last."""
+    """Tempi from tick 0 on; the last one, if several are at one tick."""
     table = dict(sorted([(0, DEFAULT_TEMPO), *tempi], key=lambda tempo: tempo[0]))
     return np.array(list(table.items()), np.int64)
 
@@ -288,12 +288,12 @@ def _in_key_order(notes: np.ndarray) -> np.ndarray:
 
 
 def _of_one_key(notes: np.ndarray) -> np.ndarray:
-    """Whether each note in key order has the part and the pitch of the next."""
+    """Whether each note has the part and the pitch of the next one."""
     return (notes[1:, [2, 4]] == notes[:-1, [2, 4]]).all(axis=1)
 
 
 def _paired(notes: np.ndarray) -> np.ndarray:
-    """Notes end where their key is struck again; those of no length are none."""
+    """Ends notes where their key is struck again; drops those without length."""
     notes = _in_key_order(notes)
     struck = np.minimum(notes[:-1, 1], notes[1:, 0])
     notes[:-1, 1] = np.where(_of_one_key(notes), struck, notes[:-1, 1])

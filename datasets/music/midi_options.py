@@ -21,9 +21,9 @@ class Options:
 
     Args:
         steps_per_quarter: Steps in a quarter note, positive. Default: 2.
-        step_seconds: The length of a step in seconds, positive: puts the music on
-            the clock instead, with its tempo changes and the sustain pedal.
-            Default: `None`, the score's grid.
+        step_seconds: The length of a step in seconds, positive: steps then follow
+            the clock, with tempo changes and the sustain pedal. Default: `None`,
+            steps follow the score.
         short_notes: What becomes of a note that is rounded to nothing: `"drop"`,
             as in the published sets, or `"keep"` for one step. Default: `"drop"`.
         start: `"zero"`, or `"first_note"` to leave out the silent steps before
@@ -33,19 +33,19 @@ class Options:
             from `estimate_key`; or `"random"`: by -5 to 6 semitones. Default: 0.
         seed: Makes `transpose="random"` repeatable. Default: `None`.
         instruments: Which to read: General MIDI programs (0 to 127), names
-            (`"Violin"`) or families (`"Strings"`), case aside. Default: all.
-        tracks: Which to read: their numbers in the file (from 0) or names, case
-            aside. Default: all.
+            (`"Violin"`) or families (`"Strings"`), in any case. Default: all.
+        tracks: Which to read: their numbers in the file (from 0) or names, in any
+            case. Default: all.
         drums: Whether to read the drums, too, as pitches. Default: `False`.
         pedal: Whether notes sound on while the sustain pedal is down. Default:
-            `None`, on the clock alone.
+            `None`, only with `step_seconds`.
         velocity: Whether the roll holds the notes' velocities, 1 to 127, instead
             of ones. Default: `False`.
         engine: `"pretty_midi"`, the faster `"symusic"`, which gives the same, or
             `"auto"`, symusic where it is installed. Default: `"auto"`.
-        max_steps: Rolls of so many steps or more are refused, `None` for no
+        max_steps: Rolls of so many steps or more are refused; `None` for no
             limit. Default: 1,000,000.
-        max_seconds: Music that lasts so long or longer is refused, `None` for no
+        max_seconds: Music that lasts so long or longer is refused; `None` for no
             limit. Default: 3,600.
 
     Raises:
@@ -103,7 +103,7 @@ def _numbers_and_names(
     if isinstance(values, str) or not isinstance(values, Collection):
         raise checks.error(name, values, "a list of numbers and names")
     plain = (x if isinstance(x, str) else checks.whole(name, x, 0) for x in values)
-    # A set has no order, and what is read is kept by the options.
+    # Rolls are kept by the options, so the members of a set need an order.
     return tuple(sorted(plain, key=str) if isinstance(values, Set) else plain)
 
 

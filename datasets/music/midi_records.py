@@ -1,9 +1,9 @@
-"""Piano rolls in TFRecord shards, for collections that no memory holds.
+"""Piano rolls in TFRecord shards, for collections that do not fit in memory.
 
-`examples/prepare_midi_corpus.py` writes them. A record is a `tf.train.Example`
-with the features `path` (bytes, from the corpus's folder on), `roll` (bytes, as
-`piano_roll.pack` has it) and `steps` (int64). Beside the shards stands
-`manifest.json`: settings, counts, lengths, and what was skipped and why.
+`examples/prepare_midi_corpus.py` writes them. A record is a `tf.train.Example` with
+the features `path` (bytes, relative to the folder of the collection), `roll` (bytes,
+as `piano_roll.pack` returns it) and `steps` (int64). The file `manifest.json` beside
+the shards holds settings, counts, lengths, and what was skipped and why.
 """
 
 import json
@@ -23,17 +23,17 @@ MANIFEST = "manifest.json"
 
 
 def read_manifest(directory: str | os.PathLike) -> dict[str, Any]:
-    """What the shards of a folder hold.
+    """Reads what the shards of a folder hold.
 
     Args:
-        directory: The folder; any that TensorFlow reads (`gs://...`).
+        directory: The folder; any that TensorFlow can read (`gs://...`).
 
     Returns:
         The manifest.
 
     Raises:
-        ValueError: There is none, or shards are missing: the corpus was not
-            prepared to the end.
+        ValueError: There is no manifest, or shards are missing: the preparation did
+            not end.
     """
     tf = require("tensorflow")
 
@@ -41,8 +41,8 @@ def read_manifest(directory: str | os.PathLike) -> dict[str, Any]:
     path = os.path.join(directory, MANIFEST)
     if not tf.io.gfile.exists(path):
         raise ValueError(
-            f"{directory!r} has no {MANIFEST}. Run examples/prepare_midi_corpus.py (to "
-            "the end: run again, it goes on where it was)."
+            f"{directory!r} has no {MANIFEST}. Run examples/prepare_midi_corpus.py to "
+            "its end; when it is run again, it continues."
         )
     with tf.io.gfile.GFile(path) as file:
         manifest = json.loads(file.read())
@@ -68,27 +68,27 @@ def midi_dataset_from_records(
 
     A sequence `x` gives the inputs `x[:-1]`, the targets `x[1:]`, and a weight of
     1 for each of their steps, as in `piano_roll.next_step_dataset`. Lengths are
-    rounded up to at most `max_shapes`, which the manifest's lengths choose.
+    rounded up to at most `max_shapes` lengths, which are chosen from the manifest.
 
     Args:
         directory: The folder of the shards.
-        batch_size: Sequences in a batch; what the last of a length lack are rows
-            of weight 0. Default: 16.
+        batch_size: Sequences in a batch; rows of weight 0 fill the last batch of
+            each length. Default: 16.
         sequence_length: Cuts the rolls into sequences of so many predicted
             steps; the last of a roll may be shorter. Default: `None`, whole rolls.
-        shuffle: Whether each pass takes the shards in a new order and mixes
-            `buffer_size` sequences. Default: `True`.
+        shuffle: Whether each pass takes the shards in a new order and shuffles
+            `buffer_size` sequences at a time. Default: `True`.
         seed: Makes the order repeatable. Default: `None`.
         max_shapes: The largest number of different lengths. Default: 12.
         num_workers: How many processes train together; each gets every
             `num_workers`-th shard. Default: 1.
-        worker: The number of this one, from 0. Default: 0.
-        buffer_size: How many sequences are mixed. Default: 10,000.
+        worker: The number of this process, from 0. Default: 0.
+        buffer_size: The number of sequences to shuffle at a time. Default: 10,000.
 
     Returns:
         A `tf.data.Dataset` of `(inputs [batch, time, 88], targets [batch, time,
-        88], weights [batch, time])`, all `float32`. The workers' numbers of
-        batches may differ: train together with `.repeat()` and `steps_per_epoch`.
+        88], weights [batch, time])`, all `float32`. Processes may have different
+        numbers of batches: train together with `.repeat()` and `steps_per_epoch`.
 
     Raises:
         ValueError: There is no manifest, shards are missing, there are fewer

@@ -20,23 +20,23 @@ def write(
     program: int = 0,
     onsets: np.ndarray | None = None,
 ) -> None:
-    """Writes a piano roll as a MIDI file that `read` reads back as it was.
+    """Writes a piano roll as a MIDI file that `read` reads back as the same roll.
 
-    Consecutive steps of a pitch become one note. Silence at the end is not
-    kept, for MIDI has no note there.
+    Consecutive steps of a pitch become one note. Silence at the end is lost, because
+    there is no note in it.
 
     Args:
         roll: `[T, 88]`, zeros and ones.
         path: The file to write; missing folders are made.
         steps_per_quarter: Steps in a quarter note, positive. Default: 2.
-        tempo: Quarter notes a minute, positive. Default: 90.
+        tempo: Quarter notes per minute, positive. Default: 90.
         program: General MIDI instrument, 0 to 127. Default: 0, a grand piano.
         onsets: `[T, 88]`, ones where notes begin: keeps repeated notes apart.
             Default: none.
 
     Raises:
         ImportError: pretty_midi is not installed.
-        ValueError: `roll` is no roll, or a number is out of its range.
+        ValueError: `roll` is not a roll, or a number is out of its range.
     """
     midi = _to_pretty_midi(roll, steps_per_quarter, tempo, program, onsets)
     with atomic_path(path) as file:
@@ -60,9 +60,9 @@ def write_wav(
         path: The file to write; missing folders are made.
         steps_per_quarter: As in `write`.
         tempo: As in `write`.
-        program: As in `write`; heard with a sound font only.
+        program: As in `write`; audible only with a sound font.
         onsets: As in `write`.
-        sampling_rate: Samples a second, positive. Default: 44,100.
+        sampling_rate: Samples per second, positive. Default: 44,100.
         sound_font: An `.sf2` file, played by FluidSynth (which needs the package
             pyfluidsynth and the program). Default: `None`, the sine tones of
             pretty_midi.
@@ -71,12 +71,12 @@ def write_wav(
         ImportError: pretty_midi is not installed; or, with a sound font,
             pyfluidsynth is not.
         FileNotFoundError: There is no such sound font.
-        ValueError: `roll` is no roll, or a number is out of its range.
+        ValueError: `roll` is not a roll, or a number is out of its range.
     """
     sampling_rate = checks.whole("sampling_rate", sampling_rate)
     midi = _to_pretty_midi(roll, steps_per_quarter, tempo, program, onsets)
     if sound_font is None:
-        # It adds a second of silence.
+        # pretty_midi adds a second of silence.
         seconds = len(roll) * 60 / tempo / steps_per_quarter
         sound = midi.synthesize(fs=sampling_rate)[: math.ceil(seconds * sampling_rate)]
     else:

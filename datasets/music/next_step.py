@@ -25,41 +25,41 @@ def next_step_dataset(
 ) -> "tf.data.Dataset":
     """Batches for a model that predicts every next frame.
 
-    A sequence `x` gives the inputs `x[:-1]`, the targets `x[1:]`, and a weight
-    of 1 for each of their steps. Sequences of like length share a batch, filled
-    up on the right with steps of weight 0 that no step of a causal model sees.
-    Rests keep their weight of 1.
+    A sequence `x` gives the inputs `x[:-1]`, the targets `x[1:]`, and a weight of 1
+    for each of their steps. Sequences of similar length share a batch. Padding stands
+    on the right, where no step of a causal model sees it, and has weight 0; rests have
+    weight 1.
 
-    A model is compiled once for each shape of a batch, a second or two each.
-    The sequences are therefore put into at most `max_shapes` groups, each of
-    batches of one shape, and which groups leave little padding in few batches is
-    computed. A batch holds `batch_size` sequences or a few less, so that those of
-    a group fill its batches; where they cannot, rows of weight 0 do.
+    A model is compiled once for each shape of a batch, which takes a second or two. The
+    sequences are therefore put into at most `max_shapes` groups, each with batches of
+    one shape; the groups are those with little padding in few batches. A batch holds
+    `batch_size` sequences or a few less, so that a group fills its batches; rows of
+    weight 0 fill the rest.
 
     Args:
         rolls: Piano rolls, `[T, 88]`, each of two steps or more.
         batch_size: The largest number of sequences in a batch. Default: 16.
-        shuffle: Whether each pass puts the sequences of like length and the
+        shuffle: Whether each pass puts the sequences of similar length and the
             batches in a new order. Without it, the longest come first.
             Default: `False`.
-        seed: Makes the order repeatable: the first pass over two data sets of
-            the same seed is the same, and so is the second. Default: `None`.
+        seed: Makes the order repeatable: the first passes over two data sets with
+            the same seed are the same, and so are the second. Default: `None`.
         max_shapes: The largest number of different shapes. Default: 12.
         sequence_length: Cuts the rolls into sequences of so many predicted
-            steps; the last of a roll may be shorter. Every step but a roll's
-            first is predicted once. Default: `None`, whole rolls.
-        random_transpose: Whether each pass moves each sequence by a number of
-            semitones of its own, drawn from -5 to 6. Default: `False`.
+            steps; the last of a roll may be shorter. Every step except the first of
+            a roll is predicted once. Default: `None`, whole rolls.
+        random_transpose: Whether each pass transposes each sequence by its own
+            number of semitones, drawn from -5 to 6. Default: `False`.
 
     Returns:
         A `tf.data.Dataset` of `(inputs [batch, time, 88], targets [batch, time,
-        88], weights [batch, time])`, all `float32`, of known cardinality. Give
-        the weights to metrics through `compile(weighted_metrics=[...])`. To begin a
-        pass takes some 30 ms: small sets are trained on faster with
-        `fit(data.repeat(), steps_per_epoch=len(data))`, which begins once.
+        88], weights [batch, time])`, all `float32`, of known cardinality. Metrics
+        use the weights if they are given as `compile(weighted_metrics=[...])`. The
+        start of a pass takes some 30 ms: on small sets `fit(data.repeat(),
+        steps_per_epoch=len(data))`, which starts once, is faster.
 
     Raises:
-        ValueError: There are no rolls, one is no roll or shorter than two
+        ValueError: There are no rolls, one is not a roll or is shorter than two
             steps, or a number is not positive.
 
     Example:
@@ -74,10 +74,40 @@ def next_step_dataset(
     """
     batch_size = checks.whole("batch_size", batch_size)
     max_shapes = checks.whole("max_shapes", max_shapes)
-    checks.whole("sequence_length", sequence_length, optional=True)
+    sequence_length = checks.whole("sequence_length", sequence_length, optional=True)
+    packed, starts, steps = _sequences(rolls, sequence_length)
+    tf = require("tensorflow")
+
+    # All steps of all rolls, packed, one after the other, whatever the batches.
+    octets = tf.reshape(tf.io.decode_raw(packed, tf.uint8), (-1, PACKED))
+    starts, ends = tf.constant(starts), tf.constant(starts + steps)
+
+    def batch(
+        rows: tf.Tensor, length: tf.Tensor, seed: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        none, rows = rows < 0, tf.maximum(rows, 0)
+        where = tf.gather(starts, rows)[:, None] + tf.range(length + 1)
+        there = (where <= tf.gather(ends, rows)[:, None]) & ~none[:, None]
+        frames = tf.gather(octets, tf.where(there, where, 0))
+        frames = unpack_bits(frames * tf.cast(there, tf.uint8)[..., None])
+        if random_transpose:
+            frames = _transposed(frames, seed)
+        frames = tf.ensure_shape(frames, (None, None, KEYS))
+        predicted = there[:, 1:]
+        inputs = frames[:, :-1] * tf.cast(predicted, tf.uint8)[..., None]
+        parts = (inputs, frames[:, 1:], predicted)
+        return tuple(tf.cast(part, tf.float32) for part in parts)
+
+    return batches(steps, batch, batch_size, shuffle, seed, max_shapes)
+
+
+def _sequences(
+    rolls: Sequence[np.ndarray], sequence_length: int | None
+) -> tuple[bytes, np.ndarray, np.ndarray]:
+    """All rolls packed; where sequences start in them; how many steps each predicts."""
     if not len(rolls):
         raise ValueError("Argument `rolls` must hold at least one roll; it is empty.")
-    packed, sequences, place = [], [], 0  # sequences: first step of all, and how many
+    packed, sequences, place = [], [], 0
     for i, roll in enumerate(rolls):
         steps = len(roll := check_roll(roll, f"rolls[{i}]")) - 1
         if steps < 1:
@@ -92,31 +122,17 @@ def next_step_dataset(
             for first in range(0, steps, length)
         ]
         place += len(roll)
-    tf = require("tensorflow")
+    starts, steps = np.array(sequences, np.int64).T
+    return b"".join(packed), starts, steps
 
-    # All steps, packed, one after the other; held once, whatever the batches.
-    octets = tf.reshape(tf.io.decode_raw(b"".join(packed), tf.uint8), (-1, PACKED))
-    first, steps = np.array(sequences, np.int64).T
-    starts, ends = tf.constant(first), tf.constant(first + steps)
 
-    def batch(
-        rows: tf.Tensor, length: tf.Tensor, draw: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        none, rows = rows < 0, tf.maximum(rows, 0)
-        where = tf.gather(starts, rows)[:, None] + tf.range(length + 1)
-        there = (where <= tf.gather(ends, rows)[:, None]) & ~none[:, None]
-        frames = tf.gather(octets, tf.where(there, where, 0))
-        frames = unpack_bits(frames * tf.cast(there, tf.uint8)[..., None])
-        if random_transpose:
-            use = {"minval": -5, "maxval": 7, "dtype": tf.int64}
-            semitones = tf.random.stateless_uniform(tf.shape(rows), draw, **use)
-            key = tf.range(KEYS, dtype=tf.int64) - semitones[:, None]
-            moved = tf.gather(frames, key % KEYS, axis=2, batch_dims=1)
-            frames = moved * tf.cast((key >= 0) & (key < KEYS), tf.uint8)[:, None]
-        frames = tf.ensure_shape(frames, (None, None, KEYS))
-        predicted = there[:, 1:]
-        inputs = frames[:, :-1] * tf.cast(predicted, tf.uint8)[..., None]
-        parts = (inputs, frames[:, 1:], predicted)
-        return tuple(tf.cast(part, tf.float32) for part in parts)
+def _transposed(frames: "tf.Tensor", seed: "tf.Tensor") -> "tf.Tensor":
+    """Each row moved by a random number of keys."""
+    # Not by `require`, about which AutoGraph would warn.
+    import tensorflow as tf
 
-    return batches(steps, batch, batch_size, shuffle, seed, max_shapes)
+    limits = {"minval": -5, "maxval": 7, "dtype": tf.int64}
+    semitones = tf.random.stateless_uniform(tf.shape(frames)[:1], seed, **limits)
+    key = tf.range(KEYS, dtype=tf.int64) - semitones[:, None]
+    moved = tf.gather(frames, key % KEYS, axis=2, batch_dims=1)
+    return moved * tf.cast((key >= 0) & (key < KEYS), tf.uint8)[:, None]

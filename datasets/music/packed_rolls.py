@@ -15,17 +15,17 @@ KEYS = 88
 
 
 def check_roll(roll: Any, name: str) -> np.ndarray:
-    """The roll as `uint8`, if it is one.
+    """Checks a piano roll.
 
     Args:
-        roll: What should be an array `[T, 88]` of zeros and ones.
-        name: What the error calls it.
+        roll: An array `[T, 88]` of zeros and ones.
+        name: The name of the roll in the error.
 
     Returns:
         `uint8 [T, 88]`.
 
     Raises:
-        ValueError: It is not; the message says what it is.
+        ValueError: It is something else; the message says what.
     """
     array = np.asarray(roll)
     if array.ndim != 2 or array.shape[1] != KEYS:
@@ -36,7 +36,7 @@ def check_roll(roll: Any, name: str) -> np.ndarray:
     if array.dtype != bool and not np.isin(array, (0, 1)).all():
         strange = array[~np.isin(array, (0, 1))].flat[0]
         raise ValueError(
-            "A piano roll holds zeros and ones alone (binarize velocities first). "
+            "A piano roll holds only zeros and ones (binarize velocities first). "
             f"Received: {name} with the value {strange!r}"
         )
     return array.astype(np.uint8)
@@ -47,7 +47,7 @@ PACKED = KEYS // 8
 
 
 def pack(roll: np.ndarray) -> bytes:
-    """A roll in eleven bytes a step, a bit a key.
+    """Packs a roll into eleven bytes per step, one bit per key.
 
     Args:
         roll: `[T, 88]`, zeros and ones.
@@ -59,10 +59,10 @@ def pack(roll: np.ndarray) -> bytes:
 
 
 class PackedRolls(Sequence):
-    """Rolls that take an eighth of their memory, unpacked when asked for.
+    """Rolls in an eighth of their memory, each unpacked when it is accessed.
 
     Args:
-        packed: What `pack` gave for each.
+        packed: The packed rolls, as `pack` returns them.
 
     Example:
 
@@ -78,14 +78,14 @@ class PackedRolls(Sequence):
 
     @property
     def lengths(self) -> list[int]:
-        """The number of steps of each."""
+        """The number of steps of each roll."""
         return [len(data) // PACKED for data in self.packed]
 
     def take(self, members: Iterable[int]) -> "PackedRolls":
-        """Some of the rolls.
+        """Selects some of the rolls.
 
         Args:
-            members: Their numbers.
+            members: The numbers of the rolls.
         """
         return PackedRolls(self.packed[i] for i in members)
 
@@ -101,11 +101,12 @@ def unpack_bits(octets: "tf.Tensor") -> "tf.Tensor":
     """Unpacks steps in TensorFlow.
 
     Args:
-        octets: `uint8 (..., 11)`, as `pack` has them.
+        octets: `uint8 (..., 11)`, packed as by `pack`.
 
     Returns:
         `uint8 (..., 88)`.
     """
+    # Not by `require`, about which AutoGraph would warn.
     import tensorflow as tf
 
     places = tf.constant([*range(7, -1, -1)], tf.uint8)

@@ -39,26 +39,25 @@ def from_notes(
     short_notes: str = "drop",
     onsets: bool = False,
 ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
-    """A roll from notes on a grid of ticks.
+    """Makes a roll from notes.
 
-    A moment of `x` ticks falls to the nearest line of the grid of steps, halves
+    A time of `x` ticks is rounded to the nearest line of the grid of steps, halves
     upward: `q(x) = floor(x / ticks_per_step + 1/2)`. A note is on in the steps
-    `q(start) ... q(end) - 1`. Notes that overlap or touch at one pitch merge.
-    Notes beyond the 88 keys are left out.
+    `q(start) ... q(end) - 1`. Notes that overlap or touch at one pitch merge. Notes
+    outside the 88 keys are left out.
 
     Args:
         notes: Integers `(notes, 3)`: start and end in ticks, MIDI pitch; or
             `(notes, 4)`: also the velocity, 1 to 127, which the roll then holds
-            in place of ones, that of the loudest where notes overlap.
+            instead of ones; the largest one, where notes overlap.
         ticks_per_step: Ticks in a step, positive.
         short_notes: What becomes of a note that is rounded to nothing:
             `"drop"`, or `"keep"` for one step. Default: `"drop"`.
-        onsets: Whether to give the first steps of the notes, too. Default:
-            `False`.
+        onsets: Whether to return the onsets, too. Default: `False`.
 
     Returns:
-        The roll, `uint8 [T, 88]`, where T is the largest `q(end)`; with `onsets`
-        also `uint8 [T, 88]`, ones where notes begin.
+        The roll, `uint8 [T, 88]`, where T is the largest `q(end)`; with
+        `onsets=True` also the onsets, `uint8 [T, 88]`, ones where notes begin.
 
     Raises:
         ValueError: `notes` has another shape, negative times, an end before its
@@ -85,7 +84,7 @@ def from_notes(
         column[sounding] for column in (first, last, key, velocity)
     )
     roll = np.zeros((steps, KEYS), np.uint8)
-    order = np.argsort(velocity, kind="stable")  # the loudest last, over the others
+    order = np.argsort(velocity, kind="stable")  # the loudest is written last
     columns = (column[order].tolist() for column in (first, last, key, velocity))
     for begin, end, j, loudness in zip(*columns, strict=True):
         roll[begin:end, j] = loudness
@@ -99,7 +98,7 @@ def from_notes(
 def _on_grid(
     notes: Sequence, ticks_per_step: int | Fraction
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """First step, step after the last, key and velocity of notes of the 88 keys."""
+    """First step, end step, key and velocity of the notes within the 88 keys."""
     notes = np.asarray(notes)
     if not notes.size:
         notes = np.empty((0, 3), np.int64)
@@ -130,25 +129,25 @@ def _on_grid(
         )
     key = pitch - LOWEST_PITCH
     piano = (key >= 0) & (key < KEYS)
-    # floor(x / step + 1/2) in whole numbers
+    # floor(x / step + 1/2) in integers
     first, last = ((twice * x[piano] + ticks) // (2 * ticks) for x in (start, end))
     return first, last, key[piano], velocity[piano]
 
 
 def to_notes(roll: np.ndarray, onsets: np.ndarray | None = None) -> np.ndarray:
-    """The notes of a roll; consecutive steps of a pitch are one note.
+    """Finds the notes of a roll; consecutive steps of a pitch are one note.
 
     Args:
         roll: `[T, 88]`, zeros and ones.
-        onsets: `[T, 88]`, ones where notes begin: there, consecutive steps are
-            parted. Default: nowhere.
+        onsets: `[T, 88]`, ones where notes begin: consecutive steps are parted
+            there. Default: `None`, they never are.
 
     Returns:
-        Integers `(notes, 3)`: first step, the step after the last, MIDI pitch;
-        ordered by start, then pitch.
+        Integers `(notes, 3)`: the first step, the step after the last, the MIDI
+        pitch; ordered by start, then pitch.
 
     Raises:
-        ValueError: `roll` is no roll, or `onsets` is none of its shape.
+        ValueError: `roll` is not a roll, or `onsets` is not one of the same shape.
 
     Example:
 
@@ -176,7 +175,7 @@ def to_notes(roll: np.ndarray, onsets: np.ndarray | None = None) -> np.ndarray:
 
 
 def transpose(roll: np.ndarray, semitones: int) -> np.ndarray:
-    """A roll moved up or down; what leaves the 88 keys is lost.
+    """Transposes a roll; notes that leave the 88 keys are lost.
 
     Args:
         roll: `[T, 88]`.
@@ -208,11 +207,10 @@ def plot(
     """Draws a roll: time to the right, pitch upward.
 
     Args:
-        roll: `[T, 88]`, values from 0 (white) to 1 (black); probabilities are
-            welcome.
-        axes: Where to draw; by default a new figure, sized to the roll. Save it
+        roll: `[T, 88]`, values from 0 (white) to 1 (black), such as probabilities.
+        axes: Where to draw. Default: `None`, a new figure that fits the roll; save it
             with `axes.figure.savefig(path)`.
-        title: The title. Default: none.
+        title: The title. Default: `None`, no title.
         **imshow_arguments: Passed on to `matplotlib.axes.Axes.imshow`.
 
     Returns:

@@ -30,15 +30,15 @@ def load_data(
 ) -> Splits:
     """The chorales as piano rolls, in training, validation and test set.
 
-    The first use reads the scores, which takes about half a minute, and keeps
-    their notes in a file; later uses read that. Scores are read as written,
-    repeats played once, all parts merged. A chorale that stands in the
-    collection twice, as it is or in another key, counts once. See
-    `piano_roll.from_notes` for the rounding.
+    The first call reads the scores, which takes about half a minute, and keeps their
+    notes in a file that later calls read. Scores are read as written, without
+    repeats, and all parts are merged. A chorale that is in the collection twice, in
+    the same key or in another, is used once. See `piano_roll.from_notes` for the
+    rounding.
 
-    The split is by work and fixed: in the order of the BWV numbers, of every
-    five works the first three are for training, the fourth for validation and
-    the fifth for testing.
+    The split is by work and fixed: of each five works, in the order of the BWV
+    numbers, the first three are for training, the fourth for validation and the fifth
+    for testing.
 
     Args:
         steps_per_quarter: Steps in a quarter note, positive. Default: 2.
@@ -72,21 +72,21 @@ def load_data(
 def load_notes(
     cache_dir: str | os.PathLike | None = None, verbose: int = 1
 ) -> dict[str, np.ndarray]:
-    """The notes of the chorales, exact.
+    """The exact notes of the chorales.
 
     Args:
         cache_dir: As in `load_data`.
         verbose: As in `load_data`.
 
     Returns:
-        By BWV number, in its order: integers `(notes, 3)`, start and end in
-        ticks (480 a quarter note) and MIDI pitch.
+        By BWV number, in order: integers `(notes, 3)`, start and end in ticks (480
+        per quarter note) and MIDI pitch.
 
     Raises:
         ImportError: music21 is not installed and there is no file yet.
     """
     path = cache_directory(cache_dir) / "bach_chorales_v2.npz"
-    # Whatever is wrong with the file, or if there is none, the scores are there.
+    # If there is no file, or anything is wrong with it, the scores are read.
     with contextlib.suppress(Exception):
         return _read(path)
     works = _parse(verbose)
@@ -139,7 +139,7 @@ def _parse(verbose: int) -> dict[str, np.ndarray]:
 
 
 def _heard(notes: np.ndarray) -> bytes:
-    """The music at its finest, however it is notated and in whatever key."""
+    """The music in fine steps, independent of notation and key."""
     lowest = notes[:, 2].min() - piano_roll.LOWEST_PITCH
     return piano_roll.from_notes(notes - [0, 0, lowest], ticks_per_step=10).tobytes()
 
@@ -150,7 +150,7 @@ def _by_number(bwv: str) -> tuple[list[int], str]:
 
 
 def _score_path(music21: object, bwv: str) -> Path:
-    """The one score whose name is the number; the corpus finds by prefix."""
+    """The score whose name is exactly the number; the corpus matches prefixes."""
     found = music21.corpus.getWork(f"bach/bwv{bwv}")
     paths = found if isinstance(found, list) else [found]
     exact = [p for p in paths if p.stem == f"bwv{bwv}" and p.suffix != ".krn"]

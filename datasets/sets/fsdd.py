@@ -1,4 +1,4 @@
-"""The Free Spoken Digit Dataset: digits by six speakers, 8,000 samples a second.
+"""The Free Spoken Digit Dataset: digits by six speakers, 8,000 samples per second.
 
 Jackson, Souza, Flaks, Pan, Nicolas, Thite: https://github.com/Jakobovski/free-
 spoken-digit-dataset, CC BY-SA 4.0. Its files are not downloaded: clone the
@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from .. import checks
 from ..sound.recordings import Recordings, read_files
 
 ORIGIN = "https://github.com/Jakobovski/free-spoken-digit-dataset"
@@ -28,30 +29,26 @@ def load_data(
 
     Args:
         data_dir: The folder of the files `{digit}_{speaker}_{index}.wav`. Default:
-            that named by the environment variable `KERAS_GATED_FSDD_DIR`.
-        split: `"recording"`: of each digit and speaker the recordings 0 to 4 are for
-            test, as its authors have it, and 5 to 9 for validation; or
+            the one named by the environment variable `KERAS_GATED_FSDD_DIR`.
+        split: `"recording"`: recordings 0 to 4 of each digit and speaker are for
+            test, as the authors define it, and 5 to 9 for validation; or
             `"speaker"`: the last speaker by name is for test, the one before for
             validation. Default: `"recording"`.
-        **arguments: Of `audio.read_files`.
+        **arguments: Those of `audio.read_files`.
 
     Returns:
         `(train, valid, test)`, in the order of the files' names.
 
     Raises:
         FileNotFoundError: No folder is named, or it holds no such files.
-        ValueError: `split` is something else, or as `read_files` does.
+        ValueError: `split` is something else; or as `read_files` does.
 
     Example:
 
     >>> from keras_gated.datasets import fsdd
     >>> train, valid, test = fsdd.load_data("recordings")  # doctest: +SKIP
     """
-    if split not in ("recording", "speaker"):
-        raise ValueError(
-            "Argument `split` must be 'recording' or 'speaker'. "
-            f"Received: split={split!r}"
-        )
+    checks.one_of("split", split, ("recording", "speaker"))
     folder = data_dir or os.environ.get(DATA_DIR)
     names = {}
     if folder is not None and Path(folder).is_dir():

@@ -43,13 +43,13 @@ Splits = tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]
 
 
 def load(name: str, data_dir: str | os.PathLike | None = None) -> Splits:
-    """One of the sets.
+    """Loads one of the sets.
 
     Args:
         name: The name of its file.
-        data_dir: A folder that holds the file. Default: that named by the
-            environment variable `KERAS_GATED_DATA_DIR`; if there is none, the
-            file is downloaded, once, to `datasets/keras_gated` in Keras's folder
+        data_dir: A folder that holds the file. Default: the one named by the
+            environment variable `KERAS_GATED_DATA_DIR`; if that is not set, the file
+            is downloaded, once, to `datasets/keras_gated` in Keras's folder
             (`$KERAS_HOME`, or `~/.keras`).
 
     Returns:
@@ -93,10 +93,10 @@ def _path(name: str, data_dir: str | os.PathLike | None) -> Path:
         return path
     from keras.utils import get_file
 
-    # Keras's function would take a temporary folder in the place of none.
+    # If the folder does not exist, Keras's function uses a temporary one.
     cache_directory().mkdir(parents=True, exist_ok=True)
     try:
-        # A file there that is not the published one is downloaded anew.
+        # A file that is not the published one is downloaded again.
         path = get_file(
             name,
             ORIGIN + name,
@@ -105,7 +105,7 @@ def _path(name: str, data_dir: str | os.PathLike | None) -> Path:
             cache_dir=cache_directory(),
             cache_subdir="",
         )
-    except Exception as error:  # urllib's, wrapped by Keras
+    except Exception as error:  # of urllib, wrapped by Keras
         if isinstance(error, ValueError) and "hash" in str(error).lower():
             raise ValueError(
                 f"What {ORIGIN}{name} gave is not the published {name}: {error}"

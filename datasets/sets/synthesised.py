@@ -1,4 +1,4 @@
-"""Sound for those who have none at hand: Bach's chorales, or a speaking machine.
+"""Sound for users without recordings: Bach's chorales as tones, or espeak-ng's speech.
 
 Both write WAV files, once, into a folder of the cache.
 """
@@ -61,10 +61,10 @@ SENTENCES = (
 
 
 def chorales(cache_dir: str | os.PathLike | None = None, verbose: int = 1) -> Path:
-    """The beginnings of chorales by Bach as sine tones, 8,000 samples a second.
+    """Synthesizes the beginnings of Bach's chorales, 8,000 samples per second.
 
     Args:
-        cache_dir: Where the folder `chorales_as_sound` is to be. Default:
+        cache_dir: Where the folder `chorales_as_sound` is made. Default:
             `datasets/keras_gated` in Keras's folder.
         verbose: 1 shows a progress bar, 0 is silent. Default: 1.
 
@@ -98,10 +98,10 @@ def has_speaker() -> bool:
 
 
 def speech(cache_dir: str | os.PathLike | None = None, verbose: int = 1) -> Path:
-    """Sentences, spoken by the program espeak-ng in several voices.
+    """Synthesizes sentences with the program espeak-ng, in several voices.
 
     Args:
-        cache_dir: Where the folder `speech_by_espeak` is to be. Default:
+        cache_dir: Where the folder `speech_by_espeak` is made. Default:
             `datasets/keras_gated` in Keras's folder.
         verbose: 1 shows a progress bar, 0 is silent. Default: 1.
 
@@ -127,13 +127,13 @@ def _speak(sentence: str, voice: str, path: Path) -> None:
     with atomic_path(path) as file:
         command = [SPEAKER, "-z", "-v", voice, "-w", os.fspath(file), sentence]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
-        # It ends well where it cannot write, too.
+        # The program reports success even if it cannot write.
         if done.returncode or not file.stat().st_size:
             raise OSError(f"{SPEAKER} failed: {done.stderr.strip()}")
 
 
 def _made(folder: Path, files: dict[str, Callable], verbose: int) -> Path:
-    """The folder, after the files that it lacks are written."""
+    """Writes the files that the folder lacks, and returns the folder."""
     lacking = [name for name in files if not (folder / name).is_file()]
     if lacking:
         from keras.utils import Progbar

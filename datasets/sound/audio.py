@@ -1,4 +1,4 @@
-"""Sound files: one is read, or written; the other names come from beside."""
+"""Sound files: to read one or to write one; and the public names for many."""
 
 import os
 from pathlib import Path
@@ -38,23 +38,22 @@ def read(
 
     Args:
         path: The file.
-        sampling_rate: Samples a second to resample to (by soxr, in high quality).
+        sampling_rate: Samples per second to resample to (by soxr, in high quality).
             Default: `None`, those of the file.
-        mono: Whether to give the mean of the channels. Default: `False`.
+        mono: Whether to mix the channels to their mean. Default: `False`.
         decoder: `"soundfile"`, `"tensorflow-io"` (which loads with TensorFlow 2.16
-            and 2.17), or `"auto"`, tensorflow-io where it loads and reads the file.
+            and 2.17), or `"auto"`, tensorflow-io if it loads and can read the file.
             Both give the same samples of PCM and FLAC. Default: `"auto"`.
-        max_seconds: Longer files are refused, `None` for no limit. Default:
-            86,400, a day.
+        max_seconds: Longer files are refused; `None` for no limit. Default: 86,400,
+            a day.
 
     Returns:
-        The samples, `float32 [samples, channels]`, integers of n bits divided by
-        2 ** (n - 1); and how many of them make a second.
+        The samples, `float32 [samples, channels]`, where integers of n bits are
+        divided by 2 ** (n - 1); and the number of samples per second.
 
     Raises:
-        AudioError: (a `ValueError`) The file holds no sound that can be read, is
-            cut off, holds NaN or infinity, or exceeds the limit; the message names
-            it.
+        AudioError: (a `ValueError`) The file is not a readable sound file, is cut
+            off, holds NaN or infinity, or exceeds the limit; the message names it.
         FileNotFoundError: There is no such file.
         OSError: The file cannot be read.
         ImportError: The decoder is not installed.
@@ -76,15 +75,15 @@ def read(
 def write(
     samples: np.ndarray, path: str | os.PathLike, sampling_rate: int, bits: int = 16
 ) -> None:
-    """Writes a sound file, of integers.
+    """Writes a sound file, in integers.
 
     Args:
-        samples: `[samples]` or `[samples, channels]`, from -1 to 1; what is beyond
-            is cut to that.
-        path: The file to write, by its ending WAV, FLAC, OGG or MP3; missing folders
-            are made.
-        sampling_rate: Samples a second, positive.
-        bits: Of a sample, 16 or 24 (WAV and FLAC). Default: 16.
+        samples: `[samples]` or `[samples, channels]`, from -1 to 1; values beyond are
+            clipped.
+        path: The file to write. Its ending says whether it is WAV, FLAC, OGG or MP3;
+            missing folders are made.
+        sampling_rate: Samples per second, positive.
+        bits: Bits of a sample, 16 or 24 (for WAV and FLAC). Default: 16.
 
     Raises:
         ImportError: soundfile is not installed.

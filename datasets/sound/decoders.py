@@ -1,7 +1,7 @@
-"""Sound files to samples, by one of two decoders: soundfile or tensorflow-io.
+"""Sound files to samples, decoded by soundfile or tensorflow-io.
 
-Both give the same samples of PCM and FLAC, bit by bit: integers of n bits are
-divided by 2 ** (n - 1). Lossy formats differ in their last bits.
+Both give the same samples of PCM and FLAC, bit for bit: integers of n bits are divided
+by 2 ** (n - 1). Lossy formats differ in the last bits.
 """
 
 import functools
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 DECODERS = ("auto", "soundfile", "tensorflow-io")
-"""What reads the files; `"auto"` is tensorflow-io where it loads."""
+"""The decoders; `"auto"` is tensorflow-io if it loads."""
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 """The endings by which sound files are known, in any case."""
 LOWEST_RATE, HIGHEST_RATE = 100, 1_000_000
-"""Rates beyond these, in samples a second, are refused: they are mistakes."""
+"""Rates beyond these, in samples per second, are refused as mistakes."""
 BLOCK = 2**18
-"""How many samples are decoded at a time, so that a long file takes no memory."""
+"""The number of samples that are decoded at a time, to limit the memory."""
 LARGEST_AT_ONCE = 2**24
-"""tensorflow-io decodes files of up to so many samples, which it holds in memory."""
+"""tensorflow-io, which holds all samples in memory, decodes files of up to so many."""
 
 KINDS = {
     ("WAV", "PCM_U8"): ("wav", "uint8"),
@@ -43,14 +43,14 @@ KINDS = {
     ("OGG", "VORBIS"): ("ogg", "float32"),
     ("MP3", "MPEG_LAYER_III"): ("mp3", "float32"),
 }
-"""How tensorflow-io reads what soundfile calls so (it takes WAV of 32-bit integers for
-floating-point numbers)."""
+"""By soundfile's names of format and subtype: container and type for tensorflow-io. (It
+would read 32-bit integers in WAV files as floating-point numbers.)"""
 
 log = logging.getLogger("keras_gated")
 
 
 class AudioError(FileError):
-    """A file holds no sound that can be read; the message names it and says why."""
+    """A sound file cannot be read; the message names it and says why."""
 
 
 class Sound(NamedTuple):
@@ -59,18 +59,18 @@ class Sound(NamedTuple):
     sampling_rate: int
     """Samples a second."""
     channels: int
-    """How many."""
+    """The number of channels."""
     blocks: Iterator[np.ndarray]
-    """Its samples, `float32 [samples, channels]`, a part at a time."""
+    """The samples, `float32 [samples, channels]`, one block at a time."""
 
 
 def decoder_name(decoder: str = "auto") -> str:
-    """The decoder that will read files.
+    """The name of the decoder that will be used.
 
     Args:
         decoder: `"soundfile"`, `"tensorflow-io"` (which loads with TensorFlow 2.16
-            and 2.17), or `"auto"`, tensorflow-io where it loads and soundfile for
-            the files that it cannot read. Default: `"auto"`.
+            and 2.17), or `"auto"`, tensorflow-io if it loads, and soundfile for the
+            files that it cannot read. Default: `"auto"`.
 
     Returns:
         `"soundfile"` or `"tensorflow-io"`.
@@ -94,15 +94,15 @@ def decoder_name(decoder: str = "auto") -> str:
 
 @functools.cache
 def why_no_tensorflow_io() -> str:
-    """Why tensorflow-io cannot be used, or nothing where it can."""
+    """The reason why tensorflow-io cannot be used; empty if it can."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             from tensorflow_io import audio
 
-            # The import succeeds, and warns, where the library does not load.
+            # If the library does not load, the import only warns.
             audio.decode_wav(SHORTEST_WAV, dtype="int16")
-    except Exception as error:  # an ImportError, or what TensorFlow makes of it
+    except Exception as error:  # an ImportError, or an error of TensorFlow
         return f"{type(error).__name__}: {str(error).splitlines()[0]}"
     return ""
 
@@ -124,17 +124,18 @@ def decode(
 
     Args:
         path: The file.
-        sampling_rate: Samples a second to resample to. Default: `None`, as it is.
-        mono: Whether to give the mean of the channels. Default: `False`.
+        sampling_rate: Samples per second to resample to. Default: `None`, those of
+            the file.
+        mono: Whether to mix the channels to their mean. Default: `False`.
         decoder: As in `decoder_name`. Default: `"auto"`.
         max_seconds: Longer sound is refused. Default: `None`, no limit.
 
     Returns:
-        Its rate and channels, and an iterator over its samples.
+        The rate, the channels, and an iterator over the samples.
 
     Raises:
-        AudioError: (a `ValueError`) The file holds no sound that can be read; the
-            iterator raises it, too.
+        AudioError: (a `ValueError`) The file cannot be read; the iterator may raise
+            it, too.
         FileNotFoundError: There is no such file.
         OSError: The file cannot be read.
         ImportError: The decoder, or what resamples, is not installed.
@@ -144,13 +145,13 @@ def decode(
     sampling_rate = check_rate(sampling_rate)
     checks.number("max_seconds", max_seconds, above=0, optional=True)
     path = os.fspath(path)
-    with open_binary(path) as file:  # for the error that every reader of files has
+    with open_binary(path) as file:  # the decoders' errors are less clear
         if not file.read(1):
             raise AudioError(f"{path!r} is no sound file: it is empty.")
     sound = _open(path, decoder)
     if not LOWEST_RATE <= sound.sampling_rate <= HIGHEST_RATE:
         raise AudioError(
-            f"{path!r} claims {sound.sampling_rate:,} samples a second; from "
+            f"{path!r} claims {sound.sampling_rate:,} samples per second; from "
             f"{LOWEST_RATE:,} to {HIGHEST_RATE:,} are read."
         )
     rate, channels = sound.sampling_rate, sound.channels
@@ -186,9 +187,9 @@ def _open(path: str, decoder: str) -> Sound:
     start = {"soundfile": _with_soundfile, "tensorflow-io": _with_tensorflow_io}[name]
     try:
         return start(path)
-    except Exception as error:  # the decoders raise whatever a bad byte leads to
+    except Exception as error:  # a bad byte makes the decoders raise anything
         if (decoder, name) == ("auto", "tensorflow-io") and has_soundfile():
-            return _open(path, "soundfile")  # which reads more formats
+            return _open(path, "soundfile")  # it reads more formats
         raise _unreadable(path, error) from error
 
 
@@ -200,7 +201,7 @@ def has_soundfile() -> bool:
 def _unreadable(path: str, error: Exception) -> AudioError:
     reason = (str(error) or type(error).__name__).splitlines()[0]
     reason = re.sub(r"^\{\{.*?\}\} *| \[Op:.*", "", reason)  # TensorFlow's own
-    return AudioError(f"{path!r} is no sound file that can be read: {reason}")
+    return AudioError(f"{path!r} is not a readable sound file: {reason}")
 
 
 def _checked(
@@ -218,8 +219,7 @@ def _checked(
         if not np.isfinite(block).all():
             at = total + int(np.argmin(np.isfinite(block).all(axis=1)))
             raise AudioError(
-                f"{path!r} holds what is no number (NaN or infinity), first in sample "
-                f"{at:,}."
+                f"{path!r} holds values that are not finite, first in sample {at:,}."
             )
         total += len(block)
         if max_seconds is not None and total > max_seconds * sound.sampling_rate:
@@ -277,8 +277,8 @@ def _with_tensorflow_io(path: str) -> Sound:
             f"its {frames:,} samples are too many to be held in memory, as "
             "tensorflow-io does; decoder='soundfile' reads them"
         )
-    # On damaged files tensorflow-io may hang or end the process: soundfile, which
-    # does not, goes through them first.
+    # tensorflow-io may hang on a damaged file or end the process; so soundfile, which
+    # does neither, reads every file first.
     checked = _with_soundfile(path)
     shape = sum(len(block) for block in checked.blocks), checked.channels
     samples = decode_in_graph(tf.io.read_file(path), *KINDS[kind], shape).numpy()
@@ -293,20 +293,20 @@ def decode_in_graph(
     dtype: str = "float32",
     shape: tuple[int, int] | None = None,
 ) -> "tf.Tensor":
-    """Decodes a sound file by operations of tensorflow-io, as a part of a graph.
+    """Decodes a sound file with operations of tensorflow-io, in a graph.
 
-    For `tf.data` pipelines of your own over files of one kind: `files
+    For your own `tf.data` pipelines over files of one kind: `files
     .map(tf.io.read_file).map(lambda file: decode_in_graph(file, "flac", "int16"))`.
-    Use it on files that you trust: some that are damaged make tensorflow-io hang or
-    end the process. `audio.read` looks for that first.
+    Use it only on files that you trust: some damaged files make tensorflow-io hang or
+    end the process. `audio.read` checks for that first.
 
     Args:
-        content: What is in the file, a scalar string.
+        content: The content of the file, a scalar string.
         container: `"wav"`, `"flac"`, `"ogg"` or `"mp3"`.
-        dtype: For WAV and FLAC, the kind of their samples: `"uint8"` (8 bits),
+        dtype: The type of the samples of WAV and FLAC: `"uint8"` (8 bits),
             `"int16"`, `"int32"` (24 bits), and for WAV `"float32"`. Default:
             `"float32"`.
-        shape: `(samples, channels)`. Default: as the file says.
+        shape: `(samples, channels)`. Default: `None`, as in the file.
 
     Returns:
         The samples, `float32 [samples, channels]`, scaled as by `audio.read`.

@@ -1,4 +1,4 @@
-"""Many sound files as one row of samples on disk."""
+"""Many sound files, decoded into one file of samples."""
 
 import concurrent.futures
 import contextlib
@@ -17,17 +17,17 @@ from ..files import cache_directory, open_binary, os_errors_as
 from ..folders import split
 from ..reading import ERRORS, read_many
 from ..store import Entry, Store, digest
-from .decoders import AudioError, check_rate, decode, decoder_name
+from .decoders import AudioError, Sound, check_rate, decode, decoder_name
 
 STORE = "recordings"
 """The name of the files in which samples are kept."""
-RULES = "2"
+RULES = "1"
 """Changes whenever the same file and settings come to give other samples."""
 BYTES = np.dtype(np.float32).itemsize
 BYTES_IN_MEMORY = 2**22
-"""Samples of a file that take more wait on disk to be stored."""
+"""The samples of a larger file wait on disk until they are stored."""
 AHEAD = 4
-"""How many files are begun for each thread, so that it never waits."""
+"""How many files are begun for each thread, so that none waits for work."""
 
 log = logging.getLogger("keras_gated")
 
@@ -63,6 +63,7 @@ class Recordings:
         """Why files, and folders that cannot be listed, were skipped."""
         self._store = store  # a temporary folder goes with it
         self._entries = list(entries)
+        self._files = {entry.file for entry in entries}
         lengths = np.array([entry.size // BYTES for entry in entries], np.int64)
         # Where each file begins, if all were joined in their order.
         self._joined = np.concatenate([[0], np.cumsum(lengths)])
@@ -88,10 +89,10 @@ class Recordings:
         return samples
 
     def take(self, members: Iterable[int]) -> "Recordings":
-        """Some of the recordings.
+        """Selects some of the recordings.
 
         Args:
-            members: Their numbers.
+            members: The numbers of the recordings.
         """
         members = list(members)
         return Recordings(
@@ -134,11 +135,11 @@ class Recordings:
         """Copies stretches of all recordings, joined in their order.
 
         Args:
-            begins: Where each stretch begins.
-            rows: Where to put it, `float32`; as much is copied as fits in.
+            begins: The first samples of the stretches.
+            rows: Arrays to fill with them, `float32`.
 
         Raises:
-            OSError: The file of samples has gone.
+            OSError: The file of samples is gone, or has been cut off.
         """
         numbers = np.searchsorted(self._joined, begins, "right") - 1
         offsets = np.asarray(begins) - self._joined[numbers]
@@ -146,7 +147,7 @@ class Recordings:
             # Faster than a memory map, and nothing of it stays in memory.
             files = {
                 path: stack.enter_context(open(path, "rb", buffering=0))
-                for path in {entry.file for entry in self._entries}
+                for path in self._files
             }
             for number, offset, row in zip(
                 numbers.tolist(), offsets.tolist(), rows, strict=True
@@ -165,7 +166,7 @@ class Recordings:
         """The mean and the standard deviation of all samples.
 
         Raises:
-            ValueError: All samples are alike, as in silence.
+            ValueError: All samples are equal, as in silence.
         """
         samples = int(self._joined[-1])
         _, totals, squares = zip(*(entry.about for entry in self._entries), strict=True)
@@ -173,8 +174,8 @@ class Recordings:
         variance = sum(squares) / samples - mean**2
         if variance <= 1e-12 * mean**2:
             raise ValueError(
-                f"All {samples:,} samples of the {len(self)} recordings are alike, as "
-                "in silence: there is nothing to standardize by."
+                f"All {samples:,} samples of the {len(self)} recordings are equal, as "
+                "in silence; they cannot be standardized."
             )
         return Standardization(mean, float(np.sqrt(variance)))
 
@@ -301,27 +302,29 @@ class _Reader:
         self._cancelled = threading.Event()
 
     def cancel(self, pool: concurrent.futures.Executor) -> None:
-        """Ends what is being read, and does not begin the rest."""
+        """Stops reading, and does not begin what waits."""
         self._cancelled.set()
         pool.shutdown(wait=False, cancel_futures=True)
 
     def read(self, path: Path) -> "_Sound":
-        """Decodes a file that is not known."""
+        """Decodes a file, unless the store knows its content."""
         with os_errors_as(AudioError, path):
             with open_binary(path) as file:
                 version = _version(os.fstat(file.fileno()))
                 key = digest(self._settings, file)
             if known := self._store.get(key):
                 return _Sound(None, known, known.about)
-            sound = self._decode(key, path)
-            # The decoders are fastest, and need no memory, when they read the file
-            # themselves; so it must still be the one that the key is of.
+            sound = decode(path, *self._decoding)
+        data, sums = self._copy(sound)
+        # Decoders are fastest, and need little memory, if they open the file by its
+        # path; so it has to be checked that it is still the one of the key.
+        with os_errors_as(AudioError, path):
             if _version(os.stat(path)) != version:
                 raise AudioError(f"{str(path)!r} changed while it was read.")
-            return sound
+        return _Sound(key, data, [sound.sampling_rate, *sums])
 
-    def _decode(self, key: bytes, path: Path) -> "_Sound":
-        sound = decode(path, *self._decoding)
+    def _copy(self, sound: Sound) -> tuple[BinaryIO, tuple[float, float]]:
+        """The samples in a file, and the sums of them and of their squares."""
         folder = self._store.file.parent
         data = tempfile.SpooledTemporaryFile(BYTES_IN_MEMORY, dir=folder)  # noqa: SIM115
         total, squares = 0.0, 0.0
@@ -332,7 +335,7 @@ class _Reader:
             data.write(column)
             total += float(column.sum(dtype=np.float64))
             squares += float(np.square(column, dtype=np.float64).sum())
-        return _Sound(key, data, [sound.sampling_rate, total, squares])
+        return data, (total, squares)
 
 
 class _Sound(NamedTuple):

@@ -24,7 +24,7 @@ def tune(tmp_path):
 def read_some(tune, paths, count=2):
     """What is read of each path, or the error; all have the same bytes."""
     results = {}
-    with Processes("music.midi:packer", {}, FileError, count) as some:
+    with Processes("music.midi:packed_reader", {}, FileError, count) as some:
         waits = {path: some.submit(path, tune) for path in paths}
         for path, wait in waits.items():
             try:
@@ -52,7 +52,7 @@ def test_all_are_read(tune):
     paths = [f"{k}.mid" for k in range(20)]
     results = read_some(tune, paths)
     assert list(results) == paths
-    expected = midi.pack_all("tune.mid", tune, midi.Options())
+    expected = midi.read_packed("tune.mid", tune, midi.Options())
     assert all(result == expected for result in results.values())
 
 
@@ -80,7 +80,7 @@ def test_processes_that_do_not_start(tune, monkeypatch):
 
 
 def test_as_many_processes_as_there_is_work_for(tune):
-    with Processes("music.midi:packer", {}, FileError, 8) as some:
+    with Processes("music.midi:packed_reader", {}, FileError, 8) as some:
         some.submit("a.mid", tune)()
         assert len(some._processes) == 1
         waits = [some.submit(f"{k}.mid", tune) for k in range(40)]
@@ -100,7 +100,7 @@ def test_processes_load_neither_keras_nor_what_loads_it():
         "worker = importlib.util.module_from_spec(spec)\n"
         "spec.loader.exec_module(worker)\n"
         "worker.load_folder()\n"
-        "worker.load_function('music.midi:packer', {})\n"
+        "worker.load_function('music.midi:packed_reader', {})\n"
         "assert not {'keras', 'keras_gated', 'tensorflow'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-P", "-c", script, worker.__file__], check=True)
@@ -112,7 +112,7 @@ def test_an_interruption_ends_all_and_says_so_once(tmp_path, tune):
         "import sys\n"
         "from keras_gated.datasets.processes import Processes\n"
         "from keras_gated.datasets.files import FileError\n"
-        "with Processes('music.midi:packer', {}, FileError, 2) as some:\n"
+        "with Processes('music.midi:packed_reader', {}, FileError, 2) as some:\n"
         "    tune = open(sys.argv[1], 'rb').read()\n"
         "    some.submit('a.mid', tune)()\n"
         "    print('ready', flush=True)\n"

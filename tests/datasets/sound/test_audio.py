@@ -238,13 +238,13 @@ def wav_with(content=None, **fields):
 
 BAD = {
     "empty.wav": (b"", "is empty"),
-    "text.wav": (b"this is no sound at all, but it is long enough\n" * 20, "no sound"),
-    "riff.wav": (b"RIFF", "no sound file"),
+    "text.wav": (b"this is no sound, but it is long enough\n" * 20, "not a readable"),
+    "riff.wav": (b"RIFF", "not a readable sound file"),
     "none.wav": (wav_with(b""), "holds no samples"),
-    "still.wav": (wav_with(rate=0), "no sound file|claims 0 samples"),
-    "fast.wav": (wav_with(rate=1_000_000_000), "claims 1,000,000,000 samples a second"),
-    "channels.wav": (wav_with(channels=0), "no sound file"),
-    "bits.wav": (wav_with(bits=0), "no sound file"),
+    "still.wav": (wav_with(rate=0), "not a readable sound file|claims 0 samples"),
+    "fast.wav": (wav_with(rate=1_000_000_000), "claims 1,000,000,000 samples per"),
+    "channels.wav": (wav_with(channels=0), "not a readable sound file"),
+    "bits.wav": (wav_with(bits=0), "not a readable sound file"),
 }
 
 
@@ -265,7 +265,9 @@ def test_what_is_no_number(tmp_path, decoder):
         sound = noise(1000).astype("float32")
         sound[700] = value
         path = write(tmp_path / "sound.wav", sound, subtype="FLOAT")
-        with pytest.raises(AudioError, match=r"NaN or infinity.* first in sample 700"):
+        with pytest.raises(
+            AudioError, match="values that are not finite, first in sample 700"
+        ):
             audio.read(path, decoder=decoder)
 
 
@@ -432,7 +434,7 @@ def test_bad_folders(tmp_path):
     with pytest.raises(ValueError, match="None of the 1 sound files"):
         audio_dataset_from_directory(tmp_path, verbose=0, cache=False)
     write(tmp_path / "silent.wav", np.zeros(900))
-    with pytest.raises(ValueError, match="are alike, as in silence"):
+    with pytest.raises(ValueError, match="are equal, as in silence"):
         audio_dataset_from_directory(tmp_path, verbose=0, cache=False)
     data = audio_dataset_from_directory(
         tmp_path, verbose=0, cache=False, standardize=False, sequence_length=300
