@@ -1,5 +1,6 @@
 """Processes that read files: where one is brought down, only its file is lost."""
 
+import collections
 import concurrent.futures
 import contextlib
 import json
@@ -17,6 +18,8 @@ from .files import FileError
 
 SECONDS_A_FILE = 300.0
 """How long a file may take; then it is given up, and its process ended."""
+TOLD = 4
+"""How many files a process is told of, so that it never waits for the next."""
 
 Read = tuple[bytes, list]
 """What was read from a file: bytes, and a list of numbers."""
@@ -59,8 +62,8 @@ class Processes:
     def __exit__(self, *_: object) -> None:
         self._ended.set()
         for process in self._processes:
-            self._tasks.put(None)
             process.end()
+            self._tasks.put(None)  # wakes one that waits
         for thread in self._threads:
             thread.join()
 
@@ -79,7 +82,7 @@ class Processes:
         self._tasks.put((path, content, future))
         if len(self._processes) < self._count and not self._tasks.empty():
             self._processes.append(_Process(self._command, self._error))
-            self._start(self._serve, self._processes[-1])
+            self._start(self._processes[-1].serve, self._tasks)
         return future.result
 
     def _start(self, target: Callable, *arguments: Any) -> None:
@@ -88,41 +91,54 @@ class Processes:
         )
         self._threads[-1].start()
 
-    def _serve(self, process: "_Process") -> None:
-        while (task := self._tasks.get()) and not self._ended.is_set():
-            path, content, future = task
-            try:
-                future.set_result(process.read(path, content))
-            except Exception as error:
-                future.set_exception(error)
-        process.close()
-
     def _watch(self) -> None:
         while not self._ended.wait(min(1.0, SECONDS_A_FILE / 4)):
             for process in self._processes:
-                process.end_if_late()
+                process.kill_if_late()
 
 
 class _Process:
-    """One process, started when it is first needed, and again when it was ended."""
+    """One process, started when there is work, and again when it was brought down.
+
+    A thread runs `serve`; `end` and `kill_if_late` are called from others.
+    """
 
     def __init__(self, command: list[str], error: type[FileError]) -> None:
         self._command = [sys.executable, "-P", worker.__file__, *command]
         self._error = error
         self._process: subprocess.Popen | None = None
+        self._told: collections.deque[Task] = collections.deque()
         self._deadline: float | None = None
         self._ended = False
 
-    def read(self, path: Path, content: bytes) -> Read:
+    def serve(self, tasks: "queue.SimpleQueue[Task | None]") -> None:
+        """Reads files as they come, until the process is ended."""
+        while not self._ended:
+            with contextlib.suppress(queue.Empty):
+                while len(self._told) < TOLD:
+                    task = tasks.get(block=not self._told)
+                    if task is None:
+                        break
+                    self._told.append(task)
+                    if self._process is not None:
+                        self._send(task)
+            if self._told and not self._ended:
+                try:
+                    self._read()
+                except Exception as error:
+                    self._told.popleft()[-1].set_exception(error)
+        self._close()
+
+    def _read(self) -> None:
+        """Waits for what is read of the first file that the process was told of."""
         if self._process is None:
             self._start()
+        path, _, future = self._told[0]
         self._deadline = time.monotonic() + SECONDS_A_FILE
-        with contextlib.suppress(OSError):  # it has died, which the answer will show
-            worker.send(self._process.stdin, content, str(path))
         answer = worker.receive(self._process.stdout)
         late, self._deadline = time.monotonic() > self._deadline, None
         if answer is None:
-            code = self.close()
+            code = self._close()
             raise self._error(
                 f"{str(path)!r} took its parser longer than {SECONDS_A_FILE:g} seconds."
                 if late
@@ -131,7 +147,8 @@ class _Process:
         data, (problem, *about) = answer
         if problem is not None:
             raise self._error(problem)
-        return data, *about
+        self._told.popleft()
+        future.set_result((data, *about))
 
     def _start(self) -> None:
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
@@ -139,13 +156,20 @@ class _Process:
         if self._ended:  # meanwhile
             self._process.kill()
         if worker.receive(self._process.stdout) is None:
-            self.close()
+            self._close()
             raise RuntimeError(
                 "A process that reads files did not start; what it said stands above. "
                 "With workers=1 files are read without."
             )
+        for task in self._told:
+            self._send(task)
 
-    def close(self) -> int | None:
+    def _send(self, task: Task) -> None:
+        path, content, _ = task
+        with contextlib.suppress(OSError):  # it has died, which the answer will show
+            worker.send(self._process.stdin, content, str(path))
+
+    def _close(self) -> int | None:
         process, self._process = self._process, None
         if process is None:
             return None
@@ -155,14 +179,16 @@ class _Process:
         return process.wait()
 
     def end(self) -> None:
+        """Ends the process and `serve`, which may need a task to wake up."""
         self._ended = True
-        self.kill()
+        self._kill()
 
-    def kill(self) -> None:
-        if (process := self._process) is not None:
-            process.kill()
-
-    def end_if_late(self) -> None:
+    def kill_if_late(self) -> None:
+        """Ends the process if its file has taken too long."""
         deadline = self._deadline
         if deadline is not None and time.monotonic() > deadline:
-            self.kill()
+            self._kill()
+
+    def _kill(self) -> None:
+        if (process := self._process) is not None:
+            process.kill()

@@ -9,13 +9,14 @@ its own. To import `keras_gated` would load Keras and TensorFlow, some seconds a
 hundreds of MB for each process; and a process that runs TensorFlow must not be forked.
 """
 
-import functools
 import importlib
 import importlib.util
 import json
 import os
+import queue
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -84,7 +85,16 @@ def main() -> None:
     file_error = importlib.import_module(f"{PACKAGE}.files").FileError
     read = load_function(sys.argv[1], json.loads(sys.argv[2]))
     send(answers, b"")
-    for content, (path,) in iter(functools.partial(receive, sys.stdin.buffer), None):
+    # A thread takes what is sent at once, so that the two never wait for each other.
+    tasks: queue.SimpleQueue[tuple[bytes, list] | None] = queue.SimpleQueue()
+
+    def take() -> None:
+        while message := receive(sys.stdin.buffer):
+            tasks.put(message)
+        tasks.put(None)
+
+    threading.Thread(target=take, daemon=True).start()
+    for content, (path,) in iter(tasks.get, None):
         try:
             data, about = read(path, content)
         except file_error as error:

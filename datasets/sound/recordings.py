@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import io
 import logging
 import os
 import tempfile
@@ -325,8 +326,7 @@ class _Reader:
 
     def _copy(self, sound: Sound) -> tuple[BinaryIO, tuple[float, float]]:
         """The samples in a file, and the sums of them and of their squares."""
-        folder = self._store.file.parent
-        data = tempfile.SpooledTemporaryFile(BYTES_IN_MEMORY, dir=folder)  # noqa: SIM115
+        data: BinaryIO = io.BytesIO()
         total, squares = 0.0, 0.0
         for block in sound.blocks:
             if self._cancelled.is_set():
@@ -335,6 +335,10 @@ class _Reader:
             data.write(column)
             total += float(column.sum(dtype=np.float64))
             squares += float(np.square(column, dtype=np.float64).sum())
+            if isinstance(data, io.BytesIO) and data.tell() > BYTES_IN_MEMORY:
+                file = tempfile.TemporaryFile(dir=self._store.file.parent)  # noqa: SIM115
+                file.write(data.getbuffer())
+                data = file
         return data, (total, squares)
 
 

@@ -34,18 +34,18 @@ def read_some(tune, paths, count=2):
     return results
 
 
-def strike(monkeypatch, number, path):
-    """Sends a signal to the process that begins to read the path."""
-    read = processes._Process.read
+def strike(monkeypatch, number, struck):
+    """Sends a signal to the process that is told of a path, once."""
+    send = processes._Process._send
+    waiting = [struck]
 
-    def read_and_strike(self, one, content):
-        if self._process is None:
-            self._start()
-        if one == path:
+    def strike_and_send(self, task):
+        if task[0] in waiting:
+            waiting.remove(task[0])
             self._process.send_signal(number)
-        return read(self, one, content)
+        send(self, task)
 
-    monkeypatch.setattr(processes._Process, "read", read_and_strike)
+    monkeypatch.setattr(processes._Process, "_send", strike_and_send)
 
 
 def test_all_are_read(tune):
@@ -56,21 +56,28 @@ def test_all_are_read(tune):
     assert all(result == expected for result in results.values())
 
 
-def test_a_parser_that_dies_takes_one_file_with_it(tune, monkeypatch):
-    """As a fault in a parser in C++ would: the process ends without a word."""
-    strike(monkeypatch, signal.SIGSEGV, "3.mid")
-    results = read_some(tune, [f"{k}.mid" for k in range(9)])
-    message = f"'3.mid' brought its parser down (exit code {-signal.SIGSEGV})."
-    assert results.pop("3.mid") == message
-    assert len({str(result) for result in results.values()}) == 1
-
-
-def test_a_parser_that_hangs_takes_one_file_with_it(tune, monkeypatch):
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (signal.SIGSEGV, f" brought its parser down (exit code {-signal.SIGSEGV})."),
+        (signal.SIGSTOP, " took its parser longer than 2 seconds."),
+    ],
+    ids=["dies", "hangs"],
+)
+@pytest.mark.parametrize("told", [1, 4])
+def test_a_parser_that_fails_takes_one_file_with_it(
+    tune, monkeypatch, number, message, told
+):
+    """As a fault in a parser in C++ would: without a word."""
     monkeypatch.setattr(processes, "SECONDS_A_FILE", 2.0)
-    strike(monkeypatch, signal.SIGSTOP, "3.mid")
+    monkeypatch.setattr(processes, "TOLD", told)
+    strike(monkeypatch, number, "3.mid")
     results = read_some(tune, [f"{k}.mid" for k in range(9)])
-    assert results.pop("3.mid") == "'3.mid' took its parser longer than 2 seconds."
+    (failed,) = (path for path, result in results.items() if isinstance(result, str))
+    assert results.pop(failed) == f"{failed!r}{message}"
     assert len({str(result) for result in results.values()}) == 1
+    if told == 1:  # else the process has others before it
+        assert failed == "3.mid"
 
 
 def test_processes_that_do_not_start(tune, monkeypatch):
