@@ -1,4 +1,4 @@
-"""Processes that read files: where one is brought down, only its file is lost."""
+"""Processes that read files: if a file brings one down, only that file is lost."""
 
 import collections
 import concurrent.futures
@@ -19,7 +19,7 @@ from .files import FileError
 SECONDS_A_FILE = 300.0
 """How long a file may take; then it is given up, and its process ended."""
 TOLD = 4
-"""How many files a process is told of, so that it never waits for the next."""
+"""How many files a process is told of, so that it need not wait for the next."""
 
 Read = tuple[bytes, list]
 """What was read from a file: bytes, and a list of numbers."""
@@ -29,12 +29,12 @@ Task = tuple[Path, bytes, concurrent.futures.Future]
 class Processes:
     """Starts processes as they are needed; used as a context manager.
 
-    Unlike those of `multiprocessing`, they do not import the user's script, which may
-    lack `if __name__ == "__main__"`, nor `keras_gated` and with it Keras (see
-    `worker.py`); and when one dies or hangs, the file is known that it was reading.
+    Unlike those of `multiprocessing` they do not import the user's script, which may
+    lack `if __name__ == "__main__"`, or `keras_gated` and with it Keras (see
+    `worker.py`). When one dies or hangs, it is known which file it was reading.
 
     Args:
-        function: What reads a file, as `worker.py` takes it.
+        function: The function that reads files, as `worker.py` takes it.
         settings: Its settings.
         error: What to raise for a file that cannot be read.
         count: The largest number of processes.
@@ -63,12 +63,13 @@ class Processes:
         self._ended.set()
         for process in self._processes:
             process.end()
-            self._tasks.put(None)  # wakes one that waits
+        for _ in self._processes:
+            self._tasks.put(None)  # wakes one that waits for a task
         for thread in self._threads:
             thread.join()
 
     def submit(self, path: Path, content: bytes) -> Callable[[], Read]:
-        """Has a file read.
+        """Lets a process read a file.
 
         Args:
             path: The file, for messages.
@@ -179,7 +180,7 @@ class _Process:
         return process.wait()
 
     def end(self) -> None:
-        """Ends the process and `serve`, which may need a task to wake up."""
+        """Ends the process, and `serve`, which must be woken if it waits for a task."""
         self._ended = True
         self._kill()
 

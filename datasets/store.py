@@ -28,7 +28,7 @@ from typing import BinaryIO, NamedTuple
 
 SECONDS_UNSAVED = 1.0
 """How much work an interruption may lose."""
-BYTES_UNSAVED = 2**25
+BYTES_UNSAVED = 2**26
 """How much data waits in memory to be written."""
 SECONDS_LOCKED = 600.0
 """How long another process may take to write."""
@@ -90,11 +90,13 @@ class Store:
         self._waiting: dict[bytes, _Waiting] = {}
         self._bytes_waiting = 0
         self._saved = time.monotonic()
+        self._temporary = folder is None
+        if folder is None:
+            self._open_temporary()
+            return
         try:
-            self._open(folder or self._temporary_folder())
+            self._open(folder)
         except (sqlite3.Error, OSError) as error:
-            if folder is None:
-                raise
             self._give_up(folder, error)
 
     def __enter__(self) -> "Store":
@@ -190,7 +192,8 @@ class Store:
                 entries.append(Entry(self.file, start, file.tell() - start, about))
                 start = file.tell()
             file.flush()
-            os.fsync(file.fileno())
+            if not self._temporary:
+                os.fsync(file.fileno())  # before the index says that it is there
             rows = [
                 (key, entry.start, entry.size, json.dumps(entry.about))
                 for key, entry in zip(self._waiting, entries, strict=True)
@@ -240,10 +243,11 @@ class Store:
             log.warning("%s is damaged and is made anew.", self.file)
             self._index.execute("DELETE FROM entries")
 
-    def _temporary_folder(self) -> Path:
-        temporary = tempfile.TemporaryDirectory(prefix="keras_gated_")
-        weakref.finalize(self, temporary.cleanup)
-        return Path(temporary.name)
+    def _open_temporary(self) -> None:
+        folder = tempfile.TemporaryDirectory(prefix="keras_gated_")
+        weakref.finalize(self, folder.cleanup)
+        self._temporary = True
+        self._open(Path(folder.name))
 
     def _give_up(self, folder: Path, error: Exception) -> None:
         log.warning(
@@ -255,7 +259,7 @@ class Store:
         if not isinstance(error, sqlite3.OperationalError | OSError):
             # It is damaged; without the index all is made anew next time.
             (folder / f"{self._name}.sqlite").unlink(missing_ok=True)
-        self._open(self._temporary_folder())
+        self._open_temporary()
 
 
 def _connect(table: Path) -> sqlite3.Connection:

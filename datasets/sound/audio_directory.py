@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from .. import checks
 from ..folders import check_no_labels, check_split, find_files, wanted
 from .decoders import SUFFIXES
@@ -171,6 +173,9 @@ def audio_dataset_from_directory(
         raise checks.error("output_sequence_length", output_sequence_length, accepted)
     if ragged is not False:
         raise checks.error("ragged", ragged, "False; padding has weight 0")
+    if not isinstance(standardize, bool) and np.shape(standardize) != (2,):
+        accepted = "True, False, or a pair of a mean and a standard deviation"
+        raise checks.error("standardize", standardize, accepted)
     check_split(validation_split, subset, shuffle, seed)
     recordings = read_directory(
         directory,

@@ -455,6 +455,7 @@ def test_bad_folders(tmp_path):
         ({"output_sequence_length": 9}, "must be None; `sequence_length` cuts"),
         ({"ragged": True}, "`ragged` must be False; padding has weight 0"),
         ({"standardize": (0.0, 0.0)}, "must be a finite number above 0"),
+        ({"standardize": 3}, "`standardize` must be True, False, or a pair"),
         (
             {"validation_split": 0.5, "subset": "both", "seed": 1},
             "each of two parts needs one",
