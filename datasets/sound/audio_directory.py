@@ -197,7 +197,9 @@ def audio_dataset_from_directory(
         parts = dict(zip(("training", "validation"), both, strict=True))
     if standardize is True:
         standardize = parts["training"].standardization()
-    standardization = Standardization(*(standardize or (0.0, 1.0)))
+    elif standardize is False:
+        standardize = (0.0, 1.0)
+    standardization = Standardization(*standardize)
     datasets = []
     for name in wanted(subset):
         dataset = frames_dataset(
