@@ -79,5 +79,5 @@ def _folder_of_doctests(request, monkeypatch, tmp_path):
 @pytest.fixture(autouse=True)
 def _keras_home(keras_home, monkeypatch, request):
     monkeypatch.setenv("KERAS_HOME", str(keras_home))
-    if request.node.name == "datasets.bach_chorales.load_data":  # its docstring
+    if request.node.name == "datasets.sets.bach_chorales.load_data":  # its docstring
         request.getfixturevalue("chorales_home")

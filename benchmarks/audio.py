@@ -34,7 +34,7 @@ import soundfile
 import keras_gated
 from keras_gated import CELLS, GaussianMixture, generation, losses
 from keras_gated.datasets import audio
-from keras_gated.datasets.audio_decoders import decoder_name
+from keras_gated.datasets.sound.decoders import decoder_name
 
 RATE, MINUTES = 16_000, 60
 FORMATS = {
@@ -67,7 +67,7 @@ def write(folder: Path, files: int, kind: str = "wav", subtype: str = "PCM_16") 
 
 
 def read(paths: list[Path], rate: int | None, **options: object) -> audio.Recordings:
-    return audio.read_files(paths, rate, verbose=0, **options)
+    return audio.read_files(paths, rate, verbose=False, **options)
 
 
 def reading(base: Path, rounds: int) -> dict[str, dict]:

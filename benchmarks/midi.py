@@ -87,8 +87,6 @@ def folders(directory: Path, rounds: int) -> dict[str, list]:
     """Wall-clock seconds of each round."""
     seconds = collections.defaultdict(list)
     paths = sorted(directory.rglob("*.mid"))
-    # One process, as for two: started, and fed through a pipe.
-    midi_directory.FILES_A_PROCESS = dict.fromkeys(PARSERS, 1)
     for _ in range(rounds):
         for count in (1, 2):
             with tempfile.TemporaryDirectory() as cache_dir:
@@ -99,7 +97,7 @@ def folders(directory: Path, rounds: int) -> dict[str, list]:
                         workers=count,
                         cache_dir=cache_dir,
                         engine="pretty_midi",
-                        verbose=0,
+                        verbose=False,
                     )
 
                 seconds[f"{count} process{'es' * (count > 1)}"].append(wall(read))
@@ -111,12 +109,12 @@ def folders(directory: Path, rounds: int) -> dict[str, list]:
 
 SHARE = """
 import sys
-from keras_gated.datasets import midi, midi_directory
+from keras_gated.datasets import midi
 number, count, *paths = sys.argv[1:]
 print("ready", flush=True)
 sys.stdin.readline()
 for path in paths[int(number) :: int(count)]:
-    midi_directory.answer(path, midi.Options(engine="pretty_midi"))
+    midi.read_all(path, midi.Options(engine="pretty_midi"))
 print("done", flush=True)
 """
 

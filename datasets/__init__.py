@@ -1,38 +1,43 @@
 """Data sets and pipelines: piano rolls, MIDI and sound files, published sets, Bach.
 
-They know nothing of cells or layers. Every module is an attribute of this package and
-is imported when it is first used; what it needs beyond NumPy it imports when it is
-called, and says which extra to install where that is missing.
+The folders are `music`, `sound` and `sets`; what they share stands beside them. Every
+public module is an attribute of this package, imported when it is first used:
+`keras_gated.datasets.midi` is `keras_gated.datasets.music.midi`. What a module needs
+beyond NumPy is imported when it is called, and where that is missing the error says
+which extra installs it.
+
+Imports within this folder are relative, and nothing here needs the rest of the
+package: `worker.py` loads the folder by itself, without Keras.
 """
 
 import importlib
 from typing import Any
 
-_MODULES = (
-    "audio",
-    "bach_chorales",
-    "fsdd",
-    "jsb_chorales",
-    "midi",
-    "midi_directory",
-    "midi_records",
-    "muse_data",
-    "nottingham",
-    "piano_midi",
-    "piano_roll",
-    "synthesised",
-)
+_FOLDERS = {
+    "audio": "sound",
+    "bach_chorales": "sets",
+    "fsdd": "sets",
+    "jsb_chorales": "sets",
+    "midi": "music",
+    "midi_directory": "music",
+    "midi_records": "music",
+    "muse_data": "sets",
+    "nottingham": "sets",
+    "piano_midi": "sets",
+    "piano_roll": "music",
+    "synthesised": "sets",
+}
 _FUNCTIONS = {
     "audio_dataset_from_directory": "audio",
     "midi_dataset_from_directory": "midi_directory",
 }
 
-__all__ = [*_FUNCTIONS, *_MODULES]
+__all__ = [*_FUNCTIONS, *_FOLDERS]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return importlib.import_module(f"{__name__}.{name}")
+    if name in _FOLDERS:
+        return importlib.import_module(f".{_FOLDERS[name]}.{name}", __name__)
     if name in _FUNCTIONS:
         return getattr(__getattr__(_FUNCTIONS[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

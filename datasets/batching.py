@@ -1,7 +1,7 @@
 """Batches of sequences of many lengths, in few shapes.
 
-A model is compiled once for each shape of a batch, a second or two each. So
-sequences of like length share a batch, and lengths are rounded up to few.
+A model is compiled once for each shape of a batch, which takes a second or two. So
+sequences of similar length share a batch, and lengths are rounded up to a few.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,27 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from keras_gated.datasets.files import require
+from .files import require
 
 if TYPE_CHECKING:
     import tensorflow as tf
-
-
-def check_positive(**numbers: Any) -> None:
-    """Refuses what is no positive integer.
-
-    Args:
-        **numbers: Arguments, by their names.
-
-    Raises:
-        ValueError: One is not; the message names it.
-    """
-    for name, value in numbers.items():
-        if not isinstance(value, (int, np.integer)) or value < 1:
-            raise ValueError(
-                f"Argument `{name}` must be a positive integer. "
-                f"Received: {name}={value!r}"
-            )
 
 
 def batches(
@@ -42,32 +25,31 @@ def batches(
 ) -> "tf.data.Dataset":
     """Batches of at most `max_shapes` shapes, in a new order in each pass.
 
-    The sequences are put into at most `max_shapes` groups, each of batches of one
-    shape; which groups leave little padding in few batches is computed. A batch
-    holds `batch_size` sequences or a few less, so that those of a group fill its
-    batches.
+    The sequences are put into at most `max_shapes` groups, each with batches of one
+    shape; the groups are those with little padding in few batches. A batch holds
+    `batch_size` sequences or a few less, so that a group fills its batches.
 
     Args:
-        steps: How many steps each sequence has.
+        steps: The number of steps of each sequence.
         make: Makes a batch, in the graph, from the numbers of its sequences,
-            `int64 [batch]` (-1: none), its length, `int64`, and two numbers drawn
-            for it, `int64 [2]`.
+            `int64 [batch]` (-1 for none), its length, `int64`, and a random seed,
+            `int64 [2]`.
         batch_size: The largest number of sequences in a batch.
-        shuffle: Whether each pass puts the sequences of like length and the
-            batches in a new order. Without it, the longest come first, and those
-            of one length in their order. Default: `False`.
+        shuffle: Whether each pass puts the sequences of a group and the batches in
+            a new order. Without it, the longest come first, and those of one length
+            in their order. Default: `False`.
         seed: Makes the order repeatable. Default: `None`.
         max_shapes: The largest number of different shapes. Default: 12.
 
     Returns:
-        A `tf.data.Dataset` of what `make` gives, of known cardinality.
+        A `tf.data.Dataset` of what `make` returns, of known cardinality.
     """
     tf = require("tensorflow")
 
     groups = groups_of_like_length(steps, batch_size, max_shapes)
     members = np.concatenate([group.members for group in groups])
     sizes = [len(group.members) for group in groups]
-    # Of every batch: its first member and the end of its group's, rows and length.
+    # For each batch: its first member, the end of its group, its size, its length.
     layout = np.concatenate(
         [
             np.stack(np.broadcast_arrays(np.arange(end - n, end, rows), end, rows, to))
@@ -78,12 +60,12 @@ def batches(
         axis=1,
     )
     count = layout.shape[1]
-    # Tensors, for arrays would be copied with every graph they are in.
+    # Tensors: arrays would be copied into every graph that uses them.
     members, sizes, layout = (tf.constant(x) for x in (members, sizes, layout))
 
-    # No Python runs while the plan is read: it would cost more than the rest.
+    # All in the graph: Python would take more time than the rest.
     def one_pass(draw: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """For every batch: its sequences (-1: none), its size, and two numbers."""
+        """For each batch: its sequences (-1 for none), its shape, and a seed."""
 
         def random(number: int, shape: tuple, **use: Any) -> tf.Tensor:
             return tf.random.stateless_uniform(shape, [draw, number], **use)
@@ -125,22 +107,29 @@ class Group(NamedTuple):
 
 
 MAX_BOUNDARIES = 500
-"""How many places to part the sequences at are tried."""
+"""The largest number of boundaries between groups that are tried."""
 
 
 def groups_of_like_length(
     lengths: Sequence[int], batch_size: int, max_groups: int
 ) -> list[Group]:
-    """The groups that are the least work, from the longest sequences on.
+    """Finds the groups of sequences that take the least work.
 
-    A group is a run of the sequences in the order of their lengths.
+    Args:
+        lengths: The lengths of the sequences.
+        batch_size: The largest number of sequences in a batch.
+        max_groups: The largest number of groups.
+
+    Returns:
+        The groups, those of the longest sequences first. Each is a run of the
+        sequences in the order of their lengths.
     """
     order = np.argsort(-np.asarray(lengths), kind="stable")
     descending = np.asarray(lengths)[order]
 
     def work(begin: np.ndarray, end: int) -> np.ndarray:
         batches, batch = _batches(end - begin, batch_size)
-        # A batch takes time of its own, too: as if it had one sequence more.
+        # The time that any batch takes is about that of one more sequence.
         return batches * (batch + 1) * descending[begin]
 
     groups = []
@@ -151,7 +140,7 @@ def groups_of_like_length(
 
 
 def lengths_with_least_padding(counts: dict[int, int], max_lengths: int) -> list[int]:
-    """The lengths to pad sequences to, so that padding is least.
+    """Finds the lengths to pad sequences to with the least padding.
 
     Args:
         counts: How many sequences there are, by their number of steps.
@@ -182,14 +171,14 @@ def _partition(
     work: Callable[[np.ndarray, int], np.ndarray],
     max_runs: int,
 ) -> list[tuple[int, int]]:
-    """Parts items into runs `begin ... end - 1` of the least work in all.
+    """Parts items into runs `begin ... end - 1` with the least work in total.
 
-    By dynamic programming; exactly among the boundaries tried: all of them, or
-    where there are many, some that are a like number of steps apart.
+    By dynamic programming. The result is exact if all boundaries are tried; if there
+    are too many, those are tried that are about equally many steps apart.
 
     Args:
-        steps: How many steps there are up to and with each item.
-        work: That of the runs from some items to one end.
+        steps: The number of steps up to and including each item.
+        work: The work of the runs from some beginnings to one end.
         max_runs: The largest number of runs.
     """
     places = np.arange(len(steps) + 1)
@@ -219,6 +208,6 @@ def _partition(
 
 
 def _batches(members: int | np.ndarray, batch_size: int) -> tuple:
-    """As few batches as hold all members, and the least size that they need."""
+    """The smallest number of batches that holds all members, and their size."""
     batches = -(-members // batch_size)
     return batches, -(-members // batches)

@@ -1,4 +1,4 @@
-"""Optional packages, and files that are either whole or absent."""
+"""Optional packages, and files: opened, and written whole or not at all."""
 
 import contextlib
 import importlib
@@ -7,10 +7,15 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import BinaryIO
+
+
+class FileError(ValueError):
+    """A file cannot be used; the message names it and says why."""
 
 
 def require(package: str, extra: str | None = None) -> ModuleType:
-    """Imports a package that may not be there.
+    """Imports a package that may not be installed.
 
     Args:
         package: The name to import.
@@ -50,6 +55,40 @@ def cache_directory(directory: str | os.PathLike | None = None) -> Path:
         return Path(directory).expanduser()
     home = os.environ.get("KERAS_HOME") or Path.home() / ".keras"
     return Path(home) / "datasets" / "keras_gated"
+
+
+def open_binary(path: str | os.PathLike) -> BinaryIO:
+    """Opens a file to read bytes from it.
+
+    Args:
+        path: The file.
+
+    Raises:
+        FileNotFoundError: There is no such file; the message names it.
+        OSError: The file cannot be read.
+    """
+    try:
+        return open(path, "rb")
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            error.errno, f"There is no file {os.fspath(path)!r}"
+        ) from error
+
+
+@contextlib.contextmanager
+def os_errors_as(kind: type[FileError], path: str | os.PathLike) -> Iterator[None]:
+    """Turns an `OSError` into an error that names the file.
+
+    Args:
+        kind: What to raise.
+        path: The file.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise kind(
+            f"{os.fspath(path)!r} cannot be read: {error.strerror or error}"
+        ) from error
 
 
 @contextlib.contextmanager

@@ -109,11 +109,11 @@ def load_music(args: argparse.Namespace) -> bach_chorales.Splits:
             return bach_chorales.load_data(args.steps_per_quarter)
         module, args.steps_per_quarter = PUBLISHED[args.dataset]
         return module.load_data(args.data_dir)
-    folder = midi_directory.read_directory(
+    corpus = midi_directory.read_directory(
         args.midi_dir, steps_per_quarter=args.steps_per_quarter
     )
-    print(folder)
-    rolls = [roll for roll in folder.rolls if len(roll) > 1]
+    print(corpus)
+    rolls = [roll for roll in corpus.rolls if len(roll) > 1]
     if len(rolls) < 3:
         raise ValueError(
             f"The folder {str(args.midi_dir)!r} holds {len(rolls)} MIDI file(s) of two "

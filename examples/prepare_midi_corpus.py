@@ -36,7 +36,7 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from keras_gated.datasets import midi, midi_directory, midi_records, piano_roll
-from keras_gated.datasets.midi_engines import LARGEST_FILE
+from keras_gated.datasets.music.midi_engines import LARGEST_FILE
 
 SETTINGS = "settings.json"
 
@@ -128,12 +128,13 @@ def make_shard(
         except Exception as error:  # each file system raises its own
             skipped[name] = f"{name!r} cannot be read: {error}"
             continue
-        answer = midi_directory.answer(name, options, content)
-        if isinstance(answer, str):
-            skipped[name] = answer
+        try:
+            roll, (outside,) = midi.read_packed(name, content, options)
+        except midi.MIDIError as error:
+            skipped[name] = str(error)
         else:
-            rolls.append((name, answer[0]))
-            dropped += answer[1]
+            rolls.append((name, roll))
+            dropped += outside
     with tempfile.TemporaryDirectory() as folder:
         local = Path(folder, shard)
         midi_records.write_shard(local, rolls)

@@ -29,9 +29,7 @@ from comparison.sound import (
 
 from keras_gated import GaussianMixture, callbacks, generation
 from keras_gated.datasets import audio, fsdd, synthesised
-from keras_gated.datasets.audio_decoders import SUFFIXES
 from keras_gated.datasets.files import require
-from keras_gated.datasets.folders import find_files
 
 PRIMER_SECONDS, CONTINUATION_SECONDS = 0.5, 2.0
 BASELINE_STEPS = 200_000
@@ -90,7 +88,7 @@ def parse_arguments() -> argparse.Namespace:
         "speaker is the subfolder a file is in (default: %(default)s)",
     )
     add(
-        "--sample-rate",
+        "--sampling-rate",
         type=positive(int),
         default=8000,
         metavar="HZ",
@@ -117,7 +115,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def load_sound(args: argparse.Namespace) -> Parts:
-    reading = {"sample_rate": args.sample_rate, "decoder": args.decoder}
+    reading = {"sampling_rate": args.sampling_rate, "decoder": args.decoder}
     if args.dataset == "fsdd":
         return fsdd.load_data(args.data_dir, args.split, **reading)
     folder = args.audio_dir
@@ -126,9 +124,7 @@ def load_sound(args: argparse.Namespace) -> Parts:
             args.dataset == "auto" and synthesised.has_speaker()
         )
         folder = synthesised.speech() if spoken else synthesised.chorales()
-    paths, unlisted = find_files(folder, SUFFIXES, "sound file")
-    recordings = audio.read_files(paths, **reading)
-    recordings.skipped.update(unlisted)
+    recordings = audio.read_directory(folder, **reading)
     print(recordings)
     groups = (lambda path: path.parent) if args.split == "speaker" else None
     rest, test = recordings.split(0.1, seed=args.seed, groups=groups)
@@ -141,7 +137,7 @@ def datasets(args: argparse.Namespace, data: Parts) -> tuple:
 
 
 def describe(args: argparse.Namespace, data: Parts) -> dict:
-    sequences = [sum(len(batch[0]) for batch in part) for part in datasets(args, data)]
+    sequences = [sum(len(x) for x, *_ in part) for part in datasets(args, data)]
     for name, part, count in zip(
         ("training", "validation", "test"), data, sequences, strict=True
     ):
@@ -149,14 +145,14 @@ def describe(args: argparse.Namespace, data: Parts) -> dict:
             f"{name}: {len(part):,} recordings, {part.seconds / 60:.1f} minutes, "
             f"{count:,} sequences of {args.sequence_length:,} samples"
         )
-    mean, deviation = data[0].standardization()
+    mean, std = data[0].standardization()
     return {
         "recordings": [len(part) for part in data],
         "seconds_of_sound": [part.seconds for part in data],
         "sequences": sequences,
         "sequence_length": args.sequence_length,
         "mean": mean,
-        "deviation": deviation,
+        "deviation": std,
     }
 
 
@@ -183,7 +179,7 @@ def baselines(args: argparse.Namespace, data: Parts) -> list[dict]:
         for fitted in (events[0], residuals[0])
     )
     mixture.fit(events[0])
-    unit = EVENT * math.log(data[0].standardization().deviation)
+    unit = EVENT * math.log(data[0].standardization().std)
     rows = []
     for name, density, both in (
         ("no past: Gaussian", gaussian.logpdf, events),
@@ -199,7 +195,7 @@ def baselines(args: argparse.Namespace, data: Parts) -> list[dict]:
 def _steps(dataset: Iterable) -> tuple[np.ndarray, np.ndarray]:
     """The frames and events of the first `BASELINE_STEPS` steps."""
     parts, count = [], 0
-    for inputs, targets, *_ in dataset:
+    for inputs, targets, _ in dataset:
         parts.append(
             (inputs.numpy().reshape(-1, FRAME), targets.numpy().reshape(-1, EVENT))
         )
@@ -218,23 +214,24 @@ def train_cell(
     """Trains one cell; returns its row of the table and its learning curves."""
     model = comparison.build(name, args, *likelihood(data))
     clip = max((data[2][i] for i in range(len(data[2]))), key=len)
-    seconds = min(PRIMER_SECONDS, 0.75 * len(clip) / args.sample_rate)
-    sound = callbacks.SoundSummary(run / name, clip, args.sample_rate, seconds, every=5)
+    rate = args.sampling_rate
+    seconds = min(PRIMER_SECONDS, 0.75 * len(clip) / rate)
+    sound = callbacks.SoundSummary(run / name, clip, rate, seconds, every=5)
     parts = datasets(args, data)
     row, curves = comparison.train(model, args, parts, run / name, [sound], 50)
     row["train_nll"] = model.evaluate(parts[0], verbose=0, return_dict=True)["nll"]
-    unit = EVENT * math.log(data[0].standardization().deviation)
+    unit = EVENT * math.log(data[0].standardization().std)
     row["test_nll_as_recorded"] = row["test_nll"] + unit
     row["seconds_an_epoch"] = float(np.median(np.diff([0.0, *curves["seconds"]])))
-    primer = clip[: int(seconds * args.sample_rate)]
+    primer = clip[: int(seconds * rate)]
     went_on = generation.generate_audio(
-        model, primer, int(CONTINUATION_SECONDS * args.sample_rate), seed=args.seed
+        model, primer, int(CONTINUATION_SECONDS * rate), seed=args.seed
     )
-    audio.write(clip, run / name / "recorded.wav", args.sample_rate)
+    audio.write(clip, run / name / "recorded.wav", rate)
     audio.write(
         np.concatenate([primer, went_on]),
         run / name / "generated.wav",
-        args.sample_rate,
+        rate,
     )
     return row, curves
 

@@ -13,7 +13,7 @@ from keras import ops
 
 from keras_gated.cells.base import GatedCell, RecurrentCell, Tensor
 from keras_gated.datasets import piano_roll
-from keras_gated.datasets.batching import check_positive
+from keras_gated.datasets.checks import whole
 from keras_gated.datasets.files import atomic_path, require
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ class _Summary(keras.callbacks.Callback):
     def __init__(self, log_dir: str | os.PathLike, every: int) -> None:
         super().__init__()
         require("matplotlib", extra="examples")
-        check_positive(every=every)
+        whole("every", every)
         self.log_dir = os.fspath(log_dir)
         self.every = every
         self._writer = None

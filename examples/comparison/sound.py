@@ -35,9 +35,7 @@ def likelihood(
     mean, std = data[0].standardization()
     return (
         FRAME,
-        lambda: GaussianMixture(
-            COMPONENTS, EVENT, event_mean=mean, event_std=std
-        ),
+        lambda: GaussianMixture(COMPONENTS, EVENT, event_mean=mean, event_std=std),
         losses.GaussianMixtureNLL(COMPONENTS, EVENT),
         [
             metrics.EventNLL(COMPONENTS, EVENT, name="nll"),

@@ -152,7 +152,7 @@ def _read_once(read: Callable[[Path | None], Any], folder: Path | None) -> Any:
 
 
 def _digits(folder: Path | None) -> sound.Parts:
-    return fsdd.load_data(folder, sample_rate=8000, verbose=0)
+    return fsdd.load_data(folder, sampling_rate=8000, verbose=0)
 
 
 _match_units = functools.cache(keras_gated.match_units)

@@ -1,5 +1,6 @@
 """Optional packages, and files that are whole or absent."""
 
+import subprocess
 import sys
 
 import pytest
@@ -49,3 +50,36 @@ def test_cache_directory(monkeypatch, tmp_path):
     monkeypatch.delenv("KERAS_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert files.cache_directory() == tmp_path / ".keras" / "datasets" / "keras_gated"
+
+
+def test_what_needs_tensorflow_says_so_where_it_is_absent(tmp_path):
+    """Files are read without it; batches end in one line."""
+    script = (
+        "import os, sys\n"
+        "sys.modules['tensorflow'] = None\n"
+        "os.environ['KERAS_BACKEND'] = 'jax'\n"
+        "import numpy as np\n"
+        "from keras_gated import datasets\n"
+        "from keras_gated.datasets import audio, midi, midi_directory\n"
+        "midi.write(np.eye(88), 'music/scale.mid')\n"
+        "audio.write(np.sin(np.arange(900.0)), 'music/tone.wav', 8000)\n"
+        "assert midi_directory.read_directory('music', verbose=False).rolls\n"
+        "assert audio.read_directory('music', verbose=False).seconds\n"
+        "for batches in (\n"
+        "    datasets.midi_dataset_from_directory,\n"
+        "    datasets.audio_dataset_from_directory,\n"
+        "):\n"
+        "    try:\n"
+        "        batches('music', verbose=False)\n"
+        "    except ImportError as error:\n"
+        "        print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    line = "This needs the package 'tensorflow', which is not installed. Install it"
+    assert [said[: len(line)] for said in done.stdout.splitlines()] == [line] * 2

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from keras_gated.datasets import midi, published
+from keras_gated.datasets import midi
+from keras_gated.datasets.sets import published
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "examples" / "polyphonic_music.py"

@@ -94,7 +94,7 @@ def nll_by_scipy(model, samples):
 def test_short_run_writes_everything(call, sound, tmp_path):
     code, out, errors = call(
         *("--audio-dir", sound, "--log-dir", tmp_path / "runs", "--epochs", 1),
-        *("--sample-rate", 4000, "--batch-size", 8, "--seed", 3),
+        *("--sampling-rate", 4000, "--batch-size", 8, "--seed", 3),
         *("--cells", "gru", "tanh", "--units", 5),
     )
     assert code == 0, errors
@@ -221,7 +221,7 @@ def test_speakers_of_a_folder_are_not_shared(script, tmp_path):
         audio_dir=tmp_path,
         dataset="auto",
         decoder="auto",
-        sample_rate=8000,
+        sampling_rate=8000,
         seed=1,
         split="speaker",
     )
@@ -238,8 +238,14 @@ def test_speakers_of_a_folder_are_not_shared(script, tmp_path):
         (["--audio-dir", "{empty}"], "holds no sound file"),
         (["--dataset", "fsdd"], "Get it: git clone"),
         (["--dataset", "fsdd", "--data-dir", "{empty}"], "Get it: git clone"),
-        (["--audio-dir", "{sound}", "--sample-rate", "8"], "must be from 100"),
-        (["--audio-dir", "{sound}", "--sequence-length", "29"], "must be 30 at least"),
+        (
+            ["--audio-dir", "{sound}", "--sampling-rate", "8"],
+            "an integer from 100 to",
+        ),
+        (
+            ["--audio-dir", "{sound}", "--sequence-length", "29"],
+            "of at least 30",
+        ),
         (
             ["--audio-dir", "{sound}", "--sequence-length", "50000"],
             "No sequence of 50,000 samples",
@@ -249,7 +255,7 @@ def test_speakers_of_a_folder_are_not_shared(script, tmp_path):
             "each of two parts needs one",
         ),
         (["--audio-dir", "{sound}", "--dataset", "fsdd"], "not allowed with argument"),
-        (["--sample-rate", "2.5"], "positive whole number"),
+        (["--sampling-rate", "2.5"], "positive whole number"),
     ],
 )
 def test_bad_arguments_end_with_2_and_a_line(call, sound, tmp_path, arguments, message):

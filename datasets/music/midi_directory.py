@@ -1,0 +1,324 @@
+"""Folders of MIDI files: rolls of all of them, and batches for training."""
+
+import contextlib
+import dataclasses
+import functools
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import checks
+from ..files import cache_directory, os_errors_as
+from ..folders import check_no_labels, check_split, find_files, split, wanted
+from ..processes import Processes, Read
+from ..reading import ERRORS, read_many
+from ..store import Store, digest
+from . import midi, piano_roll
+from .midi_engines import MIDIError, engine_name, read_bytes
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+SUFFIXES = (".mid", ".midi")
+"""The endings by which MIDI files are known, in any case."""
+STORE = "midi_rolls"
+"""The name of the files in which rolls are kept."""
+RULES = "2"
+"""Changes whenever the same file and options come to give another roll."""
+AHEAD = 8
+"""How many files are begun for each process, so that none waits for work."""
+
+
+@dataclasses.dataclass
+class Corpus:
+    """MIDI files that were read, and those that were not."""
+
+    paths: list[Path]
+    """The files that were read, in the order of their paths."""
+    rolls: piano_roll.PackedRolls
+    """Their rolls."""
+    skipped: dict[Path, str]
+    """Why files, and folders that cannot be listed, were skipped."""
+    dropped_notes: int
+    """How many notes lie outside the 88 keys and were left out."""
+
+    def __str__(self) -> str:
+        steps = sum(self.rolls.lengths)
+        lines = [f"{len(self.paths):,} MIDI files read, {steps:,} steps."]
+        if self.dropped_notes:
+            lines.append(
+                f"{self.dropped_notes:,} notes outside the 88 keys were left out."
+            )
+        if self.skipped:
+            lines.append(f"{len(self.skipped):,} skipped:")
+            lines += [f"  {reason}" for reason in self.skipped.values()]
+        return "\n".join(lines)
+
+
+def read_directory(
+    directory: str | os.PathLike,
+    *,
+    follow_links: bool = False,
+    workers: int | None = None,
+    cache: bool = True,
+    cache_dir: str | os.PathLike | None = None,
+    errors: str = "skip",
+    verbose: bool = True,
+    **options: Any,
+) -> Corpus:
+    """Reads all MIDI files (`.mid`, `.midi`) of a folder and its subfolders.
+
+    Several processes parse the files; a file that crashes its parser, or takes it
+    longer than five minutes, is skipped. The rolls are kept on disk by the content of
+    each file and the options: reading again is many times faster, also after an
+    interruption.
+
+    Args:
+        directory: The folder.
+        follow_links: Whether to go into folders that are links. Default: `False`.
+        workers: The largest number of processes, each of which takes some 0.3 seconds
+            to start; with 1 the files are parsed in this process, which a crash of the
+            parser would end. Default: `None`, one for each core.
+        cache: Whether to keep rolls, and use those that were kept. Default: `True`.
+        cache_dir: The folder of the two files `midi_rolls.sqlite` and
+            `midi_rolls.data`. Default: `datasets/keras_gated` in Keras's folder
+            (`$KERAS_HOME`, or `~/.keras`).
+        errors: `"skip"` files that cannot be read, or `"raise"`. Default: `"skip"`.
+        verbose: Whether to show a progress bar. Default: `True`.
+        **options: How to read the files: those of `midi.Options` but `velocity`.
+            `transpose="random"` moves all files by the same number of semitones if
+            there is a `seed`; without one rolls are not kept.
+
+    Returns:
+        The rolls, the paths of the files, and what was skipped and why.
+
+    Raises:
+        ValueError: The folder does not exist, cannot be read, or holds no MIDI file
+            that can be read; or an argument is out of its range.
+        MIDIError: With `errors="raise"`: a file cannot be read.
+        ImportError: The parser is not installed.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_gated.datasets import midi, midi_directory
+    >>> midi.write(np.eye(88), "tunes/scale.mid")
+    >>> corpus = midi_directory.read_directory("tunes", verbose=False)
+    >>> corpus.rolls[0].shape
+    (88, 88)
+    """
+    settings = midi.Options(**options)
+    if settings.velocity:
+        raise ValueError("Rolls of velocities are read one by one, with `midi.read`.")
+    checks.one_of("errors", errors, ERRORS)
+    workers = checks.whole("workers", workers, optional=True)
+    engine_name(settings.engine)
+    paths, skipped = find_files(directory, SUFFIXES, "MIDI file", follow_links)
+    by_chance = settings.transpose == "random" and settings.seed is None
+    found: dict[Path, Read] = {}
+    with contextlib.ExitStack() as stack:
+        store = None
+        if cache and not by_chance:
+            store = stack.enter_context(Store(STORE, cache_directory(cache_dir)))
+        parse = stack.enter_context(_parsing(settings, workers))
+        key = {**dataclasses.asdict(settings), "engine": None, "rules": RULES}
+        start = functools.partial(_start, store, key, parse)
+        ahead = AHEAD * (workers or os.cpu_count() or 1)
+        found.update(read_many(paths, start, skipped, errors, ahead, verbose))
+    if not found:
+        raise ValueError(
+            f"None of the {len(skipped)} MIDI files of {str(directory)!r} can be "
+            f"read; the first: {next(iter(skipped.values()))}"
+        )
+    return Corpus(
+        list(found),
+        piano_roll.PackedRolls(data for data, _ in found.values()),
+        dict(sorted(skipped.items())),
+        sum(dropped for _, (dropped,) in found.values()),
+    )
+
+
+Parse = Callable[[Path, bytes], Callable[[], Read]]
+
+
+@contextlib.contextmanager
+def _parsing(options: midi.Options, workers: int | None) -> Iterator[Parse]:
+    """How files are parsed: what begins it, and returns what waits for the result."""
+    if workers == 1:
+        yield lambda path, content: functools.partial(
+            midi.read_packed, path, content, options
+        )
+    else:
+        count = workers or os.cpu_count() or 1
+        settings = dataclasses.asdict(options)
+        with Processes("music.midi:packed_reader", settings, MIDIError, count) as some:
+            yield some.submit
+
+
+def _start(
+    store: Store | None, settings: dict, parse: Parse, path: Path
+) -> Callable[[], Read]:
+    """Begins to read a file; the bytes that are parsed are those of the key."""
+    with os_errors_as(MIDIError, path):
+        content = read_bytes(path)
+    if store is None:
+        return parse(path, content)
+    key = digest(settings, content)
+    if (known := store.get(key)) and (data := store.read(known)) is not None:
+        return lambda: (data, known.about)
+    wait = parse(path, content)
+
+    def read() -> Read:
+        found = wait()
+        store.put(key, *found)
+        return found
+
+    return read
+
+
+def midi_dataset_from_directory(
+    directory: str | os.PathLike,
+    labels: None = None,
+    label_mode: None = None,
+    class_names: None = None,
+    batch_size: int = 32,
+    shuffle: bool = True,
+    seed: int | None = None,
+    validation_split: float | None = None,
+    subset: str | None = None,
+    follow_links: bool = False,
+    verbose: bool = True,
+    *,
+    sequence_length: int | None = None,
+    max_shapes: int = 12,
+    random_transpose: bool = False,
+    groups: Callable[[Path], Any] | None = None,
+    workers: int | None = None,
+    cache: bool = True,
+    cache_dir: str | os.PathLike | None = None,
+    errors: str = "skip",
+    **options: Any,
+) -> "tf.data.Dataset | tuple[tf.data.Dataset, tf.data.Dataset]":
+    """Batches of next-step prediction from a folder of MIDI files.
+
+    The first arguments are those of `keras.utils.audio_dataset_from_directory` that
+    apply to MIDI files; the batches are those of `piano_roll.next_step_dataset`. The
+    target of a step is the next step, so there are no class labels, and subfolders
+    are no classes.
+
+    Args:
+        directory: The folder; its subfolders are read, too.
+        labels: Must be `None`.
+        label_mode: Must be `None`.
+        class_names: Must be `None`.
+        batch_size: The largest number of sequences in a batch. Default: 32.
+        shuffle: Whether to put the files in a random order before they are split,
+            and the batches before each pass. Without it, validation has the last
+            files in the order of their paths. Default: `True`.
+        seed: The seed of all that is random. Needed where `subset` is one of two
+            parts of what is shuffled. Default: `None`.
+        validation_split: The fraction of the files, between 0 and 1, that is set
+            aside for validation; one file at least. Default: `None`.
+        subset: Which part to return: `"training"`, `"validation"` or `"both"`.
+            Needed with `validation_split`. Default: `None`.
+        follow_links: Whether to go into folders that are links. Default: `False`.
+        verbose: Whether to show a progress bar and a report. Default: `True`.
+        sequence_length: Cuts the music into sequences of so many predicted
+            steps. Default: `None`, whole files.
+        max_shapes: The largest number of different shapes of batches. Default: 12.
+        random_transpose: Whether each pass transposes each sequence of the training
+            part by -5 to 6 semitones. Default: `False`.
+        groups: Maps a path to the group of the file, such as its composer
+            (`lambda path: path.parent.name`); a split never parts a group. Default:
+            `None`, each file is its own group.
+        workers: As in `read_directory`.
+        cache: As in `read_directory`.
+        cache_dir: As in `read_directory`.
+        errors: As in `read_directory`.
+        **options: Those of `midi.Options` but `velocity` and `seed`.
+
+    Returns:
+        A `tf.data.Dataset` of `(inputs [batch, time, 88], targets [batch, time,
+        88], weights [batch, time])`; with `subset="both"` that of training and
+        that of validation. Each has the attributes `file_paths` (its files) and
+        `corpus` (the `Corpus`, with what was skipped).
+
+    Raises:
+        ValueError: As `read_directory` does; or a part has no music of two
+            steps or more, or the arguments do not go together.
+        ImportError: The parser is not installed.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_gated.datasets import midi, midi_dataset_from_directory
+    >>> for k in range(4):
+    ...     midi.write(np.eye(88)[: 60 + k], f"four/tune{k}.mid")
+    >>> train, valid = midi_dataset_from_directory(
+    ...     "four", validation_split=0.25, subset="both", seed=1, verbose=False
+    ... )
+    >>> len(train.file_paths), len(valid.file_paths)
+    (3, 1)
+    """
+    check_no_labels(labels, label_mode, class_names)
+    check_split(validation_split, subset, shuffle, seed)
+    corpus = read_directory(
+        directory,
+        follow_links=follow_links,
+        workers=workers,
+        cache=cache,
+        cache_dir=cache_dir,
+        errors=errors,
+        verbose=verbose,
+        **options,
+    )
+    if verbose:
+        print(corpus)
+    parts = _parts(corpus, validation_split, shuffle, seed, groups)
+    datasets = []
+    for name in wanted(subset):
+        dataset = piano_roll.next_step_dataset(
+            corpus.rolls.take(parts[name]),
+            batch_size,
+            shuffle,
+            seed,
+            max_shapes,
+            sequence_length,
+            random_transpose and name == "training",
+        )
+        dataset.file_paths = [corpus.paths[i] for i in parts[name]]
+        dataset.corpus = corpus
+        datasets.append(dataset)
+    return tuple(datasets) if len(datasets) > 1 else datasets[0]
+
+
+def _parts(
+    corpus: Corpus,
+    validation_split: float | None,
+    shuffle: bool,
+    seed: int | None,
+    groups: Callable[[Path], Any] | None,
+) -> dict[str, Iterable[int]]:
+    """The numbers of the files of each part, without those of a single step."""
+    long = []
+    for i, length in enumerate(corpus.rolls.lengths):
+        if length > 1:
+            long.append(i)
+        else:
+            path = corpus.paths[i]
+            corpus.skipped[path] = f"{str(path)!r} has one step; training needs two."
+    if not long:
+        raise ValueError(
+            f"None of the {len(corpus.paths)} MIDI files has two steps or more, which "
+            "training needs."
+        )
+    if validation_split is None:
+        order = np.random.default_rng(seed).permutation(long) if shuffle else long
+        return {"training": order}
+    paths = [corpus.paths[i] for i in long]
+    both = split(paths, validation_split, shuffle, seed, groups)
+    train, valid = ([long[i] for i in part] for part in both)
+    return {"training": train, "validation": valid}

@@ -1,0 +1,219 @@
+"""Piano rolls in TFRecord shards, for collections that do not fit in memory.
+
+`examples/prepare_midi_corpus.py` writes them. A record is a `tf.train.Example` with
+the features `path` (bytes, relative to the folder of the collection), `roll` (bytes,
+as `piano_roll.pack` returns it) and `steps` (int64). The file `manifest.json` beside
+the shards holds settings, counts, lengths, and what was skipped and why.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import checks
+from ..batching import lengths_with_least_padding
+from ..files import require
+from . import packed_rolls
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+MANIFEST = "manifest.json"
+
+
+def read_manifest(directory: str | os.PathLike) -> dict[str, Any]:
+    """Reads what the shards of a folder hold.
+
+    Args:
+        directory: The folder; any that TensorFlow can read (`gs://...`).
+
+    Returns:
+        The manifest.
+
+    Raises:
+        ValueError: There is no manifest, or shards are missing: the preparation did
+            not end.
+    """
+    tf = require("tensorflow")
+
+    directory = os.fspath(directory)
+    path = os.path.join(directory, MANIFEST)
+    if not tf.io.gfile.exists(path):
+        raise ValueError(
+            f"{directory!r} has no {MANIFEST}. Run examples/prepare_midi_corpus.py to "
+            "its end; when it is run again, it continues."
+        )
+    with tf.io.gfile.GFile(path) as file:
+        manifest = json.loads(file.read())
+    there = set(tf.io.gfile.listdir(directory))
+    missing = [name for name in manifest["shards"] if name not in there]
+    if missing:
+        raise ValueError(f"{directory!r} lacks {len(missing)} shards: {missing[:3]}")
+    return manifest
+
+
+def midi_dataset_from_records(
+    directory: str | os.PathLike,
+    batch_size: int = 16,
+    sequence_length: int | None = None,
+    shuffle: bool = True,
+    seed: int | None = None,
+    max_shapes: int = 12,
+    num_workers: int = 1,
+    worker: int = 0,
+    buffer_size: int = 10_000,
+) -> "tf.data.Dataset":
+    """Batches of next-step prediction, streamed from shards.
+
+    A sequence `x` gives the inputs `x[:-1]`, the targets `x[1:]`, and a weight of
+    1 for each of their steps, as in `piano_roll.next_step_dataset`. Lengths are
+    rounded up to at most `max_shapes` lengths, which are chosen from the manifest.
+
+    Args:
+        directory: The folder of the shards.
+        batch_size: Sequences in a batch; rows of weight 0 fill the last batch of
+            each length. Default: 16.
+        sequence_length: Cuts the rolls into sequences of so many predicted
+            steps; the last of a roll may be shorter. Default: `None`, whole rolls.
+        shuffle: Whether each pass takes the shards in a new order and shuffles
+            `buffer_size` sequences at a time. Default: `True`.
+        seed: Makes the order repeatable. Default: `None`.
+        max_shapes: The largest number of different lengths. Default: 12.
+        num_workers: How many processes train together; each gets every
+            `num_workers`-th shard. Default: 1.
+        worker: The number of this process, from 0. Default: 0.
+        buffer_size: The number of sequences to shuffle at a time. Default: 10,000.
+
+    Returns:
+        A `tf.data.Dataset` of `(inputs [batch, time, 88], targets [batch, time,
+        88], weights [batch, time])`, all `float32`. Processes may have different
+        numbers of batches: train together with `.repeat()` and `steps_per_epoch`.
+
+    Raises:
+        ValueError: There is no manifest, shards are missing, there are fewer
+            shards than workers, or a number is out of its range.
+
+    Example:
+
+    >>> data = midi_dataset_from_records("corpus")  # doctest: +SKIP
+    >>> model.fit(data, epochs=10)  # doctest: +SKIP
+    """
+    batch_size = checks.whole("batch_size", batch_size)
+    sequence_length = checks.whole("sequence_length", sequence_length, optional=True)
+    max_shapes = checks.whole("max_shapes", max_shapes)
+    num_workers = checks.whole("num_workers", num_workers)
+    worker = checks.whole("worker", worker, 0, num_workers - 1)
+    buffer_size = checks.whole("buffer_size", buffer_size)
+    tf = require("tensorflow")
+
+    manifest = read_manifest(directory)
+    shards = manifest["shards"][worker::num_workers]
+    if len(manifest["shards"]) < num_workers:
+        raise ValueError(
+            f"{os.fspath(directory)!r} has {len(manifest['shards'])} shards, fewer "
+            f"than the {num_workers} workers; prepare it with more (--shards)."
+        )
+    boundaries = _boundaries(manifest["lengths"], sequence_length, max_shapes)
+    files = tf.data.Dataset.from_tensor_slices(
+        [os.path.join(os.fspath(directory), shard) for shard in shards]
+    )
+    if shuffle:
+        files = files.shuffle(len(shards), seed=seed)
+    records = files.interleave(
+        tf.data.TFRecordDataset,
+        cycle_length=8,
+        num_parallel_calls=tf.data.AUTOTUNE,
+        deterministic=not shuffle or seed is not None,
+    )
+    rolls = records.map(_roll, num_parallel_calls=tf.data.AUTOTUNE)
+    rolls = rolls.filter(lambda roll: tf.shape(roll)[0] > 1)
+    if sequence_length is not None:
+        rolls = rolls.flat_map(lambda roll: _windows(roll, sequence_length))
+    if shuffle:
+        rolls = rolls.shuffle(buffer_size, seed=seed)
+
+    def example(roll: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        roll = tf.cast(roll, tf.float32)
+        return roll[:-1], roll[1:], tf.ones(tf.shape(roll)[0] - 1)
+
+    def fill(*batch: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        lacking = batch_size - tf.shape(batch[0])[0]
+        return tuple(
+            tf.pad(part, [[0, lacking]] + [[0, 0]] * (part.shape.rank - 1))
+            for part in batch
+        )
+
+    batches = rolls.map(example, num_parallel_calls=tf.data.AUTOTUNE)
+    batches = batches.bucket_by_sequence_length(
+        lambda inputs, *_: tf.shape(inputs)[0],
+        # A sequence is below its boundary; the last bucket, above all, is empty.
+        [length + 1 for length in boundaries],
+        [batch_size] * (len(boundaries) + 1),
+        pad_to_bucket_boundary=True,
+    )
+    return batches.map(fill).prefetch(tf.data.AUTOTUNE)
+
+
+def _roll(record: "tf.Tensor") -> "tf.Tensor":
+    """`uint8 [T, 88]` of a record."""
+    import tensorflow as tf
+
+    features = {"roll": tf.io.FixedLenFeature([], tf.string)}
+    packed = tf.io.parse_single_example(record, features)["roll"]
+    octets = tf.reshape(tf.io.decode_raw(packed, tf.uint8), (-1, packed_rolls.PACKED))
+    return packed_rolls.unpack_bits(octets)
+
+
+def _windows(roll: "tf.Tensor", sequence_length: int) -> "tf.data.Dataset":
+    import tensorflow as tf
+
+    starts = tf.range(0, tf.shape(roll)[0] - 1, sequence_length)
+    return tf.data.Dataset.from_tensor_slices(starts).map(
+        lambda first: roll[first : first + sequence_length + 1]
+    )
+
+
+def _boundaries(
+    lengths: dict[str, int], sequence_length: int | None, max_shapes: int
+) -> list[int]:
+    """The lengths to pad to, from how many rolls have how many steps."""
+    counts: dict[int, int] = {}
+    for length, count in lengths.items():
+        steps = int(length) - 1
+        if steps < 1:
+            continue
+        if sequence_length is not None and steps > sequence_length:
+            whole, steps = divmod(steps, sequence_length)
+            counts[sequence_length] = counts.get(sequence_length, 0) + whole * count
+        if steps:
+            counts[steps] = counts.get(steps, 0) + count
+    if not counts:
+        raise ValueError("No roll has two steps or more.")
+    return lengths_with_least_padding(counts, max_shapes)
+
+
+def write_shard(path: str | os.PathLike, rolls: list[tuple[str, bytes]]) -> None:
+    """Writes one shard; the same rolls give the same bytes.
+
+    Args:
+        path: The file.
+        rolls: Names and packed rolls.
+    """
+    tf = require("tensorflow")
+
+    def feature(value: bytes | int) -> tf.train.Feature:
+        if isinstance(value, int):
+            return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
+        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with tf.io.TFRecordWriter(os.fspath(path)) as writer:
+        for name, packed in rolls:
+            features = {
+                "path": feature(name.encode("utf-8", "surrogateescape")),
+                "roll": feature(packed),
+                "steps": feature(len(packed) // packed_rolls.PACKED),
+            }
+            example = tf.train.Example(features=tf.train.Features(feature=features))
+            writer.write(example.SerializeToString(deterministic=True))

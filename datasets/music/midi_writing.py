@@ -1,0 +1,117 @@
+"""Piano rolls to MIDI files and to sound."""
+
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import checks
+from ..files import atomic_path, require
+from . import piano_roll
+
+
+def write(
+    roll: np.ndarray,
+    path: str | os.PathLike,
+    steps_per_quarter: int = 2,
+    tempo: float = 90.0,
+    program: int = 0,
+    onsets: np.ndarray | None = None,
+) -> None:
+    """Writes a piano roll as a MIDI file that `read` reads back as the same roll.
+
+    Consecutive steps of a pitch become one note. Silence at the end is lost, because
+    there is no note in it.
+
+    Args:
+        roll: `[T, 88]`, zeros and ones.
+        path: The file to write; missing folders are made.
+        steps_per_quarter: Steps in a quarter note, positive. Default: 2.
+        tempo: Quarter notes per minute, positive. Default: 90.
+        program: General MIDI instrument, 0 to 127. Default: 0, a grand piano.
+        onsets: `[T, 88]`, ones where notes begin: keeps repeated notes apart.
+            Default: none.
+
+    Raises:
+        ImportError: pretty_midi is not installed.
+        ValueError: `roll` is not a roll, or a number is out of its range.
+    """
+    midi = _to_pretty_midi(roll, steps_per_quarter, tempo, program, onsets)
+    with atomic_path(path) as file:
+        midi.write(str(file))
+
+
+def write_wav(
+    roll: np.ndarray,
+    path: str | os.PathLike,
+    steps_per_quarter: int = 2,
+    tempo: float = 90.0,
+    program: int = 0,
+    onsets: np.ndarray | None = None,
+    sampling_rate: int = 44_100,
+    sound_font: str | os.PathLike | None = None,
+) -> None:
+    """Writes a piano roll as sound: a WAV file, 16 bit, mono.
+
+    Args:
+        roll: As in `write`.
+        path: The file to write; missing folders are made.
+        steps_per_quarter: As in `write`.
+        tempo: As in `write`.
+        program: As in `write`; audible only with a sound font.
+        onsets: As in `write`.
+        sampling_rate: Samples per second, positive. Default: 44,100.
+        sound_font: An `.sf2` file, played by FluidSynth (which needs the package
+            pyfluidsynth and the program). Default: `None`, the sine tones of
+            pretty_midi.
+
+    Raises:
+        ImportError: pretty_midi is not installed; or, with a sound font,
+            pyfluidsynth is not.
+        FileNotFoundError: There is no such sound font.
+        ValueError: `roll` is not a roll, or a number is out of its range.
+    """
+    sampling_rate = checks.whole("sampling_rate", sampling_rate)
+    midi = _to_pretty_midi(roll, steps_per_quarter, tempo, program, onsets)
+    if sound_font is None:
+        # pretty_midi adds a second of silence.
+        seconds = len(roll) * 60 / tempo / steps_per_quarter
+        sound = midi.synthesize(fs=sampling_rate)[: math.ceil(seconds * sampling_rate)]
+    else:
+        if not Path(sound_font).is_file():
+            raise FileNotFoundError(
+                f"There is no sound font {os.fspath(sound_font)!r}."
+            )
+        require("fluidsynth", extra="fluidsynth")
+        sound = midi.fluidsynth(fs=sampling_rate, sf2_path=os.fspath(sound_font))
+    wavfile = require("scipy.io.wavfile", extra="examples")
+    peak = max(float(np.abs(sound).max(initial=0)), 1e-9)
+    samples = np.int16(0.9 * np.iinfo(np.int16).max * sound / peak)
+    with atomic_path(path) as file:
+        wavfile.write(file, sampling_rate, samples)
+
+
+def _to_pretty_midi(
+    roll: np.ndarray,
+    steps_per_quarter: int,
+    tempo: float,
+    program: int,
+    onsets: np.ndarray | None,
+) -> Any:
+    steps_per_quarter = checks.whole("steps_per_quarter", steps_per_quarter)
+    tempo = checks.number("tempo", tempo, above=0)
+    program = checks.whole("program", program, 0, 127)
+    notes = piano_roll.to_notes(roll, onsets)
+    pretty_midi = require("pretty_midi", extra="examples")
+    # A resolution that the steps divide puts every note on a whole tick.
+    midi = pretty_midi.PrettyMIDI(
+        resolution=120 * steps_per_quarter, initial_tempo=tempo
+    )
+    instrument = pretty_midi.Instrument(program=program)
+    for start, end, pitch in notes.tolist():
+        begin, finish = (midi.tick_to_time(120 * step) for step in (start, end))
+        instrument.notes.append(pretty_midi.Note(80, pitch, begin, finish))
+    midi.instruments.append(instrument)
+    return midi

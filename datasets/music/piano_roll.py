@@ -1,0 +1,259 @@
+"""Piano rolls: from notes, to notes, in batches for training, as a picture.
+
+A roll is `uint8 [T, 88]`: `roll[t, j]` is 1 while the MIDI pitch `21 + j`
+sounds in step `t`. A row of zeros is a rest, which is data like any other.
+"""
+
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import checks
+from ..files import require
+from .next_step import next_step_dataset
+from .packed_rolls import KEYS, LOWEST_PITCH, PACKED, PackedRolls, check_roll, pack
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = [
+    "KEYS",
+    "LOWEST_PITCH",
+    "PACKED",
+    "PackedRolls",
+    "check_roll",
+    "from_notes",
+    "next_step_dataset",
+    "pack",
+    "plot",
+    "to_notes",
+    "transpose",
+]
+
+
+def from_notes(
+    notes: Sequence,
+    ticks_per_step: int | Fraction,
+    short_notes: str = "drop",
+    onsets: bool = False,
+) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+    """Makes a roll from notes.
+
+    A time of `x` ticks is rounded to the nearest line of the grid of steps, halves
+    upward: `q(x) = floor(x / ticks_per_step + 1/2)`. A note is on in the steps
+    `q(start) ... q(end) - 1`. Notes that overlap or touch at one pitch merge. Notes
+    outside the 88 keys are left out.
+
+    Args:
+        notes: Integers `(notes, 3)`: start and end in ticks, MIDI pitch; or
+            `(notes, 4)`: also the velocity, 1 to 127, which the roll then holds
+            instead of ones; the largest one, where notes overlap.
+        ticks_per_step: Ticks in a step, positive.
+        short_notes: What becomes of a note that is rounded to nothing:
+            `"drop"`, or `"keep"` for one step. Default: `"drop"`.
+        onsets: Whether to return the onsets, too. Default: `False`.
+
+    Returns:
+        The roll, `uint8 [T, 88]`, where T is the largest `q(end)`; with
+        `onsets=True` also the onsets, `uint8 [T, 88]`, ones where notes begin.
+
+    Raises:
+        ValueError: `notes` has another shape, negative times, an end before its
+            start, or velocities out of their range; or `ticks_per_step` is not
+            positive; or the numbers are too large to be exact; or `short_notes`
+            is something else.
+
+    Example:
+
+    >>> from keras_gated.datasets import piano_roll
+    >>> roll = piano_roll.from_notes([(0, 480, 60), (240, 960, 64)], 240)
+    >>> roll.shape
+    (4, 88)
+    >>> roll[:, [60 - 21, 64 - 21]].T.tolist()
+    [[1, 1, 0, 0], [0, 1, 1, 1]]
+    """
+    checks.one_of("short_notes", short_notes, ("drop", "keep"))
+    first, last, key, velocity = _on_grid(notes, ticks_per_step)
+    if short_notes == "keep":
+        last = np.maximum(last, first + 1)
+    steps = last.max(initial=0)
+    sounding = first < last
+    first, last, key, velocity = (
+        column[sounding] for column in (first, last, key, velocity)
+    )
+    roll = np.zeros((steps, KEYS), np.uint8)
+    order = np.argsort(velocity, kind="stable")  # the loudest is written last
+    columns = (column[order].tolist() for column in (first, last, key, velocity))
+    for begin, end, j, loudness in zip(*columns, strict=True):
+        roll[begin:end, j] = loudness
+    if not onsets:
+        return roll
+    begins = np.zeros_like(roll)
+    begins[first, key] = 1
+    return roll, begins
+
+
+def _on_grid(
+    notes: Sequence, ticks_per_step: int | Fraction
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """First step, end step, key and velocity of the notes within the 88 keys."""
+    notes = np.asarray(notes)
+    if not notes.size:
+        notes = np.empty((0, 3), np.int64)
+    if notes.ndim != 2 or notes.shape[1] not in (3, 4) or notes.dtype.kind not in "iu":
+        raise ValueError(
+            "Argument `notes` must hold integers (start, end, pitch) or (start, end, "
+            f"pitch, velocity). Received: shape {notes.shape} and dtype {notes.dtype}"
+        )
+    notes = notes.astype(np.int64)
+    step = Fraction(ticks_per_step)
+    if step <= 0:
+        raise checks.error("ticks_per_step", ticks_per_step, "positive")
+    if notes.shape[1] == 3:
+        notes = np.insert(notes, 3, 1, axis=1)
+    start, end, pitch, velocity = notes.T
+    if (start < 0).any() or (end < start).any():
+        raise ValueError(
+            "Argument `notes` must hold rows (start, end, pitch) with 0 <= start <= "
+            f"end. Received: {notes[(start < 0) | (end < start)][0, :3].tolist()}"
+        )
+    if ((velocity < 1) | (velocity > 127)).any():
+        raise ValueError("Velocities of `notes` must be from 1 to 127.")
+    twice, ticks = 2 * step.denominator, step.numerator
+    if twice * int(end.max(initial=0)) + 2 * ticks >= 2**63:
+        raise ValueError(
+            "Times of `notes` and `ticks_per_step` must fit 64 bits together. "
+            f"Received: ticks_per_step={step} and notes up to {end.max(initial=0)}"
+        )
+    key = pitch - LOWEST_PITCH
+    piano = (key >= 0) & (key < KEYS)
+    # floor(x / step + 1/2) in integers
+    first, last = ((twice * x[piano] + ticks) // (2 * ticks) for x in (start, end))
+    return first, last, key[piano], velocity[piano]
+
+
+def to_notes(roll: np.ndarray, onsets: np.ndarray | None = None) -> np.ndarray:
+    """Finds the notes of a roll; consecutive steps of a pitch are one note.
+
+    Args:
+        roll: `[T, 88]`, zeros and ones.
+        onsets: `[T, 88]`, ones where notes begin: consecutive steps are parted
+            there. Default: `None`, they never are.
+
+    Returns:
+        Integers `(notes, 3)`: the first step, the step after the last, the MIDI
+        pitch; ordered by start, then pitch.
+
+    Raises:
+        ValueError: `roll` is not a roll, or `onsets` is not one of the same shape.
+
+    Example:
+
+    >>> from keras_gated.datasets import piano_roll
+    >>> roll = piano_roll.from_notes([(0, 2, 60), (1, 4, 64)], 1)
+    >>> piano_roll.to_notes(roll).tolist()
+    [[0, 2, 60], [1, 4, 64]]
+    """
+    roll = check_roll(roll, "roll")
+    before, after = np.pad(roll, ((1, 0), (0, 0))), np.pad(roll, ((0, 1), (0, 0)))
+    begins, ends = after > before, before > after  # at the T + 1 lines of the grid
+    if onsets is not None:
+        onsets = check_roll(onsets, "onsets")
+        if onsets.shape != roll.shape:
+            raise ValueError(
+                "Argument `onsets` must have the shape of `roll`. Received: "
+                f"{list(onsets.shape)} and {list(roll.shape)}"
+            )
+        parted = np.pad(onsets, ((0, 1), (0, 0))) & before & after
+        begins, ends = begins | (parted > 0), ends | (parted > 0)
+    key, start = np.nonzero(begins.T)
+    _, end = np.nonzero(ends.T)
+    notes = np.stack([start, end, key + LOWEST_PITCH], axis=1)
+    return notes[np.lexsort((key, start))]
+
+
+def transpose(roll: np.ndarray, semitones: int) -> np.ndarray:
+    """Transposes a roll; notes that leave the 88 keys are lost.
+
+    Args:
+        roll: `[T, 88]`.
+        semitones: How far up; negative is down.
+
+    Returns:
+        A new array of the shape and dtype of `roll`.
+
+    Example:
+
+    >>> from keras_gated.datasets import piano_roll
+    >>> roll = piano_roll.from_notes([(0, 1, 60)], 1)
+    >>> piano_roll.to_notes(piano_roll.transpose(roll, -12)).tolist()
+    [[0, 1, 48]]
+    """
+    moved = np.zeros_like(roll)
+    low, high = max(semitones, 0), KEYS + min(semitones, 0)
+    if low < high:
+        moved[:, low:high] = roll[:, low - semitones : high - semitones]
+    return moved
+
+
+def plot(
+    roll: np.ndarray,
+    axes: "Axes | None" = None,
+    title: str | None = None,
+    **imshow_arguments: Any,
+) -> "Axes":
+    """Draws a roll: time to the right, pitch upward.
+
+    Args:
+        roll: `[T, 88]`, values from 0 (white) to 1 (black), such as probabilities.
+        axes: Where to draw. Default: `None`, a new figure that fits the roll; save it
+            with `axes.figure.savefig(path)`.
+        title: The title. Default: `None`, no title.
+        **imshow_arguments: Passed on to `matplotlib.axes.Axes.imshow`.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+        ValueError: `roll` is not `[T, 88]`.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_gated.datasets import piano_roll
+    >>> axes = piano_roll.plot(np.eye(88), title="a chromatic scale")
+    >>> axes.get_ylabel()
+    'pitch'
+    """
+    figure = require("matplotlib.figure", extra="examples")
+    roll = np.asarray(roll)
+    if roll.ndim != 2 or roll.shape[1] != KEYS:
+        raise ValueError(
+            f"A piano roll has the shape [T, {KEYS}]. Received: {list(roll.shape)}"
+        )
+    if axes is None:
+        width = min(max(4.0, len(roll) / 16), 24.0)
+        axes = figure.Figure((width, 4), layout="constrained").subplots()
+    axes.imshow(
+        roll.T,
+        **{
+            "origin": "lower",
+            "aspect": "auto",
+            "interpolation": "nearest",
+            "cmap": "Greys",
+            "vmin": 0,
+            "vmax": 1,
+            "extent": (-0.5, len(roll) - 0.5, LOWEST_PITCH - 0.5, 108.5),
+            **imshow_arguments,
+        },
+    )
+    octaves = range(1, 9)
+    axes.set_yticks(
+        [12 * (octave + 1) for octave in octaves], [f"C{o}" for o in octaves]
+    )
+    axes.grid(axis="y", linewidth=0.3)
+    axes.set(xlabel="step", ylabel="pitch", title=title)
+    return axes

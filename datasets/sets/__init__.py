@@ -1,0 +1,1 @@
+"""Sets that others published, and sound that is made here."""

@@ -1,0 +1,108 @@
+"""Sound files: to read one or to write one; and the public names for many."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from .. import checks
+from ..files import atomic_path, require
+from .audio_directory import audio_dataset_from_directory, read_directory
+from .decoders import SUFFIXES, AudioError, decode, decode_in_graph
+from .frames import frames_dataset
+from .recordings import Recordings, Standardization, read_files
+
+__all__ = [
+    "AudioError",
+    "Recordings",
+    "Standardization",
+    "audio_dataset_from_directory",
+    "decode_in_graph",
+    "frames_dataset",
+    "read",
+    "read_directory",
+    "read_files",
+    "write",
+]
+
+
+def read(
+    path: str | os.PathLike,
+    sampling_rate: int | None = None,
+    *,
+    mono: bool = False,
+    decoder: str = "auto",
+    max_seconds: float | None = 86_400.0,
+) -> tuple[np.ndarray, int]:
+    """Reads a sound file: WAV, FLAC, OGG, MP3.
+
+    Args:
+        path: The file.
+        sampling_rate: Samples per second to resample to (by soxr, in high quality).
+            Default: `None`, those of the file.
+        mono: Whether to mix the channels to their mean. Default: `False`.
+        decoder: `"soundfile"`, `"tensorflow-io"` (which loads with TensorFlow 2.16
+            and 2.17), or `"auto"`, tensorflow-io if it loads and can read the file.
+            Both give the same samples of PCM and FLAC. Default: `"auto"`.
+        max_seconds: Longer files are refused; `None` for no limit. Default: 86,400,
+            a day.
+
+    Returns:
+        The samples, `float32 [samples, channels]`, where integers of n bits are
+        divided by 2 ** (n - 1); and the number of samples per second.
+
+    Raises:
+        AudioError: (a `ValueError`) The file is not a readable sound file, is cut
+            off, holds NaN or infinity, or exceeds the limit; the message names it.
+        FileNotFoundError: There is no such file.
+        OSError: The file cannot be read.
+        ImportError: The decoder is not installed.
+        ValueError: An argument is out of its range.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_gated.datasets import audio
+    >>> audio.write(0.5 * np.sin(np.arange(8000)), "tone.wav", 8000)
+    >>> samples, sampling_rate = audio.read("tone.wav", sampling_rate=4000)
+    >>> samples.shape, sampling_rate
+    ((4000, 1), 4000)
+    """
+    sound = decode(path, sampling_rate, mono, decoder, max_seconds)
+    return np.concatenate(list(sound.blocks)), sound.sampling_rate
+
+
+def write(
+    samples: np.ndarray, path: str | os.PathLike, sampling_rate: int, bits: int = 16
+) -> None:
+    """Writes a sound file, in integers.
+
+    Args:
+        samples: `[samples]` or `[samples, channels]`, from -1 to 1; values beyond are
+            clipped.
+        path: The file to write. Its ending says whether it is WAV, FLAC, OGG or MP3;
+            missing folders are made.
+        sampling_rate: Samples per second, positive.
+        bits: Bits of a sample, 16 or 24 (for WAV and FLAC). Default: 16.
+
+    Raises:
+        ImportError: soundfile is not installed.
+        ValueError: An argument is out of its range.
+    """
+    sampling_rate = checks.whole("sampling_rate", sampling_rate)
+    suffix = Path(path).suffix.lower()
+    if suffix not in SUFFIXES or bits not in (16, 24):
+        raise ValueError(
+            f"Sound is written to files that end in {', '.join(SUFFIXES)}, with 16 or "
+            f"24 bits. Received: path={os.fspath(path)!r}, bits={bits!r}"
+        )
+    samples = np.asarray(samples)
+    if samples.ndim not in (1, 2) or not np.isfinite(samples).all():
+        raise ValueError(
+            "Argument `samples` must hold finite numbers [samples] or [samples, "
+            f"channels]. Received: shape {samples.shape}"
+        )
+    soundfile = require("soundfile", extra="audio")
+    subtype = f"PCM_{bits}" if suffix in (".wav", ".flac") else None
+    with atomic_path(path) as file:
+        soundfile.write(file, samples.clip(-1, 1), sampling_rate, subtype)

@@ -1,0 +1,107 @@
+"""A process that reads files for another: `python worker.py FUNCTION SETTINGS`.
+
+`FUNCTION` is a module of this folder and a function in it, `music.midi:packed_reader`;
+called with the settings (JSON), it returns what is called for each file with its path
+and its bytes, and returns bytes and a list of numbers, or raises a `FileError`.
+
+The process runs this file as a script and loads the folder around it as a package of
+its own. To import `keras_gated` would load Keras and TensorFlow, some seconds and
+hundreds of MB for each process; and a process that runs TensorFlow must not be forked.
+"""
+
+import importlib
+import importlib.util
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+PACKAGE = "keras_gated_datasets"
+"""The name of this folder in the process."""
+
+
+def send(stream: BinaryIO, data: bytes, *fields: Any) -> None:
+    """Writes a message: a line of JSON, and bytes.
+
+    Args:
+        stream: Where to.
+        data: The bytes.
+        *fields: What the line holds besides their number.
+    """
+    stream.write(json.dumps([len(data), *fields]).encode() + b"\n" + data)
+    stream.flush()
+
+
+def receive(stream: BinaryIO) -> tuple[bytes, list] | None:
+    """Reads a message.
+
+    Args:
+        stream: Where from.
+
+    Returns:
+        The bytes and the fields, or `None` if the stream has ended.
+    """
+    line = stream.readline()
+    if not line.endswith(b"\n"):
+        return None
+    size, *fields = json.loads(line)
+    data = stream.read(size)
+    return (data, fields) if len(data) == size else None
+
+
+def load_folder() -> None:
+    """Makes this folder importable as the package `PACKAGE`."""
+    file = Path(__file__).with_name("__init__.py")
+    spec = importlib.util.spec_from_file_location(PACKAGE, file)
+    package = importlib.util.module_from_spec(spec)
+    sys.modules[PACKAGE] = package
+    spec.loader.exec_module(package)
+
+
+def load_function(name: str, settings: dict) -> Callable[[str, bytes], tuple]:
+    """The function that reads a file.
+
+    Args:
+        name: The module and the function that makes it.
+        settings: Its arguments.
+    """
+    module, _, function = name.partition(":")
+    module = importlib.import_module(f"{PACKAGE}.{module}")
+    return getattr(module, function)(**settings)
+
+
+def main() -> None:
+    """Reads files until the input ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started this ends it
+    # What a parser prints must not come between the answers.
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    load_folder()
+    file_error = importlib.import_module(f"{PACKAGE}.files").FileError
+    read = load_function(sys.argv[1], json.loads(sys.argv[2]))
+    send(answers, b"")
+    # A thread takes what is sent at once, so that the two never wait for each other.
+    tasks: queue.SimpleQueue[tuple[bytes, list] | None] = queue.SimpleQueue()
+
+    def take() -> None:
+        while message := receive(sys.stdin.buffer):
+            tasks.put(message)
+        tasks.put(None)
+
+    threading.Thread(target=take, daemon=True).start()
+    for content, (path,) in iter(tasks.get, None):
+        try:
+            data, about = read(path, content)
+        except file_error as error:
+            send(answers, b"", str(error))
+        else:
+            send(answers, data, None, about)
+
+
+if __name__ == "__main__":
+    main()

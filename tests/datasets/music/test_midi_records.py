@@ -1,0 +1,229 @@
+"""Shards of rolls: what the pipeline writes, and what a model reads of it."""
+
+import contextlib
+import importlib.util
+import io
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from keras_gated.datasets import midi, midi_records, piano_roll
+
+pytest.importorskip("apache_beam", reason="the extra 'beam' is not installed")
+SCRIPT = Path(__file__).parents[3] / "examples" / "prepare_midi_corpus.py"
+
+
+def write_tunes(folder, count):
+    """Tunes in folders; their rolls by name."""
+    generator = np.random.default_rng(count)
+    rolls = {}
+    for k in range(count):
+        roll = (generator.random((2 + 3 * (k % 9), 88)) < 0.1).astype(np.uint8)
+        roll[-1, 40] = 1
+        name = f"{'abc'[k % 3]}/tune{k:03}.{'MID' if k % 5 == 0 else 'mid'}"
+        midi.write(roll, folder / name)
+        rolls[name] = roll
+    return rolls
+
+
+def command(folder, output, *arguments):
+    return [
+        *(sys.executable, SCRIPT, "--input", folder, "--output", output),
+        *map(str, arguments),
+    ]
+
+
+@pytest.fixture(scope="module")
+def prepare():
+    """Runs the script in this process; its exit code, output and errors."""
+    spec = importlib.util.spec_from_file_location("prepare_midi_corpus", SCRIPT)
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+
+    def run(*arguments, code=0):
+        out, err = io.StringIO(), io.StringIO()
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+        ):
+            patch.setattr(sys, "argv", [*map(str, command(*arguments)[1:])])
+            assert script.main() == code, err.getvalue()
+        return out.getvalue(), err.getvalue()
+
+    return run
+
+
+def files(output):
+    """The bytes of all shards, by name, and of the manifest."""
+    paths = [*output.glob("*.tfrecord"), output / "manifest.json"]
+    return {path.name: path.read_bytes() for path in paths}
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory, prepare):
+    """Music, bad files among it, and its shards."""
+    base = tmp_path_factory.mktemp("corpus")
+    rolls = write_tunes(base / "music", 40)
+    (base / "music" / "a" / "bad.mid").write_bytes(b"MThd, but not really")
+    (base / "music" / "b" / "empty.mid").write_bytes(b"")
+    (base / "music" / "read.me").write_text("no music")
+    output, _ = prepare(base / "music", base / "shards", "--shards", 5)
+    assert "40 rolls of 42 files" in output
+    return base, rolls
+
+
+def rolls_of(dataset):
+    """The sequences of a data set of whole rolls, without the padding."""
+    found = []
+    for inputs, targets, weights in dataset.as_numpy_iterator():
+        assert inputs.shape == targets.shape == (*weights.shape, 88)
+        for x, y, w in zip(inputs, targets, weights, strict=True):
+            steps = int(w.sum())
+            assert w.tolist() == [1] * steps + [0] * (len(w) - steps)
+            if steps:
+                np.testing.assert_array_equal(x[1:steps], y[: steps - 1])
+                found.append(np.concatenate([x[:1], y[:steps]]).astype(np.uint8))
+    return found
+
+
+def test_everything_is_there_once(corpus):
+    base, rolls = corpus
+    manifest = midi_records.read_manifest(base / "shards")
+    assert (manifest["files"], manifest["rolls"]) == (42, 40)
+    assert manifest["steps"] == sum(map(len, rolls.values()))
+    assert sorted(manifest["skipped"]) == ["a/bad.mid", "b/empty.mid"]
+    assert "is empty" in manifest["skipped"]["b/empty.mid"]
+    data = midi_records.midi_dataset_from_records(base / "shards", 4, max_shapes=3)
+    found = rolls_of(data)
+    assert sorted(map(bytes, found)) == sorted(map(bytes, rolls.values()))
+    shapes = {x.shape for x, *_ in data.as_numpy_iterator()}
+    assert {shape[0] for shape in shapes} == {4}
+    assert len(shapes) <= 3
+
+
+def test_windows_predict_every_step_once(corpus):
+    base, rolls = corpus
+    data = midi_records.midi_dataset_from_records(base / "shards", 4, 7)
+    predicted = []
+    for x, y, w in data.as_numpy_iterator():
+        assert x.shape[1] <= 7
+        predicted += [row.astype(np.uint8).tobytes() for row in y[w == 1]]
+    expected = [row.tobytes() for roll in rolls.values() for row in roll[1:]]
+    assert sorted(predicted) == sorted(expected)
+
+
+def test_workers_share_the_shards(corpus):
+    base, rolls = corpus
+    found = []
+    for worker in range(3):
+        data = midi_records.midi_dataset_from_records(
+            base / "shards", 4, num_workers=3, worker=worker
+        )
+        found += rolls_of(data)
+    assert sorted(map(bytes, found)) == sorted(map(bytes, rolls.values()))
+    with pytest.raises(ValueError, match="fewer than the 9 workers"):
+        midi_records.midi_dataset_from_records(base / "shards", num_workers=9)
+    with pytest.raises(ValueError, match="`worker` must be an integer from 0 to 2"):
+        midi_records.midi_dataset_from_records(base / "shards", num_workers=3, worker=3)
+
+
+def test_shuffling_is_repeatable(corpus):
+    base, _ = corpus
+
+    def order(seed):
+        data = midi_records.midi_dataset_from_records(base / "shards", 4, seed=seed)
+        return [x.tobytes() for x, *_ in data.as_numpy_iterator()]
+
+    assert order(1) == order(1)
+    assert order(1) != order(2)
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_same_bytes(corpus, tmp_path):
+    base, _ = corpus
+    two = ("--direct_running_mode", "multi_processing", "--direct_num_workers", 2)
+    arguments = command(base / "music", tmp_path / "again", "--shards", 5, *two)
+    subprocess.run(arguments, check=True)
+    assert files(tmp_path / "again") == files(base / "shards")
+
+
+def test_killed_and_run_again_nothing_is_lost_or_double(corpus, prepare, tmp_path):
+    """Killed as soon as the first shard is there; its bytes are not touched again."""
+    base, _ = corpus
+    output = tmp_path / "again"
+    arguments = command(base / "music", output, "--shards", 5)
+    run = subprocess.Popen(
+        arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 120
+    while not list(output.glob("*.tfrecord")) and time.monotonic() < deadline:
+        time.sleep(0.001)
+    run.send_signal(signal.SIGKILL)
+    run.wait()
+    done = {
+        path: path.stat().st_mtime_ns
+        for path in output.glob("*.tfrecord")
+        if (output / f".{path.name}.json").exists()
+    }
+    prepare(base / "music", output, "--shards", 5)
+    assert files(output) == files(base / "shards")
+    assert {path: path.stat().st_mtime_ns for path in done} == done
+    # And with all there, nothing is read again.
+    before = {path: path.stat().st_mtime_ns for path in output.glob("*.tfrecord")}
+    prepare(base / "music", output, "--shards", 5)
+    assert files(output) == files(base / "shards")
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_new_files_and_other_settings(prepare, tmp_path):
+    music, output = tmp_path / "music", tmp_path / "shards"
+    write_tunes(music, 6)
+    prepare(music, output, "--shards", 2)
+    midi.write(np.eye(88), music / "a" / "new.mid")
+    prepare(music, output, "--shards", 2)
+    assert midi_records.read_manifest(output)["rolls"] == 7
+    _, errors = prepare(music, output, "--shards", 3, code=2)
+    assert "other settings (shards)" in errors
+
+
+def test_unfinished_or_missing(corpus, prepare, tmp_path):
+    with pytest.raises(ValueError, match=r"no manifest\.json.*Run examples"):
+        midi_records.midi_dataset_from_records(tmp_path)
+    base, _ = corpus
+    manifest = json.loads((base / "shards" / "manifest.json").read_text())
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match="lacks 5 shards"):
+        midi_records.midi_dataset_from_records(tmp_path)
+    _, errors = prepare(tmp_path / "none", tmp_path / "out", code=2)
+    assert "holds no MIDI file" in errors
+
+
+def test_a_model_trains_on_it(corpus):
+    import keras
+
+    import keras_gated
+    from keras_gated import losses, metrics
+
+    base, _ = corpus
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential(
+        [
+            keras.Input((None, piano_roll.KEYS)),
+            keras_gated.GRU(8, return_sequences=True),
+            keras.layers.Dense(piano_roll.KEYS),
+        ]
+    )
+    model.compile("adam", losses.BernoulliNLL(), weighted_metrics=[metrics.FrameNLL()])
+    data = midi_records.midi_dataset_from_records(
+        base / "shards", 8, max_shapes=2, seed=1
+    )
+    history = model.fit(data, epochs=3, verbose=0).history
+    began, *_, ended = history["frame_nll"]
+    assert ended < began
