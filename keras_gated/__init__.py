@@ -4,9 +4,11 @@ from keras_gated import (
     callbacks,
     datasets,
     generation,
+    inspection,
     losses,
     metrics,
     optimizers,
+    pictures,
 )
 from keras_gated.cells import CELLS, GRUCell, LSTMCell, SimplifiedGRUCell, TanhCell
 from keras_gated.layers import (
@@ -43,9 +45,11 @@ __all__ = [
     "from_keras",
     "from_torch",
     "generation",
+    "inspection",
     "losses",
     "match_units",
     "metrics",
     "optimizers",
+    "pictures",
     "to_keras",
 ]

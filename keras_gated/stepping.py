@@ -1,0 +1,438 @@
+"""Models from within: the one file that touches Keras's private parts to look there.
+
+It gives what Keras has no public way to: the layers inside a layer, what a recurrent
+layer is called with when its model is, and a model as a pure function of its recurrent
+states and one frame. The private parts that it relies on are `_flatten_layers` of a
+layer, its `_inbound_nodes` and `_outbound_nodes`, and that `RNN.call` calls
+`inner_loop`; tests/test_stepping.py holds each against the Keras that is installed.
+"""
+
+import contextlib
+import functools
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+Tensor = Any
+
+Carry = tuple[Tensor, list[Tensor]]
+"""What a step hands on: the outputs `(batch, 1, size)`, and the states."""
+
+
+def layers_within(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
+    """The layers inside a model or another layer, at any depth, each once, in order.
+
+    Args:
+        layer: A model, a wrapper, or any other layer.
+
+    Returns:
+        The layers, each followed by those inside it.
+    """
+    found = {}
+    for inner in layer._flatten_layers(include_self=False, recursive=False):
+        for each in (inner, *layers_within(inner)):
+            found.setdefault(id(each), each)
+    return list(found.values())
+
+
+def input_shape(model: keras.layers.Layer) -> Any:
+    """The shape of a model's input, such as `(None, None, 88)`.
+
+    Args:
+        model: A built model, or a layer.
+
+    Returns:
+        A tuple; a list or a dictionary of them where there are several inputs; `None`
+        where the model does not say, as a subclassed one.
+
+    Raises:
+        ValueError: The model is not built.
+    """
+    if not model.built:
+        raise ValueError(
+            f"The model {model.name!r} is not built, so that the size of its frames is "
+            "not known: begin it with keras.Input((None, size)), or call it on a batch"
+        )
+    shape = getattr(model, "input_shape", None)
+    if isinstance(shape, list) and len(shape) == 1:
+        (shape,) = shape
+    return shape
+
+
+def unchanged(model: keras.layers.Layer) -> keras.StatelessScope:
+    """A scope in which a model can be called without a trace.
+
+    In it variables are read and never written, seeds included, and stateful layers
+    begin with states of zeros.
+
+    Args:
+        model: A built model, or a layer.
+
+    Returns:
+        The scope, to be entered with `with`.
+    """
+    states = [
+        state
+        for layer in (model, *layers_within(model))
+        if getattr(layer, "stateful", False)
+        for state in keras.tree.flatten(layer.states)
+        if state is not None
+    ]
+    return keras.StatelessScope([(state, np.zeros(state.shape)) for state in states])
+
+
+def call_of_layer(
+    model: keras.layers.Layer, layer: keras.layers.RNN, batch: Tensor
+) -> tuple[Tensor, Any, Any]:
+    """What a recurrent layer gets when its model is called; the model stays unchanged.
+
+    Args:
+        model: A built model.
+        layer: The layer, wherever in the model it is.
+        batch: What to call the model on.
+
+    Returns:
+        The sequences `(batch, time, features)`, the initial states and the mask (or
+        `None`) of the layer's first call.
+
+    Raises:
+        ValueError: The model does not call the layer.
+    """
+    calls, inner_loop = [], layer.inner_loop
+
+    def record(
+        sequences: Tensor, initial_state: Any, mask: Any, training: bool = False
+    ) -> Any:
+        # As tensors, for variables have other values outside of the scope.
+        calls.append(
+            keras.tree.map_structure(
+                lambda x: None if x is None else ops.convert_to_tensor(x),
+                (sequences, initial_state, mask),
+            )
+        )
+        return inner_loop(sequences, initial_state, mask, training)
+
+    layer.inner_loop = record
+    try:
+        with unchanged(model):
+            model(batch, training=False)
+    finally:
+        del layer.inner_loop
+    if not calls:
+        raise ValueError(
+            f"The model {model.name!r} does not call its layer {layer.name!r}: there "
+            "is nothing to show."
+        )
+    return calls[0]
+
+
+# A model as a pure function of its recurrent states and one frame.
+
+
+def stepper(model: keras.Model, size: int) -> "Stepper":
+    """A model's stepper; the same one as long as the model's layers are as they were.
+
+    Args:
+        model: A built Sequential or functional model.
+        size: How many sequences there are in a batch.
+
+    Returns:
+        The stepper, with what it has compiled so far. It does not keep the model
+        alive.
+
+    Raises:
+        ValueError: The model cannot be run step by step.
+    """
+    now = size, [(id(layer), *_configuration(layer)) for layer in layers_within(model)]
+    known, made = _STEPPERS.get(model, (None, None))
+    if known != now:
+        made = Stepper(model, size)
+        _STEPPERS[model] = now, made
+    return made
+
+
+_STEPPERS = weakref.WeakKeyDictionary()
+
+
+def _configuration(layer: keras.layers.Layer) -> list[Any]:
+    """What has been compiled for a layer holds as long as this is the same."""
+    try:
+        config = repr(layer.get_config())
+    except NotImplementedError:  # a layer that cannot tell: like nothing else
+        config = object()
+    # Functions are compared by identity: two may have one name.
+    names = ("activation", "recurrent_activation")
+    return [config, *(getattr(layer, name, None) for name in names)]
+
+
+class Stepper:
+    """A model as a pure function of its recurrent states and one frame.
+
+    Args:
+        model: A built Sequential or functional model.
+        size: How many sequences there are in a batch.
+
+    Attributes:
+        model: The model of one step. It shares the layers and weights of the model.
+        output_shape: The shape of what a step gives, `(batch, 1, size)` if the model
+            gives an output for each frame.
+
+    Raises:
+        ValueError: The model cannot be run step by step.
+    """
+
+    def __init__(self, model: keras.Model, size: int) -> None:
+        frame = keras.Input(batch_shape=(size, 1, input_shape(model)[-1]))
+        if not isinstance(model, keras.Sequential):
+            frame = keras.tree.map_structure(lambda _: frame, model.input)
+        with _links_kept(model.layers):
+            self.model = keras.models.clone_model(
+                model, input_tensors=frame, clone_function=_one_step
+            )
+        outputs = self.model.outputs
+        if len(outputs) != 1:
+            raise ValueError(
+                "A model that is run step by step must have one output. Received "
+                f"the model {model.name!r} with {len(outputs)}"
+            )
+        self.output_shape = tuple(outputs[0].shape)
+        for layer in self.model.layers:
+            if isinstance(layer, _OneStep) and len(layer._inbound_nodes) > 1:
+                raise ValueError(
+                    "A model that uses one recurrent layer in several places cannot be "
+                    "run step by step, for it would have states of each. Received a "
+                    f"model with the layer {layer.name!r} in several places"
+                )
+        self._compiled = {}
+
+    def compiled(self, function: Callable, *constants: Any) -> Callable:
+        """A function of the stepper, compiled once (XLA on TensorFlow and JAX).
+
+        Args:
+            function: What to compile, of the stepper, the constants and tensors. What
+                it refers to besides is the same at every call.
+            *constants: Hashable arguments; each choice of them is compiled anew.
+
+        Returns:
+            The function of its tensors.
+        """
+        key = function, *constants
+        if key not in self._compiled:
+            partial = functools.partial(function, self, *constants)
+            self._compiled[key] = _compiled(partial)
+        return self._compiled[key]
+
+    def start(self) -> tuple[list[Tensor], Carry]:
+        """The weights as they are now, and what comes before the first frame."""
+        weights, states = (
+            [ops.convert_to_tensor(v) for v in variables]
+            for variables in (
+                self.model.trainable_variables,
+                self.model.non_trainable_variables,
+            )
+        )
+        return weights, (ops.zeros(self.output_shape, "float32"), states)
+
+    def step(self, weights: list[Tensor], carry: Carry, frame: Tensor) -> Carry:
+        """One more frame.
+
+        Args:
+            weights: As `start` gives them.
+            carry: What the step before handed on.
+            frame: `(batch, 1, size)`.
+
+        Returns:
+            The outputs, in float32, and states after it.
+        """
+        outputs, states = self.model.stateless_call(
+            weights, carry[1], frame, training=False
+        )
+        (outputs,) = keras.tree.flatten(outputs)
+        return ops.cast(outputs, "float32"), list(states)
+
+    def read(
+        self, weights: list[Tensor], carry: Carry, frames: Tensor
+    ) -> tuple[Carry, Tensor]:
+        """Several frames, one after the other.
+
+        Args:
+            weights: As in `step`.
+            carry: As in `step`.
+            frames: `(time, batch, 1, size)`.
+
+        Returns:
+            The outputs and states after the last one, and the outputs after each,
+            `(time, batch, 1, size)`.
+        """
+
+        def step(carry: Carry, frame: Tensor) -> tuple[Carry, Carry]:
+            carry = self.step(weights, carry, frame)
+            # TensorFlow's `ops.scan` wants outputs of the structure of the carry.
+            return carry, carry
+
+        carry, (outputs, _) = ops.scan(step, carry, frames)
+        return carry, outputs
+
+
+@contextlib.contextmanager
+def _links_kept(layers: list[keras.layers.Layer]) -> Iterator[None]:
+    """Lets layers forget the calls inside the block.
+
+    A symbolic call links a layer to the model that it is part of: layers which
+    two models share would keep both alive.
+    """
+    links = [
+        nodes
+        for layer in layers
+        for nodes in (layer._inbound_nodes, layer._outbound_nodes)
+    ]
+    lengths = [len(nodes) for nodes in links]
+    try:
+        yield
+    finally:
+        for nodes, length in zip(links, lengths, strict=True):
+            del nodes[length:]
+
+
+def _one_step(layer: keras.layers.Layer) -> keras.layers.Layer:
+    """The layer itself, or, if it is recurrent, one that takes a step a call."""
+    if isinstance(layer, keras.Model):
+        raise ValueError(
+            "A model within a model cannot be run step by step; put its layers into "
+            f"the outer one. Received a model with the model {layer.name!r} inside"
+        )
+    if isinstance(layer, keras.layers.Bidirectional) or getattr(
+        layer, "go_backwards", False
+    ):
+        raise ValueError(
+            "A model that reads sequences backwards cannot be run step by step. "
+            f"Received a model with the layer {layer.name!r} of class "
+            f"{type(layer).__name__}"
+        )
+    return _OneStep(layer) if isinstance(layer, keras.layers.RNN) else layer
+
+
+class _OneStep(keras.layers.Layer):
+    """A recurrent layer that takes one step a call and keeps its states.
+
+    Unlike those of a stateful Keras layer, the states are among the variables
+    of the layer, and so a part of `stateless_call`.
+    """
+
+    def __init__(self, rnn: keras.layers.RNN) -> None:
+        super().__init__(dtype=rnn.dtype_policy, name=rnn.name)
+        self.rnn = rnn
+        self.supports_masking = True
+
+    def build(self, input_shape: tuple[int, int, int]) -> None:
+        zero = self.rnn.get_initial_state(batch_size=input_shape[0])
+        self.structure = keras.tree.map_structure(lambda _: None, zero)
+        self.states = [self._variable(state) for state in keras.tree.flatten(zero)]
+        shape = self.rnn.compute_output_shape(input_shape)
+        size = keras.tree.flatten(shape)[-1] if self.rnn.return_state else shape[-1]
+        self.shown = self._variable(ops.zeros((input_shape[0], size)))
+
+    def _variable(self, value: Tensor) -> keras.Variable:
+        return self.add_weight(
+            shape=value.shape,
+            dtype=keras.backend.standardize_dtype(value.dtype),
+            initializer=lambda *_, **__: value,
+            trainable=False,
+            autocast=False,
+        )
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if len(args) > 1 or kwargs.pop("initial_state", None) is not None:
+            raise ValueError(
+                "A model that makes the initial state of a recurrent layer itself "
+                "cannot be run step by step. Received a model with an `initial_state` "
+                f"for the layer {self.name!r}"
+            )
+        return super().__call__(*args, **kwargs)
+
+    def call(self, frames: Tensor, mask: Any = None, training: bool = False) -> Tensor:
+        states = [ops.convert_to_tensor(state) for state in self.states]
+        packed = keras.tree.pack_sequence_as(self.structure, states)
+        output, new = self.rnn.cell(frames[:, 0], packed)
+        new = keras.tree.flatten(new)
+        if mask is not None:  # (batch, 1): a step that does not count is no step
+            shown = ops.cast(self.shown, output.dtype)
+            if self.rnn.zero_output_for_mask:
+                shown = ops.zeros_like(output)
+            output = ops.where(mask, output, shown)
+            new = [ops.where(mask, *pair) for pair in zip(new, states, strict=True)]
+        for variable, value in zip(
+            [*self.states, self.shown], [*new, output], strict=True
+        ):
+            variable.assign(value)
+        return ops.expand_dims(output, 1) if self.rnn.return_sequences else output
+
+
+def _compiled(function: Callable) -> Callable:
+    if keras.config.backend() == "tensorflow":
+        import tensorflow as tf
+
+        function = tf.function(function, jit_compile=True)
+
+        def on_tensors(*args: Any) -> Any:
+            return function(*keras.tree.map_structure(tf.convert_to_tensor, args))
+
+        return on_tensors
+    if keras.config.backend() == "jax":
+        import jax
+
+        return jax.jit(function)
+    return function
+
+
+def check_stepwise(model: keras.Model, frames: np.ndarray, outputs: Tensor) -> None:
+    """Refuses a model whose steps depend on each other beyond its states.
+
+    Args:
+        model: The model.
+        frames: Some frames, `(batch, time, size)`. Of a long sequence the beginning
+            is enough, and better: rounding grows along a recurrence.
+        outputs: What its stepper gave of them, and maybe of more,
+            `(time, batch, 1, size)`.
+
+    Raises:
+        ValueError: What the model gives of all frames at once is something else, or no
+            finite number.
+    """
+    rows, size = len(frames), input_shape(model)[0] or len(frames)
+    frames = frames[np.arange(size) % rows]  # the batch that a stateful model takes
+    with unchanged(model):
+        (whole,) = keras.tree.flatten(model(frames, training=False))
+    whole = ops.convert_to_numpy(ops.cast(whole, "float32"))[:rows]
+    if not np.isfinite(whole).all():
+        raise ValueError(
+            f"What the model {model.name!r} gives is not finite (NaN or infinity): its "
+            "training has failed, or the primer lies far beyond what it has seen."
+        )
+    stepwise = ops.convert_to_numpy(outputs)[: frames.shape[1], : len(whole), 0]
+    # Wide enough for half precision, and far below what a wrong context does.
+    if not np.allclose(whole.swapaxes(0, 1), stepwise, 0.1, 0.1):
+        raise not_stepwise(model)
+
+
+def not_stepwise(model: keras.Model) -> ValueError:
+    """The error for a model that cannot be run step by step.
+
+    Args:
+        model: The model.
+
+    Returns:
+        The error, to be raised.
+    """
+    return ValueError(
+        "Argument `model` must map frames (batch, time, values) to an output for each "
+        "(logits of the same shape, or a mixture), with no layer but recurrent ones "
+        "that looks from one step at another: otherwise what it gives step by step is "
+        "not what it gives of the whole sequence. "
+        f"Received: model={model.name!r} with layers "
+        f"{[type(layer).__name__ for layer in model.layers]}"
+    )
