@@ -35,7 +35,7 @@ def recurrent_layers(model: keras.layers.Layer) -> list[keras.layers.RNN]:
 
     >>> import keras
     >>> from keras_gated import GRU, inspection
-    >>> both = keras.layers.Bidirectional(GRU(4), name="both")
+    >>> both = keras.layers.Bidirectional(GRU(4, name="gru"))
     >>> model = keras.Sequential([keras.Input((None, 3)), both])
     >>> [layer.name for layer in inspection.recurrent_layers(model)]
     ['forward_gru', 'backward_gru']

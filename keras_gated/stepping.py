@@ -107,13 +107,11 @@ def call_of_layer(
     def record(
         sequences: Tensor, initial_state: Any, mask: Any, training: bool = False
     ) -> Any:
-        # As tensors, for variables have other values outside of the scope.
-        calls.append(
-            keras.tree.map_structure(
-                lambda x: None if x is None else ops.convert_to_tensor(x),
-                (sequences, initial_state, mask),
-            )
+        # Outside of the scope the variables of a stateful layer have other values.
+        states = keras.tree.map_structure(
+            lambda x: x.value if isinstance(x, keras.Variable) else x, initial_state
         )
+        calls.append((sequences, states, mask))
         return inner_loop(sequences, initial_state, mask, training)
 
     layer.inner_loop = record
