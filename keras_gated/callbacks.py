@@ -10,7 +10,6 @@ import numpy as np
 from keras import ops
 
 from keras_gated import generation, inspection, pictures
-from keras_gated.cells.base import GatedCell, RecurrentCell
 from keras_gated.datasets import checks, piano_roll
 from keras_gated.datasets.files import atomic_path, require
 
@@ -373,9 +372,8 @@ class GateMonitor(_Summary):
         if self.layer is not None:
             return self.layer
         layers = inspection.recurrent_layers(model)
-        own = [layer for layer in layers if isinstance(layer.cell, RecurrentCell)]
-        without_gates = [not isinstance(layer.cell, GatedCell) for layer in own]
-        return own[np.argmin(without_gates)] if own else None
+        own = [layer for layer in layers if hasattr(layer.cell, "gate_activations")]
+        return min(own, key=lambda layer: len(layer.cell.gates) == 1, default=None)
 
 
 def _write_figure(tag: str, figure: "Figure", step: int) -> None:

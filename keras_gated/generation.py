@@ -62,7 +62,7 @@ def generate(
     >>> generate(model, np.zeros((1, 88)), steps=16, seed=1).shape
     (16, 88)
     """
-    primer = _music(model, primer)
+    primer = _check_music(model, primer)
     steps = checks.whole("steps", steps)
     temperature = checks.number("temperature", temperature, low=0)
     seed = checks.whole("seed", seed, 0, 2**32 - 1, optional=True)
@@ -185,7 +185,7 @@ def stream_audio(
         ValueError: An argument is out of its range, or the model cannot be run
             step by step.
     """
-    mixture, primer = _sound(model, primer)
+    mixture, primer = _check_sound(model, primer)
     block = checks.whole("block", block)
     temperature = checks.number("temperature", temperature, low=0)
     seed = checks.whole("seed", seed, 0, 2**32 - 1, optional=True)
@@ -267,7 +267,7 @@ def _frames_shape(model: keras.Model) -> tuple | None:
     return shape if isinstance(shape, tuple) and len(shape) == 3 else None
 
 
-def _music(model: keras.Model, primer: np.ndarray) -> np.ndarray:
+def _check_music(model: keras.Model, primer: np.ndarray) -> np.ndarray:
     """The primer of `generate`, as an array."""
     if not isinstance(model, keras.Model):
         raise checks.error("model", model, "a Keras model")
@@ -286,7 +286,7 @@ def _music(model: keras.Model, primer: np.ndarray) -> np.ndarray:
     return primer
 
 
-def _sound(
+def _check_sound(
     model: keras.Model, primer: np.ndarray
 ) -> tuple[GaussianMixture, np.ndarray]:
     """The last layer of a model of sound, and its primer as an array."""

@@ -15,7 +15,6 @@ import numpy as np
 from keras import ops
 
 from keras_gated import stepping
-from keras_gated.cells.base import GatedCell, RecurrentCell
 from keras_gated.datasets import checks
 
 Tensor = Any
@@ -90,7 +89,7 @@ def gates(
     reset (3, 4)
     candidate (3, 4)
     """
-    own = [x for x in recurrent_layers(model) if isinstance(x.cell, RecurrentCell)]
+    own = [x for x in recurrent_layers(model) if hasattr(x.cell, "gate_activations")]
     layer = _choose(model, layer, own, "recurrent layer over a cell of keras_gated")
     batch, single = _as_batch(model, sequence)
     parts = [_gates(layer, steps) for steps in _steps(model, layer, batch)]
@@ -283,7 +282,7 @@ def _run_cell(
     layer: keras.layers.RNN, sequences: Tensor, initial_state: Any, mask: Any
 ) -> _Steps:
     inputs = ops.swapaxes(sequences, 0, 1)
-    time, batch = inputs.shape[:2]
+    time, batch = ops.shape(inputs)[:2]
     counts = ops.ones((time, 1, 1), "bool")
     if mask is not None:
         counts = ops.cast(keras.tree.flatten(mask)[0], "bool")
@@ -322,7 +321,7 @@ def _gates(layer: keras.layers.RNN, steps: _Steps) -> dict[str, np.ndarray]:
         for part in (steps.inputs, *steps.before)
     )
     found = layer.cell.gate_activations(x, states)
-    if not isinstance(layer.cell, GatedCell):
+    if found.keys() == {"candidate"}:  # without gates it becomes the state
         found = {"state": found["candidate"]}
     counts = ops.convert_to_numpy(steps.counts)
     result = {}
