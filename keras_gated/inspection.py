@@ -92,7 +92,9 @@ def gates(
     own = [x for x in recurrent_layers(model) if hasattr(x.cell, "gate_activations")]
     layer = _choose(model, layer, own, "recurrent layer over a cell of keras_gated")
     batch, single = _as_batch(model, sequence)
-    parts = [_gates(layer, steps) for steps in _steps(model, layer, batch)]
+    # In a graph, for without one TensorFlow takes milliseconds a step.
+    steps = _steps(model, layer, batch, graph=True)
+    parts = [_gates(layer, some) for some in steps]
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     return {name: values[0] if single else values for name, values in joined.items()}
 
@@ -149,7 +151,8 @@ def jacobian_norms(
     layer = _choose(model, layer, recurrent_layers(model), "recurrent layer")
     batch, single = _as_batch(model, sequence)
     norms = []
-    for steps in _steps(model, layer, batch):
+    # In no graph: TensorFlow would change the order of sums, and so the rounding.
+    for steps in _steps(model, layer, batch, graph=False):
         time = steps.inputs.shape[0]
         if lags is not None and lags > time:
             raise ValueError(
@@ -246,9 +249,16 @@ class _Steps(NamedTuple):
 
 
 def _steps(
-    model: keras.layers.Layer, layer: keras.layers.RNN, batch: np.ndarray
+    model: keras.layers.Layer, layer: keras.layers.RNN, batch: np.ndarray, graph: bool
 ) -> Iterator[_Steps]:
-    """The steps of all sequences, in batches of the size that the model takes."""
+    """The steps of all sequences, in batches of the size that the model takes.
+
+    Args:
+        model: The model.
+        layer: The layer in it.
+        batch: The sequences.
+        graph: Whether TensorFlow is to make a graph of it all.
+    """
     shape = stepping.input_shape(model)
     size = (shape and shape[0]) or len(batch)
 
@@ -263,12 +273,11 @@ def _steps(
     @functools.cache
     def compiled(rows: int) -> Callable:
         function = functools.partial(run, rows)
-        if keras.config.backend() == "tensorflow":
+        if graph and keras.config.backend() == "tensorflow":
             import tensorflow as tf
 
-            # A loop that is no graph takes milliseconds a step.
-            function = tf.function(function, autograph=False)
             spec = tf.TensorSpec((size, *batch.shape[1:]), batch.dtype)
+            function = tf.function(function, autograph=False)
             function = function.get_concrete_function(spec)
         return function
 
@@ -361,10 +370,10 @@ def _jacobians(
     counts = ops.convert_to_numpy(steps.counts)[-lags:]
     by_row = _jacobian_by_row(after, inputs[:, 0], before[:, 0])
     for row in range(inputs.shape[1]):
-        found = ops.cast(by_row(inputs[:, row], before[:, row]), "float64")
+        found = ops.convert_to_numpy(by_row(inputs[:, row], before[:, row]))
         count = counts[:, row % counts.shape[1]]
         count = np.tile(count, size // count.shape[-1])[..., None]
-        yield np.where(count, ops.convert_to_numpy(found), np.eye(size))
+        yield np.where(count, found.astype("float64"), np.eye(size))
 
 
 def _jacobian_by_row(function: Callable, *example: Tensor) -> Callable:
