@@ -1,4 +1,4 @@
-"""Callbacks: the best model so far, a progress bar over epochs, pictures and sound."""
+"""Callbacks: the best model, one progress bar, figures and sound in TensorBoard."""
 
 import io
 import math
@@ -18,24 +18,23 @@ if TYPE_CHECKING:
 
 
 class BestModel(keras.callbacks.Callback):
-    """Keeps the model of the best epoch in a file that is always whole.
+    """Saves the model of the best epoch; the file is never half written.
 
-    As `keras.callbacks.ModelCheckpoint(save_best_only=True)`, but the file is
-    replaced in one move: an interruption at any moment leaves the best model up
-    to then.
+    It works as `keras.callbacks.ModelCheckpoint(save_best_only=True)`, but replaces the
+    file in one move: an interruption at any moment leaves the best model so far.
 
     Args:
         path: Where to save, ending in `.keras`.
-        monitor: The figure that counts. Default: `"val_loss"`.
-        mode: `"min"` where smaller is better, `"max"` where larger is; `"auto"` asks
-            the metric, as Keras's callbacks do. Default: `"auto"`.
+        monitor: The name of the quantity to compare. Default: `"val_loss"`.
+        mode: `"min"` if smaller is better, `"max"` if larger is; `"auto"` asks the
+            metric, as Keras's callbacks do. Default: `"auto"`.
 
     Attributes:
-        best: The figure of the model that is kept; `None` before the first.
+        best: The value of the saved model; `None` before the first.
 
     Raises:
-        ValueError: `mode` is none of the three; at the end of an epoch: there is no
-            such figure, or its metric does not say which way it is better.
+        ValueError: `mode` is none of the three; at the end of an epoch, `monitor` is
+            not logged, or its metric has no direction.
 
     Example:
 
@@ -68,7 +67,7 @@ class BestModel(keras.callbacks.Callback):
         name = self.monitor.removeprefix("val_")
         if name.endswith("loss"):
             return False
-        directions = {  # with several outputs a figure has the output's name before it
+        directions = {  # with several outputs, the output's name comes first
             metric.name: metric._direction
             for metric in _compiled_metrics(self.model)
             if name.endswith(metric.name) and hasattr(metric, "_direction")
@@ -82,7 +81,7 @@ class BestModel(keras.callbacks.Callback):
 
 
 def _compiled_metrics(model: keras.Model) -> list[keras.metrics.Metric]:
-    """Those of `compile`, which Keras keeps together in one."""
+    """The metrics given to `compile`, which Keras wraps in one metric."""
     return [
         inner
         for metric in model.metrics
@@ -91,12 +90,13 @@ def _compiled_metrics(model: keras.Model) -> list[keras.metrics.Metric]:
 
 
 class EpochProgress(keras.callbacks.Callback):
-    """One progress bar for all epochs, instead of one an epoch.
+    """Shows one progress bar for all epochs, instead of one per epoch.
 
     Use it with `fit(verbose=0)`.
 
     Args:
-        show: The figures beside the bar. Default: `("loss", "val_loss")`.
+        show: The names of the quantities to show beside it. Default:
+            `("loss", "val_loss")`.
     """
 
     def __init__(self, show: tuple[str, ...] = ("loss", "val_loss")) -> None:
@@ -121,11 +121,11 @@ class EpochProgress(keras.callbacks.Callback):
 
 
 class _Summary(keras.callbacks.Callback):
-    """Abstract base of what writes for TensorBoard every few epochs.
+    """Abstract base of the callbacks that write for TensorBoard every few epochs.
 
     Args:
         log_dir: The folder of the TensorBoard run.
-        every: Epochs from one to the next.
+        every: How many epochs apart they write.
 
     Raises:
         ImportError: matplotlib is not installed, or TensorFlow, which writes for
@@ -162,22 +162,22 @@ class _Summary(keras.callbacks.Callback):
         if epoch % self.every == 0:
             import tensorflow as tf
 
-            # Keras's TensorBoard(update_freq=N) lets nothing else through.
+            # Keras's TensorBoard(update_freq=N) turns off recording for all others.
             with self._writer.as_default(), tf.summary.record_if(True):
                 self.write(epoch)
             self._writer.flush()
 
 
 class PianoRollImage(_Summary):
-    """Writes a picture for TensorBoard: what the model predicts, and the truth.
+    """Draws for TensorBoard what the model predicts, above what was played.
 
-    Under the tag `"piano_roll"`: the probability of every note of every step of
-    one sequence, given the steps before, above what was played.
+    The figure has the tag `"piano_roll"`. It shows, for one sequence, the probability
+    of every note at every step, given the steps before.
 
     Args:
         log_dir: The folder of the TensorBoard run.
-        roll: The sequence, `[T, 88]`, zeros and ones, of two steps or more.
-        every: Epochs from one picture to the next. Default: 5.
+        roll: The sequence, `[T, 88]`, zeros and ones, with at least two steps.
+        every: How many epochs apart it is drawn. Default: 5.
 
     Raises:
         ImportError: matplotlib or TensorFlow is not installed.
@@ -201,8 +201,8 @@ class PianoRollImage(_Summary):
             or len(roll) < 2
         ):
             raise ValueError(
-                f"Argument `roll` must be [T, {piano_roll.KEYS}], of two steps or "
-                f"more. Received: shape {self.roll.shape}"
+                f"Argument `roll` must be [T, {piano_roll.KEYS}], with at least two "
+                f"steps. Received: shape {self.roll.shape}"
             )
 
     def write(self, epoch: int) -> None:
@@ -214,19 +214,19 @@ class PianoRollImage(_Summary):
 
 
 class SoundSummary(_Summary):
-    """Lets one hear and see in TensorBoard how a model of a waveform goes on.
+    """Plays and draws in TensorBoard how a model continues a recording.
 
-    Under the tags `"sound/recorded"` (once) and `"sound/generated"` there are players,
-    under `"waveforms"` a picture of both with their spectrograms. The model reads
-    the beginning of the recording and goes on by itself for as long as that lasts.
+    The model reads the beginning of the recording and generates the rest. The tags
+    `"sound/recorded"` (once) and `"sound/generated"` hold sound, `"waveforms"` a figure
+    of both with their spectrograms.
 
     Args:
         log_dir: The folder of the TensorBoard run.
-        recording: `[samples]`, in the unit in which `datasets.audio.read` gives it.
-        sample_rate: Samples a second.
-        primer_seconds: How much of it the model reads. Default: 0.5.
-        every: Epochs from one to the next. Default: 5.
-        seed: Of the samples. Default: 0.
+        recording: `[samples]`, in the unit of `datasets.audio.read`.
+        sample_rate: Samples per second.
+        primer_seconds: How many seconds of it the model reads. Default: 0.5.
+        every: How many epochs apart it generates. Default: 5.
+        seed: The seed of the generated samples. Default: 0.
 
     Raises:
         ImportError: matplotlib or TensorFlow is not installed.
@@ -285,27 +285,26 @@ class SoundSummary(_Summary):
 
 
 class GateMonitor(_Summary):
-    """Lets one see in TensorBoard what the gates do on a sequence.
+    """Shows in TensorBoard what the gates of a layer do on a sequence.
 
-    For every gate of a recurrent layer (and the candidate; of a layer without gates,
-    the state) there is a histogram, under tags such as `"gates/update"`, and under
-    `"gates"` one picture, as `keras_gated.pictures.gates` draws it. What the gates do
-    is what `keras_gated.inspection.gates` finds: nothing is dropped or noisy, the
-    sequence begins from the initial state, and the model remains as it was.
+    Every gate of the layer and its candidate (or the state of a layer without gates)
+    has a histogram, with a tag such as `"gates/update"`; the tag `"gates"` holds the
+    figure of `keras_gated.pictures.gates`. The values are those of
+    `keras_gated.inspection.gates`: without dropout and noise, from the initial state,
+    and the model stays unchanged.
 
     Args:
-        log_dir: The folder of the TensorBoard run; for each layer watched, one of
-            its own.
-        probe: The sequence, `[T, features]`, as the model takes it in a batch.
-        layer: The layer, as `inspection.gates` takes it. Default: `None`, the first
+        log_dir: The folder of the TensorBoard run; use one folder per layer.
+        probe: The sequence, `[T, features]`.
+        layer: The layer, as in `inspection.gates`. Default: `None`, the first layer
             with gates, or else the first without.
-        every: Epochs from one look to the next. Default: 5.
+        every: How many epochs apart it looks. Default: 5.
 
     Raises:
         ImportError: matplotlib or TensorFlow is not installed.
-        ValueError: `probe` has another shape than the model takes, or the model has
-            no such layer or none to show (found out when training begins); or
-            `every` is not a positive integer.
+        ValueError: `probe` is not `[T, features]` or `every` not a positive integer;
+            when training begins: the model takes sequences of another shape, or has
+            no such layer.
 
     Example:
 
@@ -332,13 +331,13 @@ class GateMonitor(_Summary):
         self.probe = np.asarray(probe, "float32")
         if self.probe.ndim != 2 or 0 in self.probe.shape:
             raise ValueError(
-                "Argument `probe` must be [T, features], of a step at least. "
+                "Argument `probe` must be [T, features], with at least one step. "
                 f"Received: shape {self.probe.shape}"
             )
         self.layer = layer
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
-        self.gates(self.model)  # what is wrong shall show now, not an epoch later
+        self.gates(self.model)  # to fail now, not after an epoch
         super().on_train_begin(logs)
 
     def write(self, epoch: int) -> None:
@@ -353,14 +352,13 @@ class GateMonitor(_Summary):
         _write_figure("gates", pictures.gates(self.probe, gates, title), epoch)
 
     def gates(self, model: keras.Model) -> dict[str, np.ndarray]:
-        """What the gates do on the probe.
+        """The values of the gates on the probe.
 
         Args:
             model: A built model with one input.
 
         Returns:
-            The gates and the candidate by name, or `"state"`, each `float32 [T,
-            units]`; NaN at steps that a mask skips.
+            As `inspection.gates`, each `[T, units]`.
 
         Raises:
             ValueError: As for the class.
@@ -389,6 +387,6 @@ def _write_figure(tag: str, figure: "Figure", step: int) -> None:
 def _monitored(logs: dict[str, Any] | None, name: str) -> float:
     if name not in (logs or {}):
         raise ValueError(
-            f"There is no figure {name!r} to watch. Available: {sorted(logs or {})}"
+            f"There is no {name!r} to monitor. Available: {sorted(logs or {})}"
         )
     return float(logs[name])

@@ -1,4 +1,4 @@
-"""Sampling from a trained next-step model: frames of music, or sound."""
+"""Sampling from a trained next-step model: frames of music, or sound samples."""
 
 import contextlib
 from collections.abc import Iterator
@@ -20,26 +20,25 @@ def generate(
     temperature: float = 1.0,
     seed: int | None = None,
 ) -> np.ndarray:
-    """Samples how a model of binary frames goes on after a primer.
+    """Continues a sequence of binary frames, such as a piano roll, with a model.
 
     The model reads the primer, then every sampled frame becomes its next input.
     Both run step by step from the recurrent state, in one compiled loop (XLA on
     TensorFlow and JAX; eager on PyTorch).
 
     Args:
-        model: A Sequential or functional model from frames `(batch, time,
-            notes)` to the logits of the next ones, of the same shape, whose
-            layers treat every step alike, but for recurrent ones
-            (`keras.layers.RNN` and what derives from it), and none of whose
-            layers is itself a model.
-        primer: What comes before, zeros and ones, `(time, notes)` or
-            `(batch, time, notes)`, of one step at least. A frame of zeros
+        model: A Sequential or functional model that maps frames `(batch, time,
+            notes)` to the logits of the next frames, of the same shape. Only its
+            recurrent layers (`keras.layers.RNN` and subclasses) may combine steps,
+            and none of its layers may be a model.
+        primer: The beginning of the sequence, zeros and ones, `(time, notes)` or
+            `(batch, time, notes)`, with at least one step. A single frame of zeros
             starts from silence.
-        steps: How many steps to sample, positive.
-        temperature: Divides the logits: below 1 the samples keep to what is
-            likely, and 0 plays just the notes that are more likely than not.
-            Default: 1.
-        seed: An integer makes the samples repeatable. Default: `None`.
+        steps: The number of steps to sample, a positive integer.
+        temperature: Divides the logits: below 1 likely notes become likelier, and 0
+            plays exactly the notes that are more likely than not. Default: 1.
+        seed: An integer from 0 to 2^32 - 1 makes the samples repeatable. Default:
+            `None`.
 
     Returns:
         The continuation without the primer, `uint8`, `(steps, notes)` or
@@ -72,13 +71,13 @@ def generate(
     stepper = stepping.stepper(model, size)
     if stepper.output_shape != (size, 1, notes):
         raise stepping.not_stepwise(model)
-    # A note is on where its logit exceeds logistic noise, which is to say with
-    # the probability sigmoid(logit / temperature).
+    # A note is on if its logit exceeds logistic noise: with the probability
+    # sigmoid(logit / temperature).
     shape, tiny = (steps, size, 1, notes), np.finfo("float32").tiny
     uniform = keras.random.uniform(shape, minval=tiny, dtype="float32", seed=seed)
     noise = temperature * (ops.log(uniform) - ops.log1p(-uniform))
 
-    # The loop goes along the first axis: (time, batch, 1, notes).
+    # The loop runs along the first axis: (time, batch, 1, notes).
     frames = np.expand_dims(batch.swapaxes(0, 1), 2)
     parts = stepper.compiled(_play)(*stepper.start(), frames, noise)
     logits = np.concatenate([ops.convert_to_numpy(part) for part in parts])
@@ -92,7 +91,7 @@ def generate(
 def _play(
     stepper: Stepper, weights: list[Tensor], carry: Carry, primer: Tensor, noise: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The logits after each frame of the primer, and after each that is sampled."""
+    """The logits after each frame of the primer, and after each sampled frame."""
 
     def sample(carry: Carry, noise: Tensor) -> tuple[Carry, Carry]:
         frame = ops.cast(carry[0] > noise, "float32")
@@ -111,14 +110,14 @@ def generate_audio(
     temperature: float = 1.0,
     seed: int | None = None,
 ) -> np.ndarray:
-    """Samples how a model of a waveform goes on after a primer.
+    """Continues a waveform with a model.
 
     Args:
         model: As in `stream_audio`.
         primer: As in `stream_audio`.
-        samples: How many samples to draw, positive.
+        samples: The number of samples to draw, a positive integer.
         temperature: As in `stream_audio`. Default: 1.
-        seed: An integer makes the sound repeatable. Default: `None`.
+        seed: As in `generate`. Default: `None`.
 
     Returns:
         The continuation without the primer, `float32`, `(samples,)` or `(batch,
@@ -154,32 +153,31 @@ def stream_audio(
     seed: int | None = None,
     block: int = 8000,
 ) -> Iterator[np.ndarray]:
-    """Goes on with a waveform without end, block by block.
+    """Continues a waveform endlessly, block by block.
 
-    The model reads the primer, then every event that is sampled becomes the end
-    of its next input. Each block runs in one compiled loop (XLA on TensorFlow and
-    JAX; eager on PyTorch) on from the recurrent state, so that a block takes as
-    long however much came before.
+    The model reads the primer, then every sampled event becomes the end of its next
+    input. Each block runs in one compiled loop (XLA on TensorFlow and JAX; eager on
+    PyTorch) and starts from the recurrent state after the last, so that the time for
+    a block does not depend on how many came before.
 
     Args:
-        model: A Sequential or functional model from frames `(batch, time,
-            frame_length)` to the parameters of a mixture, whose last layer is a
-            `GaussianMixture`, for frames that begin its `event_dim` samples
-            apart. Its other layers are as in `generate`.
-        primer: What comes before, `(samples,)` or `(batch, samples)`, in the unit
-            of `datasets.audio.read`, of one frame at least. It is standardized by
-            the mixture's `event_mean` and `event_deviation`.
-        temperature: As in `GaussianMixture.sample`: below 1 the samples keep to
-            what is likely. Default: 1.
-        seed: An integer makes the sound repeatable, with blocks of one size.
-            Default: `None`.
-        block: How many samples a block has, rounded up to whole events.
-            Default: 8,000.
+        model: A Sequential or functional model that maps frames `(batch, time,
+            frame_length)` to the parameters of a mixture. Its last layer is a
+            `GaussianMixture`, and each frame begins `event_dim` samples after the
+            one before. For its other layers see `generate`.
+        primer: The beginning of the waveform, `(samples,)` or `(batch, samples)`, in
+            the unit of `datasets.audio.read`, with at least `frame_length` samples.
+            It is standardized by the mixture's `event_mean` and `event_deviation`.
+        temperature: As in `GaussianMixture.sample`: below 1 likely samples become
+            likelier. Default: 1.
+        seed: As in `generate`; the sound also depends on `block`. Default: `None`.
+        block: The number of samples in a block, rounded up to whole events. Default:
+            8,000.
 
     Returns:
         An iterator over the next samples, `float32`, `(block,)` or `(batch, block)`,
-        in the unit of the primer. They may go beyond -1 and 1; `datasets.audio.write`
-        cuts them.
+        in the unit of the primer. They may exceed -1 and 1; `datasets.audio.write`
+        clips them.
 
     Raises:
         ValueError: An argument is out of its range, or the model cannot be run
@@ -213,7 +211,7 @@ def stream_audio(
 def _read(
     model: keras.Model, stepper: Stepper, frames: np.ndarray
 ) -> tuple[list[Tensor], Carry]:
-    """The weights, and what is handed on after frames `(batch, time, frame_length)`.
+    """The weights, and the carry after frames `(batch, time, frame_length)`.
 
     Raises:
         ValueError: The model cannot be run step by step.
@@ -225,7 +223,7 @@ def _read(
     read = stepper.compiled(Stepper.read)
     weights, start = stepper.start()
     carry, outputs = read(weights, start, in_time(frames))
-    if frames.shape[1] < 8:  # too few to show whether a step sees those before it
+    if frames.shape[1] < 8:  # too few to show whether a step depends on earlier ones
         random = np.random.default_rng(0)
         more = random.normal(size=(len(frames), 8, frames.shape[2])).astype("float32")
         frames = np.concatenate([frames, more], axis=1)
@@ -243,7 +241,7 @@ def _go_on(
     frame: Tensor,
     *noise: Tensor,
 ) -> tuple[Carry, Tensor, Tensor]:
-    """What is handed on, the last frame, and events `(time, batch, 1, event_dim)`."""
+    """The carry, the last frame, and the events `(time, batch, 1, event_dim)`."""
 
     def sample(carry: tuple, noise: tuple[Tensor, Tensor]) -> tuple[tuple, tuple]:
         carry, frame, _ = carry
@@ -258,17 +256,17 @@ def _go_on(
     return carry, frame, events
 
 
-# What is checked.
+# The checks, and the frames of a primer.
 
 
 def _frames_shape(model: keras.Model) -> tuple | None:
-    """The shape (batch, time, size) of a model's one input; `None` if it is another."""
+    """The shape of a model's input if that is (batch, time, size), else `None`."""
     shape = stepping.input_shape(model)
     return shape if isinstance(shape, tuple) and len(shape) == 3 else None
 
 
 def _check_music(model: keras.Model, primer: np.ndarray) -> np.ndarray:
-    """The primer of `generate`, as an array."""
+    """Checks the model and the primer of `generate`; returns the primer as an array."""
     if not isinstance(model, keras.Model):
         raise checks.error("model", model, "a Keras model")
     shape = _frames_shape(model)
@@ -289,7 +287,7 @@ def _check_music(model: keras.Model, primer: np.ndarray) -> np.ndarray:
 def _check_sound(
     model: keras.Model, primer: np.ndarray
 ) -> tuple[GaussianMixture, np.ndarray]:
-    """The last layer of a model of sound, and its primer as an array."""
+    """Checks those of `stream_audio`; returns the last layer, and the primer."""
     layers = model.layers if isinstance(model, keras.Model) else []
     mixture = layers[-1] if layers else None
     shape = _frames_shape(model) if isinstance(mixture, GaussianMixture) else None
@@ -313,7 +311,7 @@ def _check_sound(
 def _frames(
     model: keras.Model, mixture: GaussianMixture, primer: np.ndarray
 ) -> np.ndarray:
-    """The standardized primer in frames, the last of which ends where it does.
+    """The standardized primer in frames; the last frame ends with it.
 
     Returns:
         `(batch, time, frame_length)`.

@@ -1,7 +1,7 @@
 """What a recurrent layer does inside a model: its gates, and how far back it remembers.
 
-Shapes: `batch` sequences of `time` steps, `units` of a state, `size` of all states
-of a layer in a row (twice the units for an LSTM).
+Shapes: `batch` sequences of `time` steps; `units` of a state; `size` of all states of
+a layer concatenated, which for an LSTM is twice the units.
 """
 
 import functools
@@ -24,11 +24,14 @@ def recurrent_layers(model: keras.layers.Layer) -> list[keras.layers.RNN]:
     """The recurrent layers of a model, at any depth, in order.
 
     Args:
-        model: A model; or a layer, which may itself be recurrent.
+        model: A model; or a layer, which may be recurrent itself.
 
     Returns:
-        The layers that are a `keras.layers.RNN`, those inside wrappers and inside
-        models included.
+        All instances of `keras.layers.RNN`, including those inside wrappers and inner
+        models.
+
+    Raises:
+        ValueError: `model` is no Keras model or layer.
 
     Example:
 
@@ -39,6 +42,8 @@ def recurrent_layers(model: keras.layers.Layer) -> list[keras.layers.RNN]:
     >>> [layer.name for layer in inspection.recurrent_layers(model)]
     ['forward_gru', 'backward_gru']
     """
+    if not isinstance(model, keras.layers.Layer):
+        raise checks.error("model", model, "a Keras model or layer")
     layers = (model, *stepping.layers_within(model))
     return [layer for layer in layers if isinstance(layer, keras.layers.RNN)]
 
@@ -51,32 +56,31 @@ def gates(
     """What the gates of a recurrent layer do over a sequence.
 
     The layer may be anywhere in the model: inside another model or a wrapper such as
-    `keras.layers.Bidirectional`, behind masks, stateful. It is seen outside of
-    training, without dropout and noise; the sequence begins from the initial state,
-    and the model stays as it was. Of a layer that the model calls several times, the
-    first call is seen.
+    `keras.layers.Bidirectional`, after a mask, stateful. The model is called as in
+    inference, without dropout and noise, from the initial state, and stays unchanged.
+    If it calls the layer several times, the first call counts.
 
     Args:
         model: A built model with one input, or a built layer.
-        sequence: What the model takes, `(batch, time, ...)`, or one sequence without
-            the first axis. (For a model that does not tell its input's shape, as a
-            subclassed one, three axes are a batch.)
-        layer: Which layer: a `keras_gated.RNN` or `keras.layers.RNN` over a cell of
-            `keras_gated`, or a wrapper or model with one such layer inside; itself,
-            its name, or its place among those layers, from 0. Default: `None`, the
-            only one.
+        sequence: A batch of what the model takes, `(batch, time, ...)`, or one sequence
+            without the first axis. If the model does not tell the shape of its input,
+            as subclassed models do not, three axes mean a batch.
+        layer: The layer: itself, its name, or its index among the recurrent layers of
+            the model over cells of `keras_gated`. A wrapper or inner model that
+            contains one such layer will do. Default: `None`, the only one.
 
     Returns:
-        By name (`"update"`, `"reset"`, `"input"`, `"forget"`, `"output"`,
-        `"candidate"`: what the cell has; of a cell without gates `"state"`) arrays of
-        `(batch, time, units)`, or `(time, units)` for one sequence, in float32 at
-        least. Steps are those that reach the layer, in the order of the sequence, also
-        where the layer goes backwards; steps that a mask skips are NaN.
+        The values by the names of the gates that the cell has (`"update"`, `"reset"`,
+        `"input"`, `"forget"`, `"output"`, `"candidate"`; `"state"` for a cell without
+        gates): arrays `(batch, time, units)`, or `(time, units)` for one sequence, in
+        float32 or, if the layer computes in it, float64. The steps are those that the
+        layer receives, in the order of the sequence, even if the layer goes backwards.
+        Masked steps are NaN.
 
     Raises:
-        ValueError: The model is not built; `sequence` has another shape than the
-            model takes; `layer` is not one such layer, or is `None` where there are
-            several or none (the message lists them); the model does not call it.
+        ValueError: The model is not built; `sequence` does not have the shape that the
+            model takes; `layer` is none of its layers; it is `None`, and there are
+            several or none (the message lists them); or the model does not call it.
 
     Example:
 
@@ -92,7 +96,7 @@ def gates(
     own = [x for x in recurrent_layers(model) if hasattr(x.cell, "gate_activations")]
     layer = _choose(model, layer, own, "recurrent layer over a cell of keras_gated")
     batch, single = _as_batch(model, sequence)
-    # In a graph, for without one TensorFlow takes milliseconds a step.
+    # Without a graph TensorFlow takes milliseconds per step.
     steps = _steps(model, layer, batch, graph=True)
     parts = [_gates(layer, some) for some in steps]
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -105,37 +109,39 @@ def jacobian_norms(
     lags: int | None = None,
     layer: keras.layers.Layer | str | int | None = None,
 ) -> np.ndarray:
-    """How much the last state of a recurrent layer depends on those before it.
+    """How much the last state of a recurrent layer depends on earlier states.
 
-    The state `s` is all that a step hands on, of an LSTM `[h, c]`. The Jacobian of the
-    last by an earlier one is a product of those of single steps,
+    The state `s` is everything that a step passes to the next, for an LSTM `[h, c]`.
+    The Jacobian of the last state with respect to an earlier one is a product of the
+    Jacobians of single steps,
 
         ∂s_T / ∂s_{T-k} = ∂s_T / ∂s_{T-1} · … · ∂s_{T-k+1} / ∂s_{T-k},
 
-    each taken by automatic differentiation of the cell. Where its norm falls to
-    nothing with k, gradients vanish on their way back through time and what was long
-    ago cannot be learned; where it rises, they explode (Bengio, Simard and Frasconi,
+    each found by automatic differentiation of the cell. If its norm falls to zero as
+    k grows, gradients vanish on their way back through time, and what happened long
+    ago cannot be learned; if it grows, they explode (Bengio, Simard and Frasconi,
     1994, https://doi.org/10.1109/72.279181; Pascanu, Mikolov and Bengio, 2013,
     https://proceedings.mlr.press/v28/pascanu13.html).
 
     Args:
         model: As in `gates`.
         sequence: As in `gates`.
-        lags: How many steps to go back, at most as many as reach the layer.
-            Default: `None`, all of them.
-        layer: As in `gates`, but over any cell that `keras.layers.RNN` takes with
-            states `(batch, units)`.
+        lags: The largest k, a positive integer. Default: `None`, the number of steps.
+        layer: As in `gates`, but among all recurrent layers: the cell may be any with
+            states `(batch, units)`, Keras's own included.
 
     Returns:
-        `(batch, lags)`, or `(lags,)` for one sequence, float64: at `k - 1` the
-        spectral norm, that is the largest singular value, of `∂s_T / ∂s_{T-k}`. The
-        last step is the one that the layer reads last, the first of the sequence if
-        it goes backwards. A step that a mask skips changes no state: its Jacobian is
-        the identity. The products are formed in float64 and scaled on the way, so
-        that only their norms can underflow.
+        `(batch, lags)`, or `(lags,)` for one sequence, in float64: at index `k - 1` the
+        spectral norm of `∂s_T / ∂s_{T-k}`, its largest singular value. `s_T` is the
+        state after the step that the layer reads last, which is the first step of the
+        sequence if the layer goes backwards. The Jacobian of a masked step is the
+        identity. The products are formed in float64 and rescaled at every step, so
+        that they neither underflow nor overflow; a norm beyond float64 is 0 or
+        infinite.
 
     Raises:
-        ValueError: As in `gates`; `lags` is out of its range; a state is not finite.
+        ValueError: As in `gates`; `lags` is out of its range; or a state or derivative
+            is not finite.
 
     Example:
 
@@ -151,13 +157,13 @@ def jacobian_norms(
     layer = _choose(model, layer, recurrent_layers(model), "recurrent layer")
     batch, single = _as_batch(model, sequence)
     norms = []
-    # In no graph: TensorFlow would change the order of sums, and so the rounding.
+    # In a graph TensorFlow would change the order of sums, and so the rounding.
     for steps in _steps(model, layer, batch, graph=False):
         time = steps.inputs.shape[0]
         if lags is not None and lags > time:
             raise ValueError(
-                f"Argument `lags` must be from 1 to the {time} steps that reach the "
-                f"layer {layer.name!r}. Received: lags={lags}"
+                f"Argument `lags` must be from 1 to {time}, the number of steps that "
+                f"the layer {layer.name!r} receives. Received: lags={lags}"
             )
         jacobians = _jacobians(layer, steps, lags or time)
         norms += [_norms_of_products(each) for each in jacobians]
@@ -173,13 +179,13 @@ def _choose(
     among: list[keras.layers.RNN],
     kind: str,
 ) -> keras.layers.RNN:
-    """The one layer that is meant.
+    """Finds the layer that the argument `layer` means.
 
     Args:
         model: The model.
-        layer: As in `gates`.
-        among: The layers of this kind that the model has.
-        kind: What errors call them.
+        layer: The argument, as in `gates`.
+        among: The layers of the model that it can mean.
+        kind: What errors call such a layer.
     """
     whole = isinstance(layer, int | np.integer) and not isinstance(layer, bool)
     if whole and -len(among) <= layer < len(among):
@@ -199,9 +205,9 @@ def _choose(
     if found:
         names = [x.name for x in found]
         raise ValueError(
-            f"The model {model.name!r} has {len(found)} layers that could be meant"
-            f"{asked}, each a {kind}: {names}. Argument `layer` chooses one of them, "
-            "by its name, itself, or its place from 0."
+            f"The model {model.name!r} has {len(found)} layers of the kind {kind!r}"
+            f"{asked}: {names}. Argument `layer` must be one of them, its name, or its "
+            "index."
         )
     layers = {x.name: type(x).__name__ for x in stepping.layers_within(model)}
     raise ValueError(
@@ -212,12 +218,12 @@ def _choose(
 def _as_batch(
     model: keras.layers.Layer, sequence: np.ndarray
 ) -> tuple[np.ndarray, bool]:
-    """The sequences in a batch, and whether there was but one, without that axis."""
+    """The argument `sequence` as a batch, and whether it was a single sequence."""
     takes = stepping.input_shape(model)
     if takes is not None and not isinstance(takes, tuple):
         raise ValueError(
-            f"The model {model.name!r} has several inputs, {takes}; what it does is "
-            "seen only of models with one."
+            f"Argument `model` must have one input. Received: the model "
+            f"{model.name!r} with inputs of the shapes {takes}"
         )
     takes = takes or (None, None, None)
     sequence = np.asarray(sequence)
@@ -229,42 +235,41 @@ def _as_batch(
     )
     if not fits or 0 in batch.shape or batch.dtype.kind not in "biuf":
         raise ValueError(
-            f"Argument `sequence` must hold numbers as the model {model.name!r} takes "
-            f"them, a batch {takes} or one sequence of it, of a step at least. "
-            f"Received: shape {sequence.shape}, dtype {sequence.dtype}"
+            "Argument `sequence` must hold numbers and have the shape that the model "
+            f"{model.name!r} takes, {takes}, or that without its first axis, with at "
+            f"least one step. Received: shape {sequence.shape}, dtype {sequence.dtype}"
         )
     return batch, single
 
 
 class _Steps(NamedTuple):
-    """What a recurrent layer goes through, in the order in which it reads."""
+    """The steps of a recurrent layer, in the order in which it reads them."""
 
     inputs: Tensor
     """`(time, batch, features)`."""
     before: list[Tensor]
-    """The states before each step, all in one list, each `(time, batch, units)`."""
+    """The states before each step, a flat list of `(time, batch, units)`."""
     counts: Tensor
-    """`(time, batch, 1)`, `False` where a mask skips the step; the batch may be 1, and
-    the last axis the units."""
+    """`False` for masked steps, of a shape that broadcasts to that of the states."""
 
 
 def _steps(
     model: keras.layers.Layer, layer: keras.layers.RNN, batch: np.ndarray, graph: bool
 ) -> Iterator[_Steps]:
-    """The steps of all sequences, in batches of the size that the model takes.
+    """Runs the sequences, in batches of the size that the model takes.
 
     Args:
         model: The model.
         layer: The layer in it.
         batch: The sequences.
-        graph: Whether TensorFlow is to make a graph of it all.
+        graph: Whether TensorFlow runs in a graph.
     """
     shape = stepping.input_shape(model)
     size = (shape and shape[0]) or len(batch)
 
     def run(rows: int, batch: Tensor) -> tuple:
         call = stepping.call_of_layer(model, layer, batch)
-        if rows < size:  # the others only fill the batch
+        if rows < size:  # the other rows only fill the batch
             call = keras.tree.map_structure(
                 lambda x: None if x is None else x[:rows], call
             )
@@ -300,13 +305,13 @@ def _run_cell(
     if layer.go_backwards:
         inputs, counts = ops.flip(inputs, axis=0), ops.flip(counts, axis=0)
     first = [
-        ops.broadcast_to(state, (batch, *state.shape[1:]))  # one may be that of all
+        ops.broadcast_to(state, (batch, *state.shape[1:]))  # all may share one
         for state in keras.tree.flatten(initial_state)
     ]
     if any(len(state.shape) != 2 for state in first):
         raise ValueError(
-            f"The layer {layer.name!r} has states of other shapes than (batch, units): "
-            f"{[tuple(state.shape) for state in first]}"
+            f"Argument `layer` must have states (batch, units). Received: the layer "
+            f"{layer.name!r} with states {[tuple(state.shape) for state in first]}"
         )
 
     def step(states: list[Tensor], now: tuple) -> tuple[list[Tensor], list[Tensor]]:
@@ -323,14 +328,14 @@ def _run_cell(
 
 
 def _gates(layer: keras.layers.RNN, steps: _Steps) -> dict[str, np.ndarray]:
-    """The gates of all steps, each `(batch, time, units)`."""
+    """The gates at all steps, each `(batch, time, units)`."""
     time, batch = steps.inputs.shape[:2]
     x, *states = (
         ops.reshape(part, (time * batch, part.shape[-1]))
         for part in (steps.inputs, *steps.before)
     )
     found = layer.cell.gate_activations(x, states)
-    if found.keys() == {"candidate"}:  # without gates it becomes the state
+    if found.keys() == {"candidate"}:  # it becomes the state as it is
         found = {"state": found["candidate"]}
     counts = ops.convert_to_numpy(steps.counts)
     result = {}
@@ -350,7 +355,7 @@ def _gates(layer: keras.layers.RNN, steps: _Steps) -> dict[str, np.ndarray]:
 def _jacobians(
     layer: keras.layers.RNN, steps: _Steps, lags: int
 ) -> Iterator[np.ndarray]:
-    """The Jacobians of the last steps, of one sequence after the other.
+    """The Jacobians of the last steps, one sequence after the other.
 
     Yields:
         `(lags, size, size)`, in float64.
@@ -360,7 +365,7 @@ def _jacobians(
     size = ends[-1]
 
     def after(x: Tensor, state: Tensor) -> Tensor:
-        """The states after a step, from those before it, each `(rows, size)`."""
+        """The states after a step, from those before it, both `(rows, size)`."""
         states = [state[:, a:b] for a, b in itertools.pairwise([0, *ends])]
         _, new = layer.cell.call(x, keras.tree.pack_sequence_as(structure, states))
         return ops.concatenate(keras.tree.flatten(new), axis=-1)
@@ -377,14 +382,15 @@ def _jacobians(
 
 
 def _jacobian_by_row(function: Callable, *example: Tensor) -> Callable:
-    """The Jacobian by the second argument, of a function that keeps rows apart.
+    """The Jacobian, with respect to the second argument, of each row of a function.
 
     Args:
-        function: Of `(rows, features)` and `(rows, size)`; gives `(rows, size)`.
-        *example: Arguments of the shapes for which it is compiled.
+        function: Maps `(rows, features)` and `(rows, size)` to `(rows, size)`; a row of
+            the result depends on that row of the arguments alone.
+        *example: Arguments of the shapes for which to compile it.
 
     Returns:
-        A function of the same arguments; gives `(rows, size, size)`.
+        A function of the same arguments that returns `(rows, size, size)`.
     """
     backend = keras.config.backend()
     if backend == "tensorflow":
@@ -422,9 +428,9 @@ def _norms_of_products(steps: np.ndarray) -> np.ndarray:
     """
     if not np.isfinite(steps).all():
         raise ValueError(
-            "A state of the recurrent layer is not finite (NaN or infinity), or its "
-            "derivative: the training of the model has failed, or the sequence lies "
-            "far beyond what it has seen."
+            "A state of the recurrent layer or its derivative is not finite (NaN or "
+            "infinity): the training of the model has failed, or the sequence is far "
+            "from what it was trained on."
         )
     norms = np.zeros(len(steps))
     product, logarithm = np.eye(steps.shape[-1]), 0.0
@@ -433,7 +439,7 @@ def _norms_of_products(steps: np.ndarray) -> np.ndarray:
         norm = math.sqrt(max(np.linalg.eigvalsh(product @ product.T)[-1], 0.0))
         if norm == 0:  # and so are all that follow
             break
-        # The product is kept at norm 1, or long ones would leave float64.
+        # Rescaled to norm 1: long products would underflow or overflow.
         logarithm += math.log(norm)
         product /= norm
         norms[lag] = math.exp(logarithm) if logarithm < 700 else math.inf

@@ -27,7 +27,7 @@ def piano_rolls(rolls: dict[str, np.ndarray]) -> "Figure":
 
     Raises:
         ImportError: matplotlib is not installed.
-        ValueError: There is none, or one has another shape.
+        ValueError: `rolls` is empty, or a roll has another shape.
 
     Example:
 
@@ -52,7 +52,7 @@ def sounds(
 
     Args:
         sounds: By title, `[samples]`.
-        sample_rate: Samples a second.
+        sample_rate: Samples per second.
         mark: A time to mark in all of them, in seconds. Default: `None`, none.
 
     Returns:
@@ -60,8 +60,8 @@ def sounds(
 
     Raises:
         ImportError: matplotlib is not installed.
-        ValueError: There is no sound, one has another shape, or `sample_rate` is not
-            positive.
+        ValueError: `sounds` is empty, a sound has another shape, or `sample_rate` is
+            not positive.
 
     Example:
 
@@ -86,7 +86,7 @@ def sounds(
     seconds = np.arange(longest) / sample_rate
     for (wave, spectrum), (title, row) in zip(panels, sounds.items(), strict=True):
         wave.plot(seconds[: len(row)], row, linewidth=0.4)
-        # A little noise, below hearing, for the logarithm of silence.
+        # Inaudible noise, because the logarithm of silence is infinite.
         noise = 1e-6 * np.random.default_rng(0).normal(size=len(row))
         spectrum.specgram(row + noise, NFFT=256, Fs=sample_rate, noverlap=192)
         for axes in (wave, spectrum):
@@ -111,17 +111,17 @@ _TITLES = {
 def gates(
     sequence: np.ndarray, gates: dict[str, np.ndarray], title: str = ""
 ) -> "Figure":
-    """Draws what gates do on a sequence: a heat map for each, below the sequence.
+    """Draws a sequence and, below it, a heat map of every gate.
 
-    Time goes to the right, a row is a unit. All gates have their rows in the same
-    order, by the mean of the update or forget gate.
+    Time runs to the right, and each row is a unit. All gates have their rows in the
+    same order, by the mean of the update or forget gate.
 
     Args:
         sequence: `[T, features]`. A piano roll, 88 zeros and ones, is drawn as such;
-            frames that overlap, as those of sound do, as a waveform; anything else as
-            a heat map.
-        gates: By name, `[steps, units]`, as `keras_gated.inspection.gates` gives them
-            of one sequence; NaN leaves a step white.
+            overlapping frames of sound are drawn as a waveform, anything else as a
+            heat map.
+        gates: By name, `[steps, units]`, as `keras_gated.inspection.gates` returns
+            them for one sequence; steps of NaN stay white.
         title: The title. Default: none.
 
     Returns:
@@ -129,7 +129,7 @@ def gates(
 
     Raises:
         ImportError: matplotlib is not installed.
-        ValueError: There is no gate, or an array has another shape.
+        ValueError: `gates` is empty, or an array has another shape.
 
     Example:
 
@@ -147,7 +147,8 @@ def gates(
     shapes = {values.shape for values in gates.values()}
     if sequence.ndim != 2 or 0 in sequence.shape:
         raise ValueError(
-            "Argument `sequence` must be [T, features], of a step at least. Received: "
+            "Argument `sequence` must be [T, features], with at least one step. "
+            "Received: "
             f"shape {sequence.shape}"
         )
     if len(shapes) > 1 or len(shape := shapes.pop()) != 2 or 0 in shape:
@@ -185,7 +186,7 @@ def _plot_sequence(sequence: np.ndarray, axes: "Axes") -> None:
     hop = _hop(sequence)
     if features == piano_roll.KEYS and np.isin(sequence, (0, 1)).all():
         piano_roll.plot(sequence, axes)
-    elif hop:  # of each frame what is new in it, in its step's place
+    elif hop:  # the new samples of each frame, at the frame's step
         wave = sequence[:, -hop:].ravel()
         places = (np.arange(len(wave)) + 0.5) / hop - 0.5
         axes.plot(places, wave, linewidth=0.6, color="black")
@@ -197,11 +198,11 @@ def _plot_sequence(sequence: np.ndarray, axes: "Axes") -> None:
 
 
 def _hop(sequence: np.ndarray) -> int | None:
-    """By how much each frame is ahead of the one before, if they overlap."""
+    """How many samples each frame begins after the one before, if they overlap."""
     features = sequence.shape[1]
     for hop in range(1, features):
         before, after = sequence[:-1, hop:], sequence[1:, :-hop]
-        # Columns that are never used are equal and no overlap.
+        # Columns that are constant are equal without an overlap.
         if np.array_equal(before, after) and len(np.unique(before)) > 1:
             return hop
     return 1 if features == 1 else None

@@ -1,10 +1,10 @@
-"""Models from within: the one file that touches Keras's private parts to look there.
+"""Looks inside models and runs them step by step, with the private parts of Keras.
 
-It gives what Keras has no public way to: the layers inside a layer, what a recurrent
-layer is called with when its model is, and a model as a pure function of its recurrent
-states and one frame. The private parts that it relies on are `_flatten_layers` of a
-layer, its `_inbound_nodes` and `_outbound_nodes`, and that `RNN.call` calls
-`inner_loop`; tests/test_stepping.py holds each against the Keras that is installed.
+Keras has no public way to find the layers inside any layer, to see the arguments of a
+recurrent layer inside a model, or to run a model as a pure function of its recurrent
+states and one frame. All that this takes of Keras's private parts is used in this file
+alone: `_flatten_layers` of a layer, its `_inbound_nodes` and `_outbound_nodes`, and
+that `RNN.call` calls `inner_loop`. tests/test_stepping.py tests each of them.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from keras import ops
 Tensor = Any
 
 Carry = tuple[Tensor, list[Tensor]]
-"""What a step hands on: the outputs `(batch, 1, size)`, and the states."""
+"""What a step passes to the next: its outputs `(batch, 1, size)`, and the states."""
 
 
 def layers_within(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
@@ -64,10 +64,10 @@ def input_shape(model: keras.layers.Layer) -> Any:
 
 
 def unchanged(model: keras.layers.Layer) -> keras.StatelessScope:
-    """A scope in which a model can be called without a trace.
+    """A scope in which calling a model changes nothing.
 
-    In it variables are read and never written, seeds included, and stateful layers
-    begin with states of zeros.
+    Inside it all variables are read and not written, seeds included, and the states of
+    stateful layers are zero.
 
     Args:
         model: A built model, or a layer.
@@ -88,16 +88,18 @@ def unchanged(model: keras.layers.Layer) -> keras.StatelessScope:
 def call_of_layer(
     model: keras.layers.Layer, layer: keras.layers.RNN, batch: Tensor
 ) -> tuple[Tensor, Any, Any]:
-    """What a recurrent layer gets when its model is called; the model stays unchanged.
+    """The arguments with which a model calls a recurrent layer inside it.
+
+    The model stays unchanged.
 
     Args:
         model: A built model.
-        layer: The layer, wherever in the model it is.
-        batch: What to call the model on.
+        layer: The layer, anywhere in the model.
+        batch: The input of the model.
 
     Returns:
         The sequences `(batch, time, features)`, the initial states and the mask (or
-        `None`) of the layer's first call.
+        `None`) of the first call of the layer.
 
     Raises:
         ValueError: The model does not call the layer.
@@ -107,7 +109,7 @@ def call_of_layer(
     def record(
         sequences: Tensor, initial_state: Any, mask: Any, training: bool = False
     ) -> Any:
-        # Outside of the scope the variables of a stateful layer have other values.
+        # Outside the scope, the variables of a stateful layer have other values.
         states = keras.tree.map_structure(
             lambda x: x.value if isinstance(x, keras.Variable) else x, initial_state
         )
@@ -122,24 +124,23 @@ def call_of_layer(
         del layer.inner_loop
     if not calls:
         raise ValueError(
-            f"The model {model.name!r} does not call its layer {layer.name!r}: there "
-            "is nothing to show."
+            f"The model {model.name!r} does not call its layer {layer.name!r}."
         )
     return calls[0]
 
 
-# A model as a pure function of its recurrent states and one frame.
+# Models step by step.
 
 
 def stepper(model: keras.Model, size: int) -> "Stepper":
-    """A model's stepper; the same one as long as the model's layers are as they were.
+    """The stepper of a model; the same one until a layer of the model is changed.
 
     Args:
         model: A built Sequential or functional model.
-        size: How many sequences there are in a batch.
+        size: The number of sequences in a batch.
 
     Returns:
-        The stepper, with what it has compiled so far. It does not keep the model
+        The stepper, with the functions compiled so far. It does not keep the model
         alive.
 
     Raises:
@@ -157,10 +158,10 @@ _STEPPERS = weakref.WeakKeyDictionary()
 
 
 def _configuration(layer: keras.layers.Layer) -> list[Any]:
-    """What has been compiled for a layer holds as long as this is the same."""
+    """A description of a layer; compiled functions are valid until it changes."""
     try:
         config = repr(layer.get_config())
-    except NotImplementedError:  # a layer that cannot tell: like nothing else
+    except NotImplementedError:  # unknown, so never the same
         config = object()
     # Functions are compared by identity: two may have one name.
     names = ("activation", "recurrent_activation")
@@ -172,12 +173,12 @@ class Stepper:
 
     Args:
         model: A built Sequential or functional model.
-        size: How many sequences there are in a batch.
+        size: The number of sequences in a batch.
 
     Attributes:
-        model: The model of one step. It shares the layers and weights of the model.
-        output_shape: The shape of what a step gives, `(batch, 1, size)` if the model
-            gives an output for each frame.
+        model: A model of one step, which shares its layers and weights with the model.
+        output_shape: The shape of the output of a step: `(batch, 1, size)` if the
+            model has an output for each frame.
 
     Raises:
         ValueError: The model cannot be run step by step.
@@ -202,21 +203,21 @@ class Stepper:
             if isinstance(layer, _OneStep) and len(layer._inbound_nodes) > 1:
                 raise ValueError(
                     "A model that uses one recurrent layer in several places cannot be "
-                    "run step by step, for it would have states of each. Received a "
-                    f"model with the layer {layer.name!r} in several places"
+                    "run step by step, because each place has its own states. Received "
+                    f"a model with the layer {layer.name!r} in several places"
                 )
         self._compiled = {}
 
     def compiled(self, function: Callable, *constants: Any) -> Callable:
-        """A function of the stepper, compiled once (XLA on TensorFlow and JAX).
+        """Compiles a function (XLA on TensorFlow and JAX), unless it already has.
 
         Args:
-            function: What to compile, of the stepper, the constants and tensors. What
-                it refers to besides is the same at every call.
-            *constants: Hashable arguments; each choice of them is compiled anew.
+            function: Takes the stepper, the constants, and then tensors. It may refer
+                to nothing else that changes.
+            *constants: Hashable arguments; the function is compiled for each choice.
 
         Returns:
-            The function of its tensors.
+            The compiled function, which takes the tensors.
         """
         key = function, *constants
         if key not in self._compiled:
@@ -225,7 +226,7 @@ class Stepper:
         return self._compiled[key]
 
     def start(self) -> tuple[list[Tensor], Carry]:
-        """The weights as they are now, and what comes before the first frame."""
+        """The current weights, and the carry before the first frame."""
         weights, states = (
             [ops.convert_to_tensor(v) for v in variables]
             for variables in (
@@ -236,15 +237,15 @@ class Stepper:
         return weights, (ops.zeros(self.output_shape, "float32"), states)
 
     def step(self, weights: list[Tensor], carry: Carry, frame: Tensor) -> Carry:
-        """One more frame.
+        """Runs one frame.
 
         Args:
-            weights: As `start` gives them.
-            carry: What the step before handed on.
+            weights: From `start`.
+            carry: From `start` or the step before.
             frame: `(batch, 1, size)`.
 
         Returns:
-            The outputs, in float32, and states after it.
+            The carry after it; its outputs are in float32.
         """
         outputs, states = self.model.stateless_call(
             weights, carry[1], frame, training=False
@@ -255,7 +256,7 @@ class Stepper:
     def read(
         self, weights: list[Tensor], carry: Carry, frames: Tensor
     ) -> tuple[Carry, Tensor]:
-        """Several frames, one after the other.
+        """Runs several frames, one after the other.
 
         Args:
             weights: As in `step`.
@@ -263,13 +264,13 @@ class Stepper:
             frames: `(time, batch, 1, size)`.
 
         Returns:
-            The outputs and states after the last one, and the outputs after each,
-            `(time, batch, 1, size)`.
+            The carry after the last frame, and the outputs of all, `(time, batch, 1,
+            size)`.
         """
 
         def step(carry: Carry, frame: Tensor) -> tuple[Carry, Carry]:
             carry = self.step(weights, carry, frame)
-            # TensorFlow's `ops.scan` wants outputs of the structure of the carry.
+            # TensorFlow's `ops.scan` needs outputs of the structure of the carry.
             return carry, carry
 
         carry, (outputs, _) = ops.scan(step, carry, frames)
@@ -278,10 +279,10 @@ class Stepper:
 
 @contextlib.contextmanager
 def _links_kept(layers: list[keras.layers.Layer]) -> Iterator[None]:
-    """Lets layers forget the calls inside the block.
+    """Removes the links that symbolic calls inside the block add to layers.
 
-    A symbolic call links a layer to the model that it is part of: layers which
-    two models share would keep both alive.
+    They connect a layer with the model that it is part of: a layer that two models
+    share would keep both alive.
     """
     links = [
         nodes
@@ -297,7 +298,7 @@ def _links_kept(layers: list[keras.layers.Layer]) -> Iterator[None]:
 
 
 def _one_step(layer: keras.layers.Layer) -> keras.layers.Layer:
-    """The layer itself, or, if it is recurrent, one that takes a step a call."""
+    """The layer itself or, if it is recurrent, a layer of a single step."""
     if isinstance(layer, keras.Model):
         raise ValueError(
             "A model within a model cannot be run step by step; put its layers into "
@@ -315,10 +316,10 @@ def _one_step(layer: keras.layers.Layer) -> keras.layers.Layer:
 
 
 class _OneStep(keras.layers.Layer):
-    """A recurrent layer that takes one step a call and keeps its states.
+    """A recurrent layer that runs one step per call and keeps its states.
 
-    Unlike those of a stateful Keras layer, the states are among the variables
-    of the layer, and so a part of `stateless_call`.
+    Unlike those of a stateful Keras layer, the states are variables of the layer, and
+    so `stateless_call` takes and returns them.
     """
 
     def __init__(self, rnn: keras.layers.RNN) -> None:
@@ -346,8 +347,8 @@ class _OneStep(keras.layers.Layer):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if len(args) > 1 or kwargs.pop("initial_state", None) is not None:
             raise ValueError(
-                "A model that makes the initial state of a recurrent layer itself "
-                "cannot be run step by step. Received a model with an `initial_state` "
+                "A model that computes the initial state of a recurrent layer cannot "
+                "be run step by step. Received a model with an `initial_state` "
                 f"for the layer {self.name!r}"
             )
         return super().__call__(*args, **kwargs)
@@ -357,7 +358,7 @@ class _OneStep(keras.layers.Layer):
         packed = keras.tree.pack_sequence_as(self.structure, states)
         output, new = self.rnn.cell(frames[:, 0], packed)
         new = keras.tree.flatten(new)
-        if mask is not None:  # (batch, 1): a step that does not count is no step
+        if mask is not None:  # (batch, 1): a masked step changes no state
             shown = ops.cast(self.shown, output.dtype)
             if self.rnn.zero_output_for_mask:
                 shown = ops.zeros_like(output)
@@ -388,31 +389,30 @@ def _compiled(function: Callable) -> Callable:
 
 
 def check_stepwise(model: keras.Model, frames: np.ndarray, outputs: Tensor) -> None:
-    """Refuses a model whose steps depend on each other beyond its states.
+    """Checks that a model gives step by step what it gives for the whole sequence.
 
     Args:
         model: The model.
-        frames: Some frames, `(batch, time, size)`. Of a long sequence the beginning
-            is enough, and better: rounding grows along a recurrence.
-        outputs: What its stepper gave of them, and maybe of more,
+        frames: Some frames, `(batch, time, size)`. Use only the beginning of a long
+            sequence, because rounding errors grow along a recurrence.
+        outputs: The outputs of its stepper for these frames, or for more,
             `(time, batch, 1, size)`.
 
     Raises:
-        ValueError: What the model gives of all frames at once is something else, or no
-            finite number.
+        ValueError: The outputs of the model itself are others, or are not finite.
     """
     rows, size = len(frames), input_shape(model)[0] or len(frames)
-    frames = frames[np.arange(size) % rows]  # the batch that a stateful model takes
+    frames = frames[np.arange(size) % rows]  # the batch size may be fixed
     with unchanged(model):
         (whole,) = keras.tree.flatten(model(frames, training=False))
     whole = ops.convert_to_numpy(ops.cast(whole, "float32"))[:rows]
     if not np.isfinite(whole).all():
         raise ValueError(
-            f"What the model {model.name!r} gives is not finite (NaN or infinity): its "
-            "training has failed, or the primer lies far beyond what it has seen."
+            f"The output of the model {model.name!r} is not finite (NaN or infinity): "
+            "its training has failed, or the primer is far from what it was trained on."
         )
     stepwise = ops.convert_to_numpy(outputs)[: frames.shape[1], : len(whole), 0]
-    # Wide enough for half precision, and far below what a wrong context does.
+    # Wide enough for half precision, and far below the effect of a wrong context.
     if not np.allclose(whole.swapaxes(0, 1), stepwise, 0.1, 0.1):
         raise not_stepwise(model)
 
@@ -428,9 +428,9 @@ def not_stepwise(model: keras.Model) -> ValueError:
     """
     return ValueError(
         "Argument `model` must map frames (batch, time, values) to an output for each "
-        "(logits of the same shape, or a mixture), with no layer but recurrent ones "
-        "that looks from one step at another: otherwise what it gives step by step is "
-        "not what it gives of the whole sequence. "
+        "(logits of the same shape, or a mixture), and only its recurrent layers may "
+        "combine steps: otherwise the outputs of a single step are not those of the "
+        "whole sequence. "
         f"Received: model={model.name!r} with layers "
         f"{[type(layer).__name__ for layer in model.layers]}"
     )

@@ -211,6 +211,7 @@ def small_models():
         "keras": keras.Sequential([frames, keras.layers.GRU(4)]),
         "several inputs": keras.Model([frames, keras.Input((4,))], gru(frames)),
         "not built": keras.Sequential([gru]),
+        "nothing": None,
     }
 
 
@@ -219,16 +220,17 @@ def small_models():
     ("model", "sequence", "layer", "message"),
     [
         ("gru", X[0, :, 0], None, r"`sequence`.*\(None, 5, 3\).*shape \(5,\)"),
-        ("gru", X[:0], None, r"a step at least.*shape \(0, 5, 3\)"),
+        ("gru", X[:0], None, r"at least one step.*shape \(0, 5, 3\)"),
         ("gru", X[0, :, :2], None, r"\(None, 5, 3\).*shape \(5, 2\)"),
         ("gru", X[:, :4], None, r"\(None, 5, 3\).*shape \(3, 4, 3\)"),
         ("gru", X.astype(str), None, r"must hold numbers"),
         ("gru", X, "gru_7", r"layer='gru_7'.*'watched': 'GRU'"),
         ("gru", X, 1, r"layer=1\b"),
         ("gru", X, GRU(2, name="mine"), r"layer=<GRU name=mine"),
-        ("two", X, None, r"2 layers that could be meant.*'watched', 'another'"),
-        ("several inputs", X, None, "has several inputs"),
+        ("two", X, None, r"2 layers of the kind.*'watched', 'another'"),
+        ("several inputs", X, None, "must have one input"),
         ("not built", X, None, "is not built"),
+        ("nothing", X, None, "`model` must be a Keras model or layer"),
     ],
 )
 def test_what_cannot_be_inspected(function, model, sequence, layer, message):
@@ -362,7 +364,7 @@ def test_norms_beyond_all_numbers(slope):
 @pytest.mark.parametrize(
     ("lags", "message"),
     [
-        (TIME + 1, r"from 1 to the 5 steps.*lags=6"),
+        (TIME + 1, r"from 1 to 5, the number of steps.*lags=6"),
         (0, r"`lags` must be a positive integer.*lags=0"),
         (True, "lags=True"),
     ],

@@ -1,13 +1,13 @@
-"""Why tanh and not sigmoid, and why gates: something to look at, and to measure.
+"""Why tanh and not sigmoid, and why gates: three experiments.
 
-Three pictures, each of measurements. The slopes of the sigmoid and of tanh, and what is
-left of a product of many. Gradient descent of a unit whose inputs are all positive, as
-a sigmoid's outputs are, beside that of one whose inputs are centered. And how much the
-state of a recurrent cell depends on its state some steps before: the norm of the
-Jacobian of the one by the other, of every cell at equal size, before and after training
-on Bach's chorales. With --models DIR the trained cells are those of a run of
-polyphonic_music.py. In the log folder: the pictures, `results.json`, and all of it for
-TensorBoard.
+The first compares the slopes of the sigmoid and of tanh, and products of many slopes.
+The second compares gradient descent of a unit whose inputs are all positive, as the
+outputs of a sigmoid are, with that of a unit whose inputs are centered. The third
+measures how much the state of a recurrent cell depends on its state some steps before:
+the norm of the Jacobian of the one with respect to the other, for every cell at equal
+size, before and after training on Bach's chorales. With --models DIR the trained cells
+are those of a run of polyphonic_music.py. The log folder gets a figure of each, all
+numbers in `results.json`, and everything for TensorBoard.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-# Of matrices as small as these, threads do nothing but wait for one another.
+# With matrices this small, threads only wait for each other.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import comparison
@@ -70,8 +70,7 @@ def parse_arguments() -> argparse.Namespace:
     add(
         "--no-sigmoid",
         action="store_true",
-        help="leave out what is measured beside --cells: the tanh cell with sigmoid in "
-        "the place of tanh",
+        help="do not add a tanh cell with sigmoid in place of tanh to --cells",
     )
     add(
         "--models",
@@ -85,14 +84,14 @@ def parse_arguments() -> argparse.Namespace:
         type=positive(int),
         default=64,
         metavar="N",
-        help="how many steps to look back (default: %(default)s)",
+        help="the number of steps to look back (default: %(default)s)",
     )
     add(
         "--pieces",
         type=positive(int),
         default=16,
         metavar="N",
-        help="of how many test pieces the norm is the mean (default: %(default)s)",
+        help="the number of test pieces over which to average (default: %(default)s)",
     )
     args = parser.parse_args()
     if not args.no_sigmoid:
@@ -101,12 +100,12 @@ def parse_arguments() -> argparse.Namespace:
 
 
 class Study:
-    """Runs the experiments; keeps what is done so far, and writes it.
+    """Runs the experiments, and writes the results so far.
 
     Args:
         args: The arguments.
         data: The chorales for training, validation and test.
-        run: The folder.
+        run: The folder for the results.
     """
 
     def __init__(
@@ -155,7 +154,7 @@ class Study:
         print(comparison.format_table(readable, DESCENT_COLUMNS))
 
     def cell(self, name: str, model: keras.Model | None, parts: list) -> None:
-        """Measures a cell untrained and trained; trains it, unless a model is given."""
+        """Measures a cell before and after training, or that of a trained model."""
         given = model is not None
         model = model if given else models.build(name, self.args)
         _, cell = models.find_cell(model, self.run)
@@ -195,7 +194,7 @@ class Study:
         comparison.write_record(self.rows, self.curves, self.about, self.run)
 
     def _show(self, name: str, figure: "Figure") -> None:
-        """Writes a picture, to a file and for TensorBoard."""
+        """Writes a figure to a file and for TensorBoard."""
         import tensorflow as tf
 
         path = self.run / f"{name}.png"
@@ -207,7 +206,7 @@ class Study:
     def _scalars(
         self, name: str, tag: str, values: Iterable[float], first: int
     ) -> None:
-        """Writes a curve for TensorBoard, in a run of its own."""
+        """Writes a curve for TensorBoard, as a run of this name."""
         import tensorflow as tf
 
         with tf.summary.create_file_writer(str(self.run / name)).as_default():
@@ -268,15 +267,15 @@ def main() -> int:
                 print(f"{script}: error: {error}", file=sys.stderr)
                 code = 1
     except KeyboardInterrupt:
-        print("\nInterrupted. What is done is kept.")
+        print("\nInterrupted. The finished results are kept.")
         code = 130
     if study.rows:
         print(
             f"\n{study.table()}\n"
-            "(the norm of the Jacobian of a state by one before, the geometric mean "
-            f"of {args.pieces} test pieces; NLL in nats a step)"
+            "(the norm of the Jacobian of a state with respect to an earlier one, the "
+            f"geometric mean over {args.pieces} test pieces; NLL in nats per step)"
         )
-    print(f"\nEverything is in {run}. The curves: tensorboard --logdir {args.log_dir}")
+    print(f"\nAll results are in {run}. Curves: tensorboard --logdir {args.log_dir}")
     return code
 
 

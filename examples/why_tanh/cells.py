@@ -13,4 +13,4 @@ TITLES = {
     "sigmoid": "sigmoid RNN",
 }
 COLORS = {name: f"C{k}" for k, name in enumerate(CELLS)}
-"""The same in all pictures, of the functions tanh and sigmoid too."""
+"""The same in all figures, also for the functions tanh and sigmoid."""

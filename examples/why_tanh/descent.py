@@ -1,8 +1,8 @@
 """Gradient descent with inputs that are all positive, and with centered ones.
 
-A linear unit learns from the outputs of sigmoids, which are positive, or from the same
-outputs less their means. It is to learn what another unit computes of the same inputs,
-so that its smallest loss is 0 and all that differs is the way there.
+The inputs of a linear unit are the outputs of sigmoids, which are positive, or the same
+outputs minus their means. Its targets are the outputs of another linear unit for the
+same inputs, so that the smallest loss is 0 and only the way there differs.
 """
 
 import math
@@ -31,12 +31,12 @@ DRAWN_START = (-1.2, 0.2)
 
 
 def unit_inputs(kind: str, dimension: int, seed: int) -> np.ndarray:
-    """The inputs of a unit: what sigmoids give for normal pre-activations.
+    """The inputs of the unit: the outputs of sigmoids for normal pre-activations.
 
     Args:
-        kind: `"positive"`, as they are; `"centred"`, less their means.
-        dimension: How many inputs there are.
-        seed: Of the pre-activations.
+        kind: `"positive"`, the outputs themselves; `"centred"`, minus their means.
+        dimension: The number of inputs.
+        seed: The seed of the pre-activations.
 
     Returns:
         `[EXAMPLES, dimension]`.
@@ -66,7 +66,7 @@ def unit_loss(w: np.ndarray, x: np.ndarray) -> np.ndarray:
 
 
 def unit_gradient(w: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """The gradient of `unit_loss` by the weights, of their shape."""
+    """The gradient of `unit_loss` with respect to the weights, of their shape."""
     return (w - optimum(x.shape[1])) @ (x.T @ x / len(x))
 
 
@@ -82,18 +82,18 @@ def descend(
 
     Args:
         x: The inputs, `[examples, inputs]`.
-        start: The weights at first, `[starts, inputs]`.
+        start: The initial weights, `[starts, inputs]`.
         rates: The learning rates.
-        update: `"batch"`, the gradient is that of all examples; `"single"`, that of
-            one, another at every update.
-        seed: Of the order of the examples.
-        path: If given, the weights of all times are added to it, each `[rates,
-            starts, inputs]`, and the descent ends when all have come down. Default:
-            `None`, it ends as soon as half of those of some rate have.
+        update: `"batch"`, each update uses the gradient of all examples; `"single"`,
+            that of one random example.
+        seed: The seed of the order of the examples.
+        path: A list to which the weights before each update are added, each `[rates,
+            starts, inputs]`; the descent then ends when all have reached the target.
+            Default: `None`, it ends as soon as, for some rate, half of the starts have.
 
     Returns:
-        The number of updates, `[rates, starts]`, infinite for those who did not
-        come down by then or in `MOST_STEPS`.
+        The number of updates, `[rates, starts]`, infinite for those that did not reach
+        the target by then or in `MOST_STEPS`.
     """
     order = np.random.default_rng(seed).integers(0, len(x), MOST_STEPS)
     rates = np.asarray(list(rates))
@@ -120,21 +120,22 @@ def descend(
 def measure_one(
     kind: str, update: str, dimension: int, seed: int, rate: float | None = None
 ) -> dict[str, Any]:
-    """How a unit comes down, at the learning rate that is best for it.
+    """Measures the descent of one unit, at the learning rate that is best for it.
 
     Args:
-        kind: Of the inputs, see `unit_inputs`.
+        kind: The kind of inputs, see `unit_inputs`.
         update: See `descend`.
         dimension: The number of inputs.
-        seed: Of the inputs, the starts and the order of the examples.
-        rate: Another learning rate. Default: that of `RATES` which comes down first.
+        seed: The seed of the inputs, the starts and the order of the examples.
+        rate: The learning rate. Default: `None`, the one of `RATES` with which half of
+            the starts reach the target first.
 
     Returns:
-        The rate; over the starts the medians of the number of updates and of the
-        length of the path as a multiple of its ends' distance (`None` for the number
-        if half the starts do not come down in `MOST_STEPS`); of all updates the
-        share whose gradient has one sign in all components; the ratio of the largest
-        to the smallest eigenvalue of the loss's second derivatives.
+        The arguments and the rate; the median over the starts of the number of
+        updates, `None` if half of them do not reach the target in `MOST_STEPS`; the
+        median of the length of the path, divided by the distance of its ends; the
+        share of updates whose gradient has the same sign in all components; and the
+        ratio of the largest to the smallest eigenvalue of the Hessian of the loss.
     """
     x = unit_inputs(kind, dimension, seed)
     normal = np.random.default_rng(seed + 1).normal(size=(STARTS, dimension))
@@ -168,15 +169,16 @@ def measure_one(
 
 
 def measure(seed: int, verbose: bool = True) -> list[dict[str, Any]]:
-    """All kinds of inputs, updates and numbers of inputs, a row each.
+    """Measures all kinds of inputs, updates and numbers of inputs.
 
     Args:
         seed: See `measure_one`.
-        verbose: Whether to show how far it has come. Default: `True`.
+        verbose: Whether to show a progress bar. Default: `True`.
 
     Returns:
-        The rows. The centered inputs have two: one at the learning rate that is best
-        for the positive ones, one at that which is best for them.
+        A row for each, as `measure_one` returns it. Centered inputs have two rows: the
+        first at the learning rate that is best for positive inputs, the second at the
+        rate that is best for them.
     """
     bar = keras.utils.Progbar(len(UPDATES) * len(DIMENSIONS), verbose=int(verbose))
     rows = []
@@ -193,18 +195,18 @@ def measure(seed: int, verbose: bool = True) -> list[dict[str, Any]]:
 def paths(
     rows: list[dict[str, Any]], seed: int
 ) -> dict[tuple[str, str], tuple[float, np.ndarray, np.ndarray]]:
-    """From one start with two inputs, each at the learning rate best for it.
+    """Descents from one start with two inputs, each at its best learning rate.
 
     Args:
         rows: From `measure`.
-        seed: As there.
+        seed: The seed given to `measure`.
 
     Returns:
-        By update and inputs the learning rate, the path, `[times, 2]`, and the loss,
-        `[times]`.
+        The learning rate, the path `[times, 2]` and the loss `[times]`, by update and
+        kind of inputs.
     """
     found = {}
-    for row in rows:  # of two for the centered inputs, the last is the best
+    for row in rows:  # of the two for centered inputs, the last is the best
         if row["dimension"] == 2:
             kind, update, rate = row["inputs"], row["update"], row["rate"]
             x, path = unit_inputs(kind, 2, seed), []
@@ -215,11 +217,11 @@ def paths(
 
 
 def plot(rows: list[dict[str, Any]], seed: int) -> "Figure":
-    """Draws a row for every way to update: paths over the loss, and losses.
+    """Draws paths over the loss and the losses in time, a row for each kind of update.
 
     Args:
         rows: From `measure`.
-        seed: As there.
+        seed: The seed given to `measure`.
     """
     from matplotlib.figure import Figure
 

@@ -1,7 +1,7 @@
 """How far back the state of a cell depends on the past.
 
-That is the norm of the Jacobian of the last state by an earlier one, by how many steps
-earlier: `keras_gated.inspection.jacobian_norms`.
+The measure is the norm of the Jacobian of the last state with respect to an earlier
+one: `keras_gated.inspection.jacobian_norms`.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SMALL = 1e-3
-"""Where a norm counts as gone."""
+"""Below this a norm counts as gone."""
 SOME_LAGS = (1, 8, 32, 64)
 
 Norms = dict[str, list[float]]
-"""By lag, from 1: the geometric mean over the sequences (`"mean"`), and the range
-(`"lowest"`, `"highest"`)."""
+"""The geometric mean over the sequences (`"mean"`) and the range (`"lowest"`,
+`"highest"`), each for the lags from 1."""
 
 
 def measure(cell: keras.layers.Layer, inputs: np.ndarray, lags: int) -> Norms:
-    """The norms of a cell.
+    """Measures a cell.
 
     Args:
         cell: A built cell; for long products, in float64.
         inputs: `[sequences, T, features]`; the sequences begin with a state of zeros.
-        lags: How many steps to go back, at most T.
+        lags: The number of steps to look back, at most T.
 
     Raises:
         ValueError: `lags` is not from 1 to T.
@@ -47,16 +47,16 @@ def measure(cell: keras.layers.Layer, inputs: np.ndarray, lags: int) -> Norms:
 
 
 def summarize(mean: list[float]) -> dict[str, Any]:
-    """Figures for the table.
+    """Summarizes the norms for the table.
 
     Args:
-        mean: The norm by lag, for four lags or more.
+        mean: The norm for each lag from 1, at least four.
 
     Returns:
         `norm_k`, the norm at some lags k; `gone`, the first lag at which it is below
-        `SMALL`, or `None`; `half_life`, the steps in which it halves, by the line of
-        least squares through the logarithms of the second half of the lags, or
-        `None` where it does not fall.
+        `SMALL`, or `None`; `half_life`, the number of steps in which it halves, from a
+        least-squares line through the logarithms of the second half of the lags, or
+        `None` if it does not fall.
     """
     mean = np.asarray(mean)
     lags = len(mean)
@@ -75,8 +75,8 @@ def plot(norms: dict[str, dict[str, Norms]], pieces: int) -> "Figure":
     """Draws a panel for the untrained and one for the trained cells.
 
     Args:
-        norms: By cell, then by weights, from `measure`.
-        pieces: Over how many pieces they were measured.
+        norms: From `measure`, by cell, then by weights.
+        pieces: The number of pieces over which they were measured.
     """
     from matplotlib.figure import Figure
 
@@ -86,7 +86,7 @@ def plot(norms: dict[str, dict[str, Norms]], pieces: int) -> "Figure":
         for name, of in norms.items():
             if weights not in of:
                 continue
-            # No step back, the Jacobian is the identity.
+            # At lag 0 the Jacobian is the identity.
             mean, low, high = (
                 [1.0, *of[weights][which]] for which in ("mean", "lowest", "highest")
             )

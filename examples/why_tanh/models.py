@@ -1,4 +1,4 @@
-"""The models whose memory is measured, and the pieces on which it is."""
+"""The models whose memory is measured, and the pieces on which it is measured."""
 
 import argparse
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ from keras_gated.datasets import piano_roll
 from why_tanh.cells import CELLS, TITLES
 
 BEGINNING = 16
-"""Steps of a piece before the first state that counts: two bars."""
+"""Steps of a piece before the earliest state that is measured: two bars."""
 
 
 def build(name: str, args: argparse.Namespace) -> keras.Model:
@@ -35,10 +35,10 @@ def find_cell(model: keras.Model, path: Path) -> tuple[str, keras.layers.Layer]:
 
     Args:
         model: The model.
-        path: What errors call it.
+        path: The file of the model, for errors.
 
     Raises:
-        ValueError: It has none, or is no model of piano rolls.
+        ValueError: It has no such cell, or is not a model of piano rolls.
     """
     for layer in model.layers:
         cell = getattr(layer, "cell", None)
@@ -59,14 +59,15 @@ def load(folder: Path, names: Iterable[str]) -> dict[str, keras.Model]:
     """The models of a run of polyphonic_music.py, by their cells.
 
     Args:
-        folder: That of the run, with a folder for every cell.
-        names: The cells that are wanted.
+        folder: The folder of the run, with a folder for every cell.
+        names: The names of the cells to return.
 
     Returns:
-        The models, ready to be evaluated.
+        The models, compiled for evaluation.
 
     Raises:
-        ValueError: There are none, or one is not what it should be.
+        ValueError: There are none, or one does not load or is not a model of piano
+            rolls, or two have the same cell.
     """
     paths = sorted(folder.glob("*/best.keras"))
     if not paths:
@@ -78,7 +79,7 @@ def load(folder: Path, names: Iterable[str]) -> dict[str, keras.Model]:
     for path in paths:
         try:
             model = keras.saving.load_model(path, compile=False)
-        except Exception as error:  # whatever a damaged archive leads to
+        except Exception as error:  # a damaged archive can raise anything
             raise ValueError(
                 f"{str(path)!r} is no model that loads: {error}"
             ) from error
@@ -103,12 +104,12 @@ def load(folder: Path, names: Iterable[str]) -> dict[str, keras.Model]:
 
 
 def in_float64(cell: keras.layers.Layer, fresh: bool = False) -> keras.layers.Layer:
-    """A copy of a cell that computes in float64.
+    """Copies a cell to one that computes in float64.
 
     Args:
         cell: A built cell of the package.
-        fresh: Whether the copy has weights of its own, as they are before training.
-            Default: `False`, it has those of the cell.
+        fresh: Whether the copy has new weights, as before training. Default: `False`,
+            it has the weights of the cell.
 
     Returns:
         The copy, built.
@@ -123,13 +124,13 @@ def in_float64(cell: keras.layers.Layer, fresh: bool = False) -> keras.layers.La
 def beginnings(
     rolls: list[np.ndarray], lags: int, pieces: int, seed: int
 ) -> np.ndarray:
-    """The beginnings of some pieces, long enough to look back from their end.
+    """The beginnings of some pieces, from whose ends to look back.
 
     Args:
         rolls: The pieces, each `[T, 88]`.
-        lags: How many steps to look back.
-        pieces: How many pieces to choose.
-        seed: Of the choice.
+        lags: The number of steps to look back.
+        pieces: The number of pieces to choose.
+        seed: The seed of the choice.
 
     Returns:
         `float64 [pieces, BEGINNING + lags, 88]`.

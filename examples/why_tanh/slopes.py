@@ -1,4 +1,4 @@
-"""The slopes of the sigmoid and of tanh, and what is left of a product of many."""
+"""The slopes of the sigmoid and of tanh, and products of many slopes."""
 
 from typing import TYPE_CHECKING
 
@@ -11,16 +11,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Slopes = dict[str, dict[str, float]]
-"""By function: where its slope is largest (`"at"`), how large (`"largest"`), and the
-geometric mean of the slope over pre-activations from a standard normal distribution
-(`"typical"`)."""
+"""For each function the place of its largest slope (`"at"`), that slope (`"largest"`),
+and the geometric mean of the slope over pre-activations from a standard normal
+distribution (`"typical"`)."""
 
 
 def curves(x: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """The sigmoid and tanh, and their slopes by automatic differentiation.
 
     Args:
-        x: Where, in float64.
+        x: The arguments of the functions, in float64.
 
     Returns:
         By name the values and the slopes, of the shape of `x`.
@@ -38,7 +38,7 @@ def curves(x: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def measure() -> Slopes:
-    """The figures of both functions."""
+    """Measures the slopes of both functions."""
     x = np.linspace(-8, 8, 16_001)
     density = np.exp(-(x**2) / 2)
     return {

@@ -33,7 +33,7 @@ def test_memory_is_the_mean_and_range_of_the_norms(name):
     np.testing.assert_allclose(found["mean"], norms.prod(axis=0) ** (1 / 4))
     assert found["lowest"] == norms.min(axis=0).tolist()
     assert found["highest"] == norms.max(axis=0).tolist()
-    with pytest.raises(ValueError, match=r"from 1 to the 7 steps.*lags=8"):
+    with pytest.raises(ValueError, match=r"from 1 to 7, the number of steps.*lags=8"):
         memory.measure(cell, inputs, 8)
 
 
