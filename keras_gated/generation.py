@@ -70,7 +70,7 @@ def generate(
     size, past, notes = batch.shape
     stepper = stepping.stepper(model, size)
     if stepper.output_shape != (size, 1, notes):
-        raise stepping.not_stepwise(model)
+        raise _not_stepwise(model)
     # A note is on if its logit exceeds logistic noise: with the probability
     # sigmoid(logit / temperature).
     shape, tiny = (steps, size, 1, notes), np.finfo("float32").tiny
@@ -84,7 +84,7 @@ def generate(
     sampled = logits[past - 1 : -1] > ops.convert_to_numpy(noise)
     sampled = sampled[:, :, 0].swapaxes(0, 1)
     heard = np.concatenate([batch, sampled[:, :8]], axis=1)
-    stepping.check_stepwise(model, heard[:, :24], logits)
+    _check_stepwise(model, heard[:, :24], logits)
     return sampled.reshape(*primer.shape[:-2], steps, notes).astype("uint8")
 
 
@@ -191,7 +191,7 @@ def stream_audio(
     frames = _frames(model, mixture, primer)
     stepper = stepping.stepper(model, len(frames))
     if stepper.output_shape[:2] != (len(frames), 1):
-        raise stepping.not_stepwise(model)
+        raise _not_stepwise(model)
     weights, carry = _read(model, stepper, frames)
     go_on = stepper.compiled(_go_on, mixture, temperature)
     noise_seed = keras.random.SeedGenerator(seed)
@@ -228,7 +228,7 @@ def _read(
         more = random.normal(size=(len(frames), 8, frames.shape[2])).astype("float32")
         frames = np.concatenate([frames, more], axis=1)
         _, outputs = read(weights, start, in_time(frames))
-    stepping.check_stepwise(model, frames[:, :24], outputs)
+    _check_stepwise(model, frames[:, :24], outputs)
     return weights, carry
 
 
@@ -271,7 +271,7 @@ def _check_music(model: keras.Model, primer: np.ndarray) -> np.ndarray:
         raise checks.error("model", model, "a Keras model")
     shape = _frames_shape(model)
     if shape is None:
-        raise stepping.not_stepwise(model)
+        raise _not_stepwise(model)
     primer, notes = np.asarray(primer), shape[-1]
     if primer.ndim not in (2, 3) or primer.shape[-1] != notes or 0 in primer.shape:
         raise ValueError(
@@ -321,3 +321,44 @@ def _frames(
     sound = (sound - mixture.event_mean) / mixture.event_deviation
     windows = np.lib.stride_tricks.sliding_window_view(sound, length, axis=1)
     return windows[:, (sound.shape[1] - length) % hop :: hop].copy()
+
+
+def _check_stepwise(model: keras.Model, frames: np.ndarray, outputs: Tensor) -> None:
+    """Checks that a model gives step by step what it gives for the whole sequence.
+
+    Args:
+        model: The model.
+        frames: Some frames, `(batch, time, size)`. Use only the beginning of a long
+            sequence, because rounding errors grow along a recurrence.
+        outputs: The outputs of its stepper for these frames, or for more,
+            `(time, batch, 1, size)`.
+
+    Raises:
+        ValueError: The outputs of the model itself are others, or are not finite.
+    """
+    rows, size = len(frames), stepping.input_shape(model)[0] or len(frames)
+    frames = frames[np.arange(size) % rows]  # the batch size may be fixed
+    with stepping.unchanged(model):
+        (whole,) = keras.tree.flatten(model(frames, training=False))
+    whole = ops.convert_to_numpy(ops.cast(whole, "float32"))[:rows]
+    if not np.isfinite(whole).all():
+        raise ValueError(
+            f"The output of the model {model.name!r} is not finite (NaN or infinity): "
+            "its training has failed, or the primer is far from what it was trained on."
+        )
+    stepwise = ops.convert_to_numpy(outputs)[: frames.shape[1], : len(whole), 0]
+    # Wide enough for half precision, and far below the effect of a wrong context.
+    if not np.allclose(whole.swapaxes(0, 1), stepwise, 0.1, 0.1):
+        raise _not_stepwise(model)
+
+
+def _not_stepwise(model: keras.Model) -> ValueError:
+    """The error for a model that cannot be run step by step."""
+    return ValueError(
+        "Argument `model` must map frames (batch, time, values) to an output for each "
+        "(logits of the same shape, or a mixture), and only its recurrent layers may "
+        "combine steps: otherwise the outputs of a single step are not those of the "
+        "whole sequence. "
+        f"Received: model={model.name!r} with layers "
+        f"{[type(layer).__name__ for layer in model.layers]}"
+    )
