@@ -5,10 +5,12 @@ from keras_gated import (
     cells,
     datasets,
     generation,
+    inspection,
     layers,
     losses,
     metrics,
     optimizers,
+    pictures,
 )
 from keras_gated.cells import *  # noqa: F403
 from keras_gated.layers import *  # noqa: F403
@@ -23,11 +25,13 @@ __all__ = [
     "cells",
     "datasets",
     "generation",
+    "inspection",
     "layers",
     "losses",
     "match_units",
     "metrics",
     "optimizers",
+    "pictures",
 ]
 __all__ += cells.__all__
 __all__ += layers.__all__

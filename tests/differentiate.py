@@ -78,3 +78,22 @@ def gradients(layer, inputs, training=False, **call_arguments):
         value = value.detach()
     assert all(g is not None for g in by_weight), names
     return float(value), [array(g) for g in by_weight], array(by_input)
+
+
+def jacobian(function, x):
+    """Of a function of vectors, at an array."""
+    if keras.config.backend() == "tensorflow":
+        import tensorflow as tf
+
+        x = tf.constant(x)
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = function(x)
+        return array(tape.jacobian(y, x))
+    if keras.config.backend() == "jax":
+        import jax
+
+        return array(jax.jacrev(function)(jax.numpy.asarray(x)))
+    import torch
+
+    return array(torch.autograd.functional.jacobian(function, torch.tensor(x)))

@@ -125,14 +125,27 @@ def test_bad_arguments():
     for bad in (np.zeros(NOTES), np.zeros((4, NOTES + 1)), np.zeros((0, NOTES))):
         with pytest.raises(ValueError, match="`primer` must have the shape"):
             generate(model, bad, 4)
-    for bad in (0, -1, 2.5):
+    for bad in (0, -1, 2.5, True):
         with pytest.raises(ValueError, match="`steps` must be a positive integer"):
             generate(model, primer(), bad)
+    for bad in (-1, 2**32, 0.5, True):
+        with pytest.raises(ValueError, match="`seed` must be an integer from 0"):
+            generate(model, primer(), 4, seed=bad)
+    for bad in (None, "a model", keras.layers.Dense(NOTES)):
+        with pytest.raises(ValueError, match="`model` must be a Keras model"):
+            generate(bad, primer(), 4)
     with pytest.raises(ValueError, match="`primer` must hold zeros and ones"):
         generate(model, 64 * primer(), 4)
     for bad in (-1, float("nan"), float("inf"), "a"):
         with pytest.raises(ValueError, match="`temperature` must be"):
             generate(model, primer(), 4, temperature=bad)
+
+
+def test_numbers_of_numpy_are_numbers():
+    model = model_of(ROWS[0].make(3))
+    expected = generate(model, primer(), 4, 0.5, 1)
+    numbers = np.int64(4), np.float32(0.5), np.int8(1)
+    np.testing.assert_array_equal(generate(model, primer(), *numbers), expected)
 
 
 def test_models_that_cannot_go_step_by_step():
@@ -155,7 +168,9 @@ def test_models_that_cannot_go_step_by_step():
         keras.layers.RNN(ROWS[0].make(NOTES)),
     ):
         model = keras.Sequential([keras.Input((None, NOTES)), layer])
-        with pytest.raises(ValueError, match="looks from one step at another"):
+        with pytest.raises(
+            ValueError, match="only its recurrent layers may combine steps"
+        ):
             generate(model, primer(time=1), 4)
 
 
@@ -349,7 +364,7 @@ def test_models_that_cannot_go_on_with_sound():
     for layer, message in (
         (backwards, "reads sequences backwards"),
         (inner, "A model within a model"),
-        (looks_back, "looks from one step at another"),
+        (looks_back, "only its recurrent layers may combine steps"),
     ):
         with pytest.raises(ValueError, match=message):
             generate_audio(model_of_sound(6, 4, layer), waves(40), 4)
@@ -364,5 +379,5 @@ def test_models_that_cannot_go_on_with_sound():
     ids=["context unseen in a primer of one frame", "one output for all steps"],
 )
 def test_models_that_look_from_one_step_at_another(layer, time):
-    with pytest.raises(ValueError, match="looks from one step at another"):
+    with pytest.raises(ValueError, match="only its recurrent layers may combine steps"):
         generate_audio(model_of_sound(6, 4, layer()), waves(time), 4)

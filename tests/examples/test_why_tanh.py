@@ -1,4 +1,4 @@
-"""What why_tanh.py measures, beside other ways to the same; a small run, and errors."""
+"""What why_tanh measures, beside other ways to the same; a small run, and errors."""
 
 import json
 import math
@@ -8,104 +8,55 @@ from types import SimpleNamespace
 import keras
 import numpy as np
 import pytest
-import why_tanh
+from why_tanh import __main__ as script
+from why_tanh import descent, memory, models, slopes
+from why_tanh.cells import CELLS
 
+import keras_gated
 from keras_gated.datasets import bach_chorales
 
 for package in ("matplotlib", "tensorboard"):
     pytest.importorskip(package, reason="the extra 'examples' is not installed")
 
-UNITS, FEATURES, T = 5, 3, 7
 
-
-def cell_of(name):
-    """A small cell in float64, all of its weights at random."""
+@pytest.mark.parametrize("name", ["lstm", "sigmoid"])
+def test_memory_is_the_mean_and_range_of_the_norms(name):
     random = np.random.default_rng(3)
-    cell = why_tanh.CELLS[name](UNITS, dtype="float64")
-    cell.build((None, FEATURES))
+    cell = CELLS[name](5, dtype="float64")
+    cell.build((None, 3))
     cell.set_weights([random.normal(0, 0.8, w.shape) for w in cell.get_weights()])
-    return cell
-
-
-def inputs():
-    return np.random.default_rng(4).normal(size=(2, T, FEATURES))
-
-
-def run_on(cell, x, states):
-    """The last state, all parts in a row."""
-    for step in x:
-        _, states = cell.call(step[None], states)
-    return np.concatenate([state[0] for state in states])
-
-
-@pytest.mark.parametrize("name", why_tanh.CELLS)
-def test_norms_are_those_of_finite_differences(name):
-    cell, x = cell_of(name), inputs()
-    norms = why_tanh.jacobian_norms(cell, x, T)
-    assert norms.shape == (2, T)
-    size = 2 * UNITS if name == "lstm" else UNITS
-    for n in range(2):
-        for lag in (1, 4, T):
-            states = cell.get_initial_state(1)
-            for step in x[n, : T - lag]:
-                _, states = cell.call(step[None], states)
-            state = np.concatenate([s[0] for s in states])
-
-            def last(state, rest=x[n, T - lag :]):
-                parts = np.split(state[None], size // UNITS, axis=1)
-                return run_on(cell, rest, parts)
-
-            h = 1e-5
-            columns = [
-                (last(state + h * e) - last(state - h * e)) / (2 * h)
-                for e in np.eye(size)
-            ]
-            expected = np.linalg.svd(np.stack(columns, axis=1))[1].max()
-            assert norms[n, lag - 1] == pytest.approx(expected, rel=1e-6)
-
-
-def test_norms_of_tanh_are_those_of_the_formula():
-    """The Jacobian of a step is diag(1 - h²) Uᵀ, where h = tanh(x W + h U + b)."""
-    cell, x = cell_of("tanh"), inputs()[:1]
-    W, U, b = cell.get_weights()
-    h, jacobians = np.zeros(UNITS), []
-    for step in x[0]:
-        h = np.tanh(step @ W + h @ U + b)
-        jacobians.append((1 - h**2)[:, None] * U.T)
-    product, expected = np.eye(UNITS), []
-    for jacobian in jacobians[::-1]:
-        product = product @ jacobian
-        expected.append(np.linalg.norm(product, 2))
-    found = why_tanh.jacobian_norms(cell, x, T)
-    np.testing.assert_allclose(found[0], expected, rtol=1e-12)
-
-
-def test_lags_beyond_the_inputs():
-    with pytest.raises(ValueError, match=r"from 1 to the 7 steps.*lags=8"):
-        why_tanh.jacobian_norms(cell_of("gru"), inputs(), T + 1)
+    inputs = random.normal(size=(4, 7, 3))
+    layer = keras_gated.RNN(cell, dtype="float64")
+    layer.build((None, None, 3))
+    norms = keras_gated.inspection.jacobian_norms(layer, inputs, 6)
+    found = memory.measure(cell, inputs, 6)
+    np.testing.assert_allclose(found["mean"], norms.prod(axis=0) ** (1 / 4))
+    assert found["lowest"] == norms.min(axis=0).tolist()
+    assert found["highest"] == norms.max(axis=0).tolist()
+    with pytest.raises(ValueError, match=r"from 1 to 7, the number of steps.*lags=8"):
+        memory.measure(cell, inputs, 8)
 
 
 def test_summary_of_a_norm_that_halves_every_third_step():
     lags = np.arange(1, 65)
-    spread = np.array([[0.5], [2.0]])  # the geometric mean is what lies between
-    found = why_tanh.summarise(spread * 2.0 ** (-lags / 3))
+    found = memory.summarize(2.0 ** (-lags / 3))
     assert found["half_life"] == pytest.approx(3)
     assert found["gone"] == math.ceil(3 * math.log2(1e3))
     assert found["norm_32"] == pytest.approx(2 ** (-32 / 3))
-    grows = why_tanh.summarise(spread * 1.01**lags)
+    grows = memory.summarize(1.01**lags)
     assert grows["half_life"] is grows["gone"] is None
 
 
 def test_slopes():
     x = np.linspace(-3, 3, 61)
-    found = why_tanh.slopes(x)
+    found = slopes.curves(x)
     sigmoid = 1 / (1 + np.exp(-x))
     for name, value, slope in (
         ("sigmoid", sigmoid, sigmoid * (1 - sigmoid)),
         ("tanh", np.tanh(x), 1 - np.tanh(x) ** 2),
     ):
         np.testing.assert_allclose(found[name], (value, slope), rtol=1e-12)
-    measured = why_tanh.measure_slopes()
+    measured = slopes.measure()
     assert [measured[n]["largest"] for n in ("sigmoid", "tanh")] == [0.25, 1.0]
     assert [measured[n]["at"] for n in ("sigmoid", "tanh")] == [0.0, 0.0]
     drawn = 1 - np.tanh(np.random.default_rng(0).normal(size=100_000)) ** 2
@@ -116,24 +67,24 @@ def test_slopes():
 def test_gradient_of_the_unit_is_that_of_its_loss():
     import tensorflow as tf
 
-    x = why_tanh.unit_inputs("positive", 4, seed=2)
+    x = descent.unit_inputs("positive", 4, seed=2)
     assert 0 < x.min() < x.max() < 1
-    assert abs(why_tanh.unit_inputs("centred", 4, seed=2).mean(axis=0)).max() < 1e-15
+    assert abs(descent.unit_inputs("centred", 4, seed=2).mean(axis=0)).max() < 1e-15
     w = tf.constant([0.3, -2.0, 0.5, 1.0], "float64")
     with tf.GradientTape() as tape:
         tape.watch(w)
-        wrong = tf.linalg.matvec(x, w) - x @ why_tanh.optimum(4)
+        wrong = tf.linalg.matvec(x, w) - x @ descent.optimum(4)
         loss = tf.reduce_mean(wrong**2) / 2
-    assert why_tanh.unit_loss(w.numpy(), x) == pytest.approx(loss.numpy())
+    assert descent.unit_loss(w.numpy(), x) == pytest.approx(loss.numpy())
     np.testing.assert_allclose(
-        why_tanh.unit_gradient(w.numpy(), x), tape.gradient(loss, w)
+        descent.unit_gradient(w.numpy(), x), tape.gradient(loss, w)
     )
 
 
-@pytest.mark.parametrize("update", why_tanh.UPDATES)
+@pytest.mark.parametrize("update", descent.UPDATES)
 def test_descent_with_positive_inputs_takes_longer(update):
     positive, same, best = (
-        why_tanh.measure_descent(kind, update, 2, 1, rate)
+        descent.measure_one(kind, update, 2, 1, rate)
         for kind, rate in (("positive", None), ("centred", 1.0), ("centred", None))
     )
     assert positive["updates"] > 2 * best["updates"]
@@ -142,13 +93,13 @@ def test_descent_with_positive_inputs_takes_longer(update):
     assert (positive["one_sign"] == 1) == (update == "single")  # what the notes say
     assert best["one_sign"] < 0.9
 
-    x, path = why_tanh.unit_inputs("positive", 2, 1), []
+    x, path = descent.unit_inputs("positive", 2, 1), []
     start = np.array([[-1.0, 2.0]])
     rate = positive["rate"]
-    updates = why_tanh.descend(x, start, [rate], update, 1, path)
+    updates = descent.descend(x, start, [rate], update, 1, path)
     assert updates == len(path) - 1
-    losses = why_tanh.unit_loss(np.stack(path), x).ravel()
-    assert losses[-1] < why_tanh.TARGET <= losses[:-1].min()
+    losses = descent.unit_loss(np.stack(path), x).ravel()
+    assert losses[-1] < descent.TARGET <= losses[:-1].min()
 
 
 @pytest.fixture
@@ -158,13 +109,13 @@ def call(monkeypatch, capsys):
     rolls = [(random.random((24, 88)) < 0.05).astype("uint8") for _ in range(9)]
     small = (rolls[:4], rolls[4:6], rolls[6:])
     monkeypatch.setattr(bach_chorales, "load_data", lambda steps: small)
-    monkeypatch.setattr(why_tanh, "DIMENSIONS", (2,))
-    monkeypatch.setattr(why_tanh, "STARTS", 5)
+    monkeypatch.setattr(descent, "DIMENSIONS", (2,))
+    monkeypatch.setattr(descent, "STARTS", 5)
 
     def run_here(*arguments):
         monkeypatch.setattr(sys, "argv", ["why_tanh.py", *map(str, arguments)])
         try:
-            code = why_tanh.main()
+            code = script.main()
         except SystemExit as end:
             code = end.code
         return code, *capsys.readouterr()
@@ -191,7 +142,7 @@ def tensorboard(folder):
 def only_cells(monkeypatch):
     """Leaves out what does not depend on cells."""
     for name in ("slopes", "descents"):
-        monkeypatch.setattr(why_tanh.Study, name, lambda self: None)
+        monkeypatch.setattr(script.Study, name, lambda self: None)
 
 
 def test_a_short_run_and_another_on_its_models(call, tmp_path, monkeypatch):
@@ -243,7 +194,7 @@ def test_ctrl_c_keeps_what_is_done(call, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     only_cells(monkeypatch)
-    monkeypatch.setattr(why_tanh.comparison, "train", interrupted)
+    monkeypatch.setattr(script.comparison, "train", interrupted)
     code, out, _ = call("--cells", "gru", "--log-dir", tmp_path / "runs", *SMALL)
     assert code == 130
     assert "Interrupted" in out
@@ -253,15 +204,15 @@ def test_ctrl_c_keeps_what_is_done(call, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def models(tmp_path):
+def folders(tmp_path):
     """Folders of models that are not what they should be."""
     (tmp_path / "damaged" / "gru").mkdir(parents=True)
     (tmp_path / "damaged" / "gru" / "best.keras").write_bytes(b"no archive")
     for folder, layer, features in (
-        ("speech/gru", why_tanh.keras_gated.GRU(2), 20),
+        ("speech/gru", keras_gated.GRU(2), 20),
         ("dense/gru", keras.layers.Dense(2), 88),
-        ("twice/a", why_tanh.keras_gated.GRU(2), 88),
-        ("twice/b", why_tanh.keras_gated.GRU(3), 88),
+        ("twice/a", keras_gated.GRU(2), 88),
+        ("twice/b", keras_gated.GRU(3), 88),
     ):
         (tmp_path / folder).mkdir(parents=True)
         model = keras.Sequential([keras.Input((None, features)), layer])
@@ -269,32 +220,39 @@ def models(tmp_path):
     return tmp_path
 
 
-def test_errors_end_with_2_and_a_line(call, models):
+def test_errors_end_with_2_and_a_line(call, folders):
     for arguments, message in (
-        (["--models", models / "none"], "has no */best.keras"),
-        (["--models", models / "damaged"], "is no model that loads"),
-        (["--models", models / "speech"], "has 20 inputs a step"),
-        (["--models", models / "dense"], "has no recurrent cell"),
-        (["--models", models / "twice"], "have the same cell, GRU"),
+        (["--models", folders / "none"], "has no */best.keras"),
+        (["--models", folders / "damaged"], "is no model that loads"),
+        (["--models", folders / "speech"], "has 20 inputs a step"),
+        (["--models", folders / "dense"], "has no recurrent cell"),
+        (["--models", folders / "twice"], "have the same cell, GRU"),
         (["--lags", 3], "--lags must be 4 or more. Received: 3"),
         (["--lags", 9, "--pieces", 2], "25 steps. There are 0; the longest has 24"),
         (["--pieces", 4, "--lags", 8], "There are 3;"),
         (["--epochs", 0], "positive whole number"),
         (["--cells", "sigmoid"], "invalid choice: 'sigmoid'"),
-        (["--log-dir", models / "damaged" / "gru" / "best.keras"], "is not a folder"),
+        (["--log-dir", folders / "damaged" / "gru" / "best.keras"], "is not a folder"),
     ):
-        runs = [] if "--log-dir" in arguments else ["--log-dir", models / "runs"]
+        runs = [] if "--log-dir" in arguments else ["--log-dir", folders / "runs"]
         code, _, errors = call(*arguments, *runs)
         assert code == 2
         assert message in errors.splitlines()[-1]
         assert "why_tanh.py: error:" in errors.splitlines()[-1]
-        assert not (models / "runs").exists()
+        assert not (folders / "runs").exists()
 
 
-def test_models_of_other_cells_than_asked_for(call, models):
-    args = ("--models", models / "one", "--cells", "tanh", "--log-dir", models / "runs")
-    (models / "one").mkdir()
-    (models / "twice" / "a").rename(models / "one" / "a")
+def test_models_of_other_cells_than_asked_for(call, folders):
+    args = (
+        "--models",
+        folders / "one",
+        "--cells",
+        "tanh",
+        "--log-dir",
+        folders / "runs",
+    )
+    (folders / "one").mkdir()
+    (folders / "twice" / "a").rename(folders / "one" / "a")
     code, _, errors = call(*args)
     assert code == 2
     assert "has none of the cells that --cells asks for. Found: gru" in errors
@@ -310,12 +268,12 @@ def test_the_sigmoid_cell_is_known_by_its_activation():
         gradient_norm=1.0,
     )
     for name in ("tanh", "sigmoid", "simplified_gru"):
-        model = why_tanh.build(name, args)
-        found, cell = why_tanh.find_cell(model, "model")
+        model = models.build(name, args)
+        found, cell = models.find_cell(model, "model")
         assert found == name
         weights = cell.get_weights()
         np.testing.assert_array_equal(
-            why_tanh.in_float64(cell).get_weights()[0], weights[0]
+            models.in_float64(cell).get_weights()[0], weights[0]
         )
-        fresh = why_tanh.in_float64(cell, fresh=True).get_weights()[0]
+        fresh = models.in_float64(cell, fresh=True).get_weights()[0]
         assert (fresh != weights[0]).any()
