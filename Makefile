@@ -16,7 +16,7 @@ OTHER_TESTS := tests/cells tests/test_inspection.py tests/test_stepping.py \
 	tests/test_optimizers.py tests/test_generation.py
 TFIO_TESTS := tests/datasets/sound tests/datasets/sets/test_fsdd.py tests/cells \
 	tests/layers tests/test_mixture.py tests/test_as_users_do.py
-PYTEST := TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m pytest -n $(WORKERS)
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS)
 
 # The lower bound in setup.cfg.
 OLDEST_KERAS := 3.8.0

@@ -15,7 +15,6 @@ Medians over rounds; nothing else should run.
 import argparse
 import importlib.metadata
 import json
-import os
 import re
 import statistics
 import subprocess
@@ -25,8 +24,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
+sys.path.append(str(Path(__file__).resolve().parents[1] / "examples"))
+import quiet  # noqa: F401
 import keras
 import numpy as np
 import soundfile

@@ -19,6 +19,9 @@ import statistics
 import subprocess
 import sys
 
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "examples"))
+import quiet  # noqa: F401
+
 from keras_gated import CELLS, match_units
 
 HERE = pathlib.Path(__file__).parent

@@ -17,7 +17,6 @@ import collections
 import cProfile
 import importlib.metadata
 import json
-import os
 import pstats
 import shutil
 import statistics
@@ -29,8 +28,8 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
+sys.path.append(str(Path(__file__).resolve().parents[1] / "examples"))
+import quiet  # noqa: F401
 import keras
 import pretty_midi
 import tensorflow as tf

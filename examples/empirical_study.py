@@ -2,6 +2,7 @@
 
 import sys
 
+import quiet  # noqa: F401
 from study.__main__ import main
 
 if __name__ == "__main__":

@@ -8,12 +8,10 @@ red line on the model. `make demo` trains such models.
 """
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
+import quiet  # noqa: F401
 import keras
 import numpy as np
 

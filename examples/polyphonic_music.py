@@ -12,6 +12,7 @@ import argparse
 import sys
 from pathlib import Path
 
+import quiet  # noqa: F401
 import comparison
 import keras
 import numpy as np

@@ -20,15 +20,13 @@ import argparse
 import collections
 import hashlib
 import json
-import os
 import sys
 import tempfile
 import uuid
 from collections.abc import Iterable
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
+import quiet  # noqa: F401
 import apache_beam as beam
 from apache_beam.io import fileio
 from apache_beam.io.filesystem import FileMetadata

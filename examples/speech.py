@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+import quiet  # noqa: F401
 import comparison
 import numpy as np
 from comparison import positive

@@ -305,13 +305,13 @@ def test_a_recording_longer_than_what_is_read(tmp_path, samples):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"sample_rate": 0}, "`sample_rate` must be a positive integer"),
+        ({"sampling_rate": 0}, "`sampling_rate` must be a positive integer"),
         ({"primer_seconds": float("nan")}, "`primer_seconds` must be a finite number"),
     ],
 )
 def test_what_sound_takes(tmp_path, arguments, message):
     with pytest.raises(ValueError, match=message):
-        callbacks.SoundSummary(tmp_path, SOUND, **{"sample_rate": 300, **arguments})
+        callbacks.SoundSummary(tmp_path, SOUND, **{"sampling_rate": 300, **arguments})
 
 
 @pytest.mark.parametrize("roll", [ROLL[:1], ROLL[:, :20], ROLL[None]])

@@ -70,7 +70,7 @@ def test_sounds_of_two_lengths():
         (lambda: pictures.piano_rolls({"": ROLL[:, 1:]}), r"\[12, 87\]"),
         (lambda: pictures.sounds({}, 1000), "`sounds` must be a dictionary"),
         (lambda: pictures.sounds({"a": np.zeros((2, 9))}, 9), r"\(2, 9\) for 'a'"),
-        (lambda: pictures.sounds({"a": np.zeros(9)}, 0), "`sample_rate` must be"),
+        (lambda: pictures.sounds({"a": np.zeros(9)}, 0), "`sampling_rate` must be"),
         (lambda: pictures.gates(ROLL, {}), "`gates` must be a dictionary"),
         (lambda: pictures.gates(ROLL[0], GATES), r"`sequence` must be \[T, features\]"),
         (lambda: pictures.gates(ROLL, {**GATES, "x": ROLL}), r"'x': \(12, 88\)"),

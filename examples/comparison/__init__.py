@@ -6,10 +6,6 @@ make the batches. `results` runs one cell after another, and makes the table, th
 and the picture.
 """
 
-import os
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
 from comparison.arguments import parser, positive, seed
 from comparison.results import (
     color_of,

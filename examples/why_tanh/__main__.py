@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 # With matrices this small, threads only wait for each other.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+import quiet  # noqa: F401
 import comparison
 import keras
 from comparison import positive
