@@ -84,8 +84,15 @@ print("every list has it")
 LISTS = """
 sys.path += ["examples", "benchmarks"]
 import bench
+import comparison
+from study import trials
+from why_tanh import cells
 
 assert all("new" in units for units in bench.UNITS.values())
+assert comparison.parser("").parse_args(["--cells", "new"]).cells == ["new"]
+assert comparison.title_of("new") == cells.TITLES["new"] == "new unit"
+assert "new" in cells.CELLS
+assert "new" in trials.Plan().cells
 """
 
 
