@@ -84,7 +84,7 @@ def main() -> None:
     load_folder()
     file_error = importlib.import_module(f"{PACKAGE}.files").FileError
     read = load_function(sys.argv[1], json.loads(sys.argv[2]))
-    send(answers, b"")
+    send(answers, b"")  # it is ready
     # A thread takes what is sent at once, so that the two never wait for each other.
     tasks: queue.SimpleQueue[tuple[bytes, list] | None] = queue.SimpleQueue()
 

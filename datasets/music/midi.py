@@ -233,7 +233,7 @@ def _chosen(parts: Sequence[Part], options: Options) -> list[int]:
         number
         for number, part in enumerate(parts)
         if (options.drums or not part.is_drum)
-        # The program of a drum part is no instrument.
+        # The program number of a drum part does not name an instrument.
         and (chosen is None or part.is_drum or part.program in chosen)
         and (not by_name or part.name.strip().casefold() in names)
     ]

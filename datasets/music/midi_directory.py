@@ -206,8 +206,8 @@ def midi_dataset_from_directory(
 
     The first arguments are those of `keras.utils.audio_dataset_from_directory` that
     apply to MIDI files; the batches are those of `piano_roll.next_step_dataset`. The
-    target of a step is the next step, so there are no class labels, and subfolders
-    are no classes.
+    target of a step is the next step, so there are no class labels; subfolders
+    are only folders.
 
     Args:
         directory: The folder; its subfolders are read, too.

@@ -101,7 +101,7 @@ def parse(
         raise
     except Exception as error:  # a bad byte makes the parsers raise anything
         reason = str(error) or type(error).__name__
-        raise MIDIError(f"{path!r} is no readable MIDI file: {reason}") from error
+        raise MIDIError(f"{path!r} is not a readable MIDI file: {reason}") from error
 
 
 def read_bytes(path: str | os.PathLike) -> bytes:
@@ -126,7 +126,7 @@ def _check_header(content: bytes, path: str) -> None:
         )
     if len(content) < 14 or content[:4] != b"MThd":
         what = "does not begin with a MIDI header" if content else "is empty"
-        raise MIDIError(f"{path!r} is no MIDI file: it {what}.")
+        raise MIDIError(f"{path!r} is not a MIDI file: it {what}.")
     kind, _, division = struct.unpack(">HHH", content[8:14])
     if kind == 2:
         raise MIDIError(

@@ -92,7 +92,7 @@ def audio_dataset_from_directory(
 
     The first arguments are those of `keras.utils.audio_dataset_from_directory`; the
     batches are those of `frames_dataset`. The targets are the samples that follow, so
-    there are no class labels, and subfolders are no classes. Files are mixed to one
+    there are no class labels; subfolders are only folders. Files are mixed to one
     channel.
 
     Args:
@@ -147,10 +147,10 @@ def audio_dataset_from_directory(
         them with the model; `(0, 1)` if the samples are as recorded).
 
     Raises:
-        ValueError: The folder holds no sound file that can be read, a part none
-            long enough for a sequence, or the arguments do not go together; or
-            all samples of training are equal, so that they have no standard
-            deviation to divide by.
+        ValueError: The folder holds no sound file that can be read, a part has
+            no recording that is long enough for a sequence, or the arguments do not
+            go together; or all samples of training are equal, so that they cannot be
+            standardized.
         AudioError: With `errors="raise"`: a file cannot be read.
         ImportError: The decoder is not installed.
 

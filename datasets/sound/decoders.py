@@ -57,7 +57,7 @@ class Sound(NamedTuple):
     """A sound file that has been opened."""
 
     sampling_rate: int
-    """Samples a second."""
+    """Samples per second."""
     channels: int
     """The number of channels."""
     blocks: Iterator[np.ndarray]
@@ -147,7 +147,7 @@ def decode(
     path = os.fspath(path)
     with open_binary(path) as file:  # the decoders' errors are less clear
         if not file.read(1):
-            raise AudioError(f"{path!r} is no sound file: it is empty.")
+            raise AudioError(f"{path!r} is not a sound file: it is empty.")
     sound = _open(path, decoder)
     if not LOWEST_RATE <= sound.sampling_rate <= HIGHEST_RATE:
         raise AudioError(

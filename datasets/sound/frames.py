@@ -1,7 +1,7 @@
 """Recordings to batches of frames, for models that predict a waveform.
 
-Three parts follow each other: `Step` says what a step sees and predicts, `Sequences`
-where sequences lie in the recordings, and `Frames` makes a batch of some of them.
+`Step` says what a step sees and predicts, `Sequences` says where sequences lie in the
+recordings, and `Frames` makes a batch of some of them.
 """
 
 from typing import TYPE_CHECKING, NamedTuple
@@ -66,8 +66,8 @@ def frames_dataset(
     Returns:
         A `tf.data.Dataset` of `(inputs [batch, steps, frame_length], targets [batch,
         steps, target_length], weights [batch, steps])`, all `float32`. The weights
-        are 1, and 0 for padding, of which there is none if all sequences have
-        `sequence_length` samples.
+        are 1, and 0 for padding. If all sequences have `sequence_length` samples,
+        there is no padding, and the last batch may be smaller.
 
     Raises:
         ValueError: No recording is long enough for a sequence, or an argument is
@@ -132,7 +132,7 @@ class Step(NamedTuple):
 
 
 class Sequences:
-    """Sequences side by side in recordings; no table of them is kept.
+    """Where sequences lie in recordings; no table of them is kept.
 
     Args:
         lengths: The lengths of the recordings, in samples.
@@ -216,7 +216,7 @@ class Frames(NamedTuple):
         """Makes one batch.
 
         Args:
-            rows: The numbers of its sequences; -1, of none, come last.
+            rows: The numbers of its sequences, and then -1 for rows without one.
             steps: The number of steps to pad to.
 
         Returns:

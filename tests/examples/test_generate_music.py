@@ -79,7 +79,7 @@ def test_errors_end_with_2_and_a_line(call, model, tune, tmp_path):
         (("--model", tmp_path / "none.keras", "--midi", tune), "There is no model"),
         (("--model", tmp_path / "text.keras", "--midi", tune), "no model that loads"),
         (("--model", model, "--midi", tmp_path / "none.mid"), "There is no file"),
-        (("--model", model, "--midi", tmp_path / "text.mid"), "is no MIDI file"),
+        (("--model", model, "--midi", tmp_path / "text.mid"), "is not a MIDI file"),
         (("--model", model, "--midi", tune, "--bars", 0), "must be 1 or more"),
     ):
         code, _, errors = call(*arguments, "--output", tmp_path / "out")
