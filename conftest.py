@@ -17,12 +17,12 @@ BACKEND = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("JAX_ENABLE_X64", "1")  # the float64 tests need it
 # Compiling, not computing, is what takes time in tests.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-import quiet  # noqa: E402, F401
 
 
 def pytest_configure(config):
     if importlib.util.find_spec(BACKEND) is None:
         pytest.exit(f"NOT TESTED on {BACKEND}: it is not installed.", returncode=4)
+    import quiet  # noqa: F401
 
 
 def pytest_report_header():

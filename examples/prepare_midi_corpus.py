@@ -20,6 +20,7 @@ import argparse
 import collections
 import hashlib
 import json
+import re
 import sys
 import tempfile
 import uuid
@@ -154,6 +155,10 @@ def make_shard(
     return summary
 
 
+UNFINISHED = re.compile(r"\.[0-9a-f]{32}-")
+"""The names of files that `write_whole` has not finished; a killed run leaves them."""
+
+
 def write_whole(path: str, data: bytes) -> None:
     """A file appears once it is whole, and takes the place of an older one."""
     folder, name = FileSystems.split(path)
@@ -210,8 +215,16 @@ def prepare_output(output: str, settings: dict) -> None:
     else:
         write_whole(path, to_json(settings))
     manifest = FileSystems.join(output, midi_records.MANIFEST)
-    if FileSystems.exists(manifest):  # it comes back once all is there
+    if FileSystems.exists(manifest):  # it is written again once all shards are there
         FileSystems.delete([manifest])
+    (hidden,) = FileSystems.match([FileSystems.join(output, ".*")])
+    unfinished = [
+        found.path
+        for found in hidden.metadata_list
+        if UNFINISHED.match(FileSystems.split(found.path)[1])
+    ]
+    if unfinished:
+        FileSystems.delete(unfinished)
 
 
 def main() -> int:

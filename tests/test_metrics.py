@@ -162,14 +162,14 @@ def test_bad_arguments():
     with pytest.raises(ValueError, match="`average` must be 'step' or 'sequence'"):
         FrameNLL("mean")
     for threshold in (0, 1, -0.5, float("nan")):
-        with pytest.raises(ValueError, match="`threshold` must be a probability"):
+        with pytest.raises(ValueError, match="`threshold` must be a finite"):
             FrameF1(threshold=threshold)
     targets, logits, _ = padded(ragged_set(), 25, 16)
     with pytest.raises(ValueError, match="one shape"):
         FrameNLL().update_state(targets[..., :87], logits)
     with pytest.raises(ValueError, match="one shape"):
         FrameNLL().update_state(targets[0], logits)
-    with pytest.raises(ValueError, match="weighs steps and not notes"):
+    with pytest.raises(ValueError, match="one weight per step, not per note"):
         FrameNLL().update_state(targets, logits, sample_weight=np.ones(logits.shape))
     with pytest.raises(ValueError, match="'sequence'"):
         FrameNLL("sequence").update_state(targets[0], logits[0])

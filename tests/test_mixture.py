@@ -253,7 +253,10 @@ def test_trains_and_loads(policy, tmp_path):
     [
         (lambda: GaussianMixture(0, 3), "`components` must be a positive integer"),
         (lambda: GaussianMixture(3, 2.5), "`event_dim` must be a positive integer"),
-        (lambda: GaussianMixture(3, 2, min_scale=0), "`min_scale` must be positive"),
+        (
+            lambda: GaussianMixture(3, 2, min_scale=0),
+            "`min_scale` must be a finite",
+        ),
         (
             lambda: GaussianMixture(3, 2, event_std=0),
             "`event_std` must be a finite number above 0",

@@ -47,7 +47,7 @@ def test_keras_cells_and_arguments():
 @pytest.mark.parametrize("name", ["budget", "input_dim"])
 def test_bad_arguments(name, value):
     arguments = {"budget": 100, "input_dim": 10, name: value}
-    with pytest.raises(ValueError, match=f"`{name}` must be a positive whole number"):
+    with pytest.raises(ValueError, match=f"`{name}` must be a positive integer"):
         match_units(GRUCell, **arguments)
 
 

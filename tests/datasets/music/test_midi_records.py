@@ -172,6 +172,7 @@ def test_killed_and_run_again_nothing_is_lost_or_double(corpus, prepare, tmp_pat
         for path in output.glob("*.tfrecord")
         if (output / f".{path.name}.json").exists()
     }
+    (output / f".{32 * 'f'}-rolls-00001-of-00005.tfrecord").write_bytes(b"unfinished")
     prepare(base / "music", output, "--shards", 5)
     assert files(output) == files(base / "shards")
     assert {path: path.stat().st_mtime_ns for path in done} == done
