@@ -212,7 +212,7 @@ def test_metric_is_the_mean_over_steps_or_sequences():
             expected + E * np.log(0.1), rel=1e-5
         )
         again = metrics.EventNLL.from_config(metric.get_config())
-        assert (again.average, again.deviation) == (average, 0.1)
+        assert (again.average, again.std) == (average, 0.1)
     with pytest.raises(ValueError, match="takes events of shape"):
         metric.update_state(events[..., :2], parameters)
 
