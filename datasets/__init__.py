@@ -25,7 +25,7 @@ _FOLDERS = {
     "nottingham": "sets",
     "piano_midi": "sets",
     "piano_roll": "music",
-    "synthesised": "sets",
+    "synthesized": "sets",
 }
 _FUNCTIONS = {
     "audio_dataset_from_directory": "audio",

@@ -29,7 +29,7 @@ from comparison.sound import (
 )
 
 from keras_gated import GaussianMixture, callbacks, generation
-from keras_gated.datasets import audio, fsdd, synthesised
+from keras_gated.datasets import audio, fsdd, synthesized
 from keras_gated.datasets.files import require
 
 PRIMER_SECONDS, CONTINUATION_SECONDS = 0.5, 2.0
@@ -122,9 +122,9 @@ def load_sound(args: argparse.Namespace) -> Parts:
     folder = args.audio_dir
     if folder is None:
         spoken = args.dataset == "speech" or (
-            args.dataset == "auto" and synthesised.has_speaker()
+            args.dataset == "auto" and synthesized.has_speaker()
         )
-        folder = synthesised.speech() if spoken else synthesised.chorales()
+        folder = synthesized.speech() if spoken else synthesized.chorales()
     recordings = audio.read_directory(folder, **reading)
     print(recordings)
     groups = (lambda path: path.parent) if args.split == "speaker" else None

@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from keras_gated.datasets import bach_chorales, synthesised
+from keras_gated.datasets import bach_chorales, synthesized
 
 pytest.importorskip("pretty_midi", reason="the extra 'examples' is not installed")
 wavfile = pytest.importorskip("scipy.io.wavfile")
@@ -19,7 +19,7 @@ def rolls(monkeypatch):
     """Short music instead of the chorales: random chords, each for a second."""
     random = np.random.default_rng(0)
     rolls = []
-    for k in range(synthesised.CHORALES + 1):
+    for k in range(synthesized.CHORALES + 1):
         roll = np.zeros((4, 88), np.uint8)
         # No note of one chord is in the next: held notes fade.
         roll[:, random.choice(np.arange(24 + k % 2, 64, 2), 4, replace=False)] = 1
@@ -43,7 +43,7 @@ def fail(*_, **__):
 
 
 def test_chorales_sound_as_written_and_are_written_once(rolls, tmp_path, monkeypatch):
-    folder = synthesised.chorales(tmp_path, verbose=0)
+    folder = synthesized.chorales(tmp_path, verbose=0)
     assert folder == tmp_path / "chorales_as_sound"
     paths = sorted(folder.iterdir())
     assert [path.name for path in paths] == [f"chorale_{k:02d}.wav" for k in range(60)]
@@ -60,7 +60,7 @@ def test_chorales_sound_as_written_and_are_written_once(rolls, tmp_path, monkeyp
     before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in paths}
 
     monkeypatch.setattr(wavfile, "write", fail)
-    synthesised.chorales(tmp_path, verbose=0)
+    synthesized.chorales(tmp_path, verbose=0)
     assert before == {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in paths}
 
 
@@ -79,47 +79,47 @@ def test_an_interruption_leaves_whole_files(rolls, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(wavfile, "write", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            synthesised.chorales(tmp_path / "one", verbose=0)
+            synthesized.chorales(tmp_path / "one", verbose=0)
     names = {path.name for path in (tmp_path / "one/chorales_as_sound").iterdir()}
     assert names == {"chorale_00.wav", "chorale_01.wav", "chorale_02.wav"}
     one, two = (
         {path.name: path.read_bytes() for path in folder.iterdir()}
         for folder in (
-            synthesised.chorales(tmp_path / "one", verbose=0),
-            synthesised.chorales(tmp_path / "two", verbose=0),
+            synthesized.chorales(tmp_path / "one", verbose=0),
+            synthesized.chorales(tmp_path / "two", verbose=0),
         )
     )
     assert one == two
 
 
 needs_speaker = pytest.mark.skipif(
-    not synthesised.has_speaker(), reason="the program espeak-ng is not installed"
+    not synthesized.has_speaker(), reason="the program espeak-ng is not installed"
 )
 
 
 @needs_speaker
 def test_every_voice_speaks_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(synthesised, "SENTENCES", synthesised.SENTENCES[:2])
-    folder = synthesised.speech(tmp_path, verbose=0)
+    monkeypatch.setattr(synthesized, "SENTENCES", synthesized.SENTENCES[:2])
+    folder = synthesized.speech(tmp_path, verbose=0)
     paths = [path for path in folder.rglob("*") if path.is_file()]
     names = {
-        f"{voice}/sentence_0{k}.wav" for voice in synthesised.VOICES for k in (0, 1)
+        f"{voice}/sentence_0{k}.wav" for voice in synthesized.VOICES for k in (0, 1)
     }
     assert {str(path.relative_to(folder)) for path in paths} == names
     for path in paths:
         rate, samples = wavfile.read(path)
         assert 1 < len(samples) / rate < 6
         assert np.abs(samples).max() > 500
-    monkeypatch.setattr(synthesised, "_speak", fail)
-    assert synthesised.speech(tmp_path, verbose=0) == folder
+    monkeypatch.setattr(synthesized, "_speak", fail)
+    assert synthesized.speech(tmp_path, verbose=0) == folder
 
 
 @needs_speaker
 def test_no_two_voices_are_the_same(tmp_path, monkeypatch):
-    monkeypatch.setattr(synthesised, "SENTENCES", synthesised.SENTENCES[:1])
-    folder = synthesised.speech(tmp_path, verbose=0)
+    monkeypatch.setattr(synthesized, "SENTENCES", synthesized.SENTENCES[:1])
+    folder = synthesized.speech(tmp_path, verbose=0)
     sounds = {path.read_bytes() for path in folder.rglob("*.wav")}
-    assert len(sounds) == len(synthesised.VOICES)
+    assert len(sounds) == len(synthesized.VOICES)
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ def program(tmp_path, monkeypatch):
     """Makes a program of the speaker's name, of these shell commands."""
 
     def make(commands):
-        path = tmp_path / "bin" / synthesised.SPEAKER
+        path = tmp_path / "bin" / synthesized.SPEAKER
         path.parent.mkdir(exist_ok=True)
         path.write_text(f"#!/bin/sh\n{commands}\n")
         path.chmod(0o755)
@@ -139,14 +139,14 @@ def program(tmp_path, monkeypatch):
 def test_a_speaker_that_fails_or_is_not_there(program, tmp_path, monkeypatch):
     program("echo half > $5; echo no such voice >&2; exit 1")
     with pytest.raises(OSError, match="espeak-ng failed: no such voice"):
-        synthesised.speech(tmp_path / "cache", verbose=0)
+        synthesized.speech(tmp_path / "cache", verbose=0)
     assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(FileNotFoundError, match="apt-get install espeak-ng"):
-        synthesised.speech(tmp_path / "cache", verbose=0)
+        synthesized.speech(tmp_path / "cache", verbose=0)
 
 
 def test_a_speaker_that_says_nothing_and_ends_well(program, tmp_path):
     program("echo \"Can't write to: '$5'\" >&2")
     with pytest.raises(OSError, match="espeak-ng failed"):
-        synthesised.speech(tmp_path / "cache", verbose=0)
+        synthesized.speech(tmp_path / "cache", verbose=0)
