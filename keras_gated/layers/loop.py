@@ -43,52 +43,33 @@ class Kept(NamedTuple):
     `(time, batch, n * units)`."""
 
 
+Scan = Callable[..., tuple[list[Tensor], Any]]
+"""`scan(step, carry, inputs, reverse=False)`, as `jax.lax.scan`: computes
+`carry, outputs[t] = step(carry, inputs[t])` for all `t`, in reverse from the last to the
+first, and returns the last carry and the structure of outputs."""
+
+FastLoop = Callable[[Arguments, bool], tuple[Tensor, States]]
+"""Runs a loop, differentiably; each backend has its own class of this name.
+
+It takes the arguments, and whether a gradient is expected to be needed. It returns the
+outputs of all steps, `(time, batch, units)`, and the states after the last. A masked
+step changes neither output nor states."""
+
+
 class Loop:
-    """Abstract base of the loop over the steps of a cell; each backend has its own.
+    """The loop over the steps of a cell, and its gradient, as pure functions.
 
     Args:
         equations: Those of the cell.
         truncate: Gradients do not pass from a step whose number is a multiple of
-            this to the step before. Default: `None`, they always pass.
+            this to the step before. `None`: they always pass.
+        scan: The loop over time of a backend.
     """
 
-    def __init__(self, equations: Equations, truncate: int | None = None) -> None:
+    def __init__(self, equations: Equations, truncate: int | None, scan: Scan) -> None:
         self.equations = equations
         self.truncate = truncate
-
-    def __call__(self, arguments: Arguments, training: bool) -> tuple[Tensor, States]:
-        """Runs the loop, differentiably.
-
-        Args:
-            arguments: The arguments of the loop.
-            training: Whether a gradient is expected to be needed.
-
-        Returns:
-            The outputs of all steps, `(time, batch, units)`, and the states
-            after the last. A masked step changes neither output nor states.
-        """
-        raise NotImplementedError
-
-    def scan(
-        self,
-        step: Callable[[list[Tensor], Any], tuple[list[Tensor], Any]],
-        carry: list[Tensor],
-        inputs: Any,
-        reverse: bool = False,
-    ) -> tuple[list[Tensor], Any]:
-        """Runs `carry, outputs[t] = step(carry, inputs[t])` for all `t`.
-
-        Args:
-            step: A pure function.
-            carry: The carry into the first step.
-            inputs: A structure of tensors `(time, ...)`.
-            reverse: Whether to begin with the last `t`.
-
-        Returns:
-            The carry out of the last step, and the structure of outputs, each
-            `(time, ...)`.
-        """
-        raise NotImplementedError
+        self.scan = scan
 
     def forward(self, arguments: Arguments, keep: bool = True) -> tuple[States, Kept]:
         """Computes all steps.

@@ -1,6 +1,5 @@
 """The loop on JAX: `lax.scan` inside `jax.custom_vjp`."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -9,24 +8,24 @@ from keras_gated.cells.equations import Equations, States, Tensor
 from keras_gated.layers.loop import Arguments, Kept, Loop
 
 
-class JaxLoop(Loop):
-    """Compiled once per shape, wherever it is called."""
+class FastLoop:
+    """Runs a loop, which is compiled once per shape, wherever it is called."""
 
     def __init__(self, equations: Equations, truncate: int | None = None) -> None:
-        super().__init__(equations, truncate)
+        loop = Loop(equations, truncate, jax.lax.scan)
 
         @jax.custom_vjp
         def run(arguments: Arguments) -> tuple[Tensor, States]:
-            states, kept = self.forward(arguments, keep=False)
+            states, kept = loop.forward(arguments, keep=False)
             return kept.history[0], states
 
         def forward(arguments: Arguments) -> tuple[Any, tuple[Arguments, Kept]]:
-            states, kept = self.forward(arguments, keep=True)
+            states, kept = loop.forward(arguments, keep=True)
             return (kept.history[0], states), (arguments, kept)
 
         def backward(residuals: tuple[Arguments, Kept], d: Any) -> tuple[Arguments]:
             d_outputs, d_states = d
-            return (self.backward(*residuals, d_outputs, d_states),)
+            return (loop.backward(*residuals, d_outputs, d_states),)
 
         run.defvjp(forward, backward)
         self._run = jax.jit(run)
@@ -42,12 +41,3 @@ class JaxLoop(Loop):
                 "jax.jacfwd). Construct the layer with use_fast_loop=False to "
                 "have one, or take jax.jacrev."
             ) from error
-
-    def scan(
-        self,
-        step: Callable[[list[Tensor], Any], tuple[list[Tensor], Any]],
-        carry: list[Tensor],
-        inputs: Any,
-        reverse: bool = False,
-    ) -> tuple[list[Tensor], Any]:
-        return jax.lax.scan(step, carry, inputs, reverse=reverse)

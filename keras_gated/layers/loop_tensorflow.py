@@ -15,8 +15,52 @@ from keras_gated.layers.loop import Arguments, Loop, split
 _compiled = partial(tf.function, jit_compile=True, autograph=False)
 
 
-class TensorFlowLoop(Loop):
-    """Compiles forward and backward with XLA while training.
+def scan(
+    step: Callable[[list[Tensor], Any], tuple[list[Tensor], Any]],
+    carry: list[Tensor],
+    inputs: Any,
+    reverse: bool = False,
+) -> tuple[list[Tensor], Any]:
+    """`Scan` by `tf.while_loop`."""
+    flat = tree.flatten(inputs)
+    steps = flat[0].shape[0]
+    steps = tf.shape(flat[0])[0] if steps is None else steps
+    structure = None
+
+    def run(carry: list[Tensor], t: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        nonlocal structure
+        now = [None if tensor is None else tensor[t] for tensor in flat]
+        new_carry, structure = step(carry, tree.pack_sequence_as(inputs, now))
+        for new, old in zip(new_carry, carry, strict=True):
+            new.set_shape(old.shape)
+        return new_carry, tree.flatten(structure)
+
+    # The loop needs the shapes of its outputs before it begins. The values of this
+    # step are not used; in a graph they are not computed.
+    _, first = run(carry, 0)
+
+    def body(k: Tensor, carry: list, arrays: list) -> tuple[Tensor, list, list]:
+        t = steps - 1 - k if reverse else k
+        carry, outputs = run(carry, t)
+        pairs = zip(arrays, outputs, strict=True)
+        return k + 1, carry, [array.write(t, output) for array, output in pairs]
+
+    arrays = [
+        tf.TensorArray(output.dtype, size=steps, element_shape=output.shape)
+        for output in first
+    ]
+    _, carry, arrays = tf.while_loop(
+        lambda k, *_: k < steps,
+        body,
+        (0, list(carry), arrays),
+        maximum_iterations=steps,
+    )
+    outputs = [array.stack() for array in arrays]
+    return list(carry), tree.pack_sequence_as(structure, outputs)
+
+
+class FastLoop:
+    """Runs a loop; while training, forward and backward are compiled with XLA.
 
     In a model that is not compiled as a whole, Keras's default without a GPU,
     TensorFlow takes longer to schedule a step of few units than to compute it.
@@ -25,15 +69,15 @@ class TensorFlowLoop(Loop):
     """
 
     def __init__(self, equations: Equations, truncate: int | None = None) -> None:
-        super().__init__(equations, truncate)
-        self._forward = _compiled(self.forward)
-        self._backward = _compiled(self.backward)
+        self._loop = Loop(equations, truncate, scan)
+        self._forward = _compiled(self._loop.forward)
+        self._backward = _compiled(self._loop.backward)
 
     def __call__(self, arguments: Arguments, training: bool) -> tuple[Tensor, States]:
         tensors, pack, pick = split(arguments)
         forward, backward = self._forward, self._backward
         if not _may_compile():
-            forward, backward = self.forward, self.backward
+            forward, backward = self._loop.forward, self._loop.backward
 
         # Nothing in here may be recorded on a tape: automatic differentiation would
         # keep intermediate results of the loop, which XLA does not return.
@@ -43,7 +87,7 @@ class TensorFlowLoop(Loop):
             if training:
                 states, kept = forward(arguments)
             else:
-                states, kept = self.forward(arguments, keep=False)
+                states, kept = self._loop.forward(arguments, keep=False)
 
             def gradient(*d: Tensor) -> list[Tensor]:
                 # In a branch of tf.cond, a compiled function cannot capture tensors of
@@ -61,10 +105,7 @@ class TensorFlowLoop(Loop):
 
                 dense = map(tf.convert_to_tensor, d)  # tf.gather has sparse ones
                 found = once(*dense, *tensors)
-                return [
-                    *found,
-                    *[None] * (len(tensors) - len(found)),
-                ]
+                return [*found, *[None] * (len(tensors) - len(found))]
 
             results = [kept.history[0], *states]
             # A compiled function may have been traced for less specific shapes.
@@ -78,49 +119,6 @@ class TensorFlowLoop(Loop):
 
         outputs, *states = run(*map(tf.convert_to_tensor, tensors))  # no variables
         return outputs, states
-
-    def scan(
-        self,
-        step: Callable[[list[Tensor], Any], tuple[list[Tensor], Any]],
-        carry: list[Tensor],
-        inputs: Any,
-        reverse: bool = False,
-    ) -> tuple[list[Tensor], Any]:
-        flat = tree.flatten(inputs)
-        steps = flat[0].shape[0]
-        steps = tf.shape(flat[0])[0] if steps is None else steps
-        structure = None
-
-        def run(carry: list[Tensor], t: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-            nonlocal structure
-            now = [None if tensor is None else tensor[t] for tensor in flat]
-            new_carry, structure = step(carry, tree.pack_sequence_as(inputs, now))
-            for new, old in zip(new_carry, carry, strict=True):
-                new.set_shape(old.shape)
-            return new_carry, tree.flatten(structure)
-
-        # The loop needs the shapes of its outputs before it begins. The values of this
-        # step are not used; in a graph they are not computed.
-        _, first = run(carry, 0)
-
-        def body(k: Tensor, carry: list, arrays: list) -> tuple[Tensor, list, list]:
-            t = steps - 1 - k if reverse else k
-            carry, outputs = run(carry, t)
-            pairs = zip(arrays, outputs, strict=True)
-            return k + 1, carry, [array.write(t, output) for array, output in pairs]
-
-        arrays = [
-            tf.TensorArray(output.dtype, size=steps, element_shape=output.shape)
-            for output in first
-        ]
-        _, carry, arrays = tf.while_loop(
-            lambda k, *_: k < steps,
-            body,
-            (0, list(carry), arrays),
-            maximum_iterations=steps,
-        )
-        outputs = [array.stack() for array in arrays]
-        return list(carry), tree.pack_sequence_as(structure, outputs)
 
 
 def _identity(leaf: Any) -> Any:

@@ -6,43 +6,47 @@ from typing import Any
 import torch
 from keras import tree
 
-from keras_gated.cells.equations import States, Tensor
+from keras_gated.cells.equations import Equations, States, Tensor
 from keras_gated.layers.loop import Arguments, Kept, Loop, split
 
 
-class TorchLoop(Loop):
-    """Records no graph within the loop, which saves time."""
+def scan(
+    step: Callable[[list[Tensor], Any], tuple[list[Tensor], Any]],
+    carry: list[Tensor],
+    inputs: Any,
+    reverse: bool = False,
+) -> tuple[list[Tensor], Any]:
+    """`Scan` by a loop of Python."""
+    flat = tree.flatten(inputs)
+    steps = range(len(flat[0]))
+    unbound = [[None] * len(steps) if t is None else t.unbind() for t in flat]
+    outputs = []
+    for t in reversed(steps) if reverse else steps:
+        now = tree.pack_sequence_as(inputs, [of_all[t] for of_all in unbound])
+        carry, structure = step(carry, now)
+        outputs.append(tree.flatten(structure))
+    ordered = reversed(outputs) if reverse else outputs
+    stacked = [torch.stack(of_all) for of_all in zip(*ordered, strict=True)]
+    return carry, tree.pack_sequence_as(structure, stacked)
+
+
+class FastLoop:
+    """Runs a loop, within which no graph is recorded, which saves time."""
+
+    def __init__(self, equations: Equations, truncate: int | None = None) -> None:
+        self._loop = Loop(equations, truncate, scan)
 
     def __call__(self, arguments: Arguments, training: bool) -> tuple[Tensor, States]:
         # A stateful layer overwrites its states, which are kept here.
         states = [state.clone() for state in arguments.states]
         tensors, pack, pick = split(arguments._replace(states=states))
         keep = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
-        if torch.jit.is_tracing() or not (keep or self.truncate):
+        if torch.jit.is_tracing() or not (keep or self._loop.truncate):
             # Plain operations work under every transformation.
-            states, kept = self.forward(pack(tensors), keep=False)
+            states, kept = self._loop.forward(pack(tensors), keep=False)
             return kept.history[0], states
-        results = _Run.apply(_Call(self, pack, pick, len(states), keep), *tensors)
+        results = _Run.apply(_Call(self._loop, pack, pick, len(states), keep), *tensors)
         return results[len(states)], list(results[: len(states)])
-
-    def scan(
-        self,
-        step: Callable[[list[Tensor], Any], tuple[list[Tensor], Any]],
-        carry: list[Tensor],
-        inputs: Any,
-        reverse: bool = False,
-    ) -> tuple[list[Tensor], Any]:
-        flat = tree.flatten(inputs)
-        steps = range(len(flat[0]))
-        unbound = [[None] * len(steps) if t is None else t.unbind() for t in flat]
-        outputs = []
-        for t in reversed(steps) if reverse else steps:
-            now = tree.pack_sequence_as(inputs, [of_all[t] for of_all in unbound])
-            carry, structure = step(carry, now)
-            outputs.append(tree.flatten(structure))
-        ordered = reversed(outputs) if reverse else outputs
-        stacked = [torch.stack(of_all) for of_all in zip(*ordered, strict=True)]
-        return carry, tree.pack_sequence_as(structure, stacked)
 
 
 class _Call:

@@ -1,6 +1,7 @@
 """The sequence layer over a cell, with the fast loop where it applies."""
 
 import functools
+import importlib
 import logging
 from typing import Any
 
@@ -12,7 +13,7 @@ from keras_gated.cells.activations import derivative
 from keras_gated.cells.base import RecurrentCell
 from keras_gated.cells.equations import Equations, Tensor
 from keras_gated.datasets import checks
-from keras_gated.layers.loop import Arguments, Loop
+from keras_gated.layers.loop import Arguments, FastLoop
 
 logger = logging.getLogger("keras_gated")
 
@@ -139,6 +140,9 @@ class RNN(keras.layers.RNN):
         """Why the fast loop does not apply; `None` if it does."""
         cell = self.cell
         name = type(cell).__name__
+        backend = keras.config.backend()
+        if backend not in ("tensorflow", "jax", "torch"):
+            return f"the backend {backend} has no fast loop"
         if self.use_fast_loop is False:
             return "use_fast_loop=False was asked for"
         if self.unroll:
@@ -157,7 +161,7 @@ class RNN(keras.layers.RNN):
                 return f"the derivative of {argument} {named} is not known"
         return None
 
-    def _fast_loop(self) -> Loop | None:
+    def _fast_loop(self) -> FastLoop | None:
         """The loop for the cell as it is now; `None` where Keras's loop runs.
 
         Raises:
@@ -318,13 +322,14 @@ def _origin(kind: type, method: str) -> type:
 
 
 @functools.lru_cache(maxsize=64)
-def _shared_loop(equations: Equations, units: int, truncate: int | None) -> Loop:
+def _shared_loop(equations: Equations, units: int, truncate: int | None) -> FastLoop:
     """One loop, and what it has compiled, for all cells of equal equations.
 
     Cells of different units do not share it, because TensorFlow warns of functions that
     it traces for many shapes.
     """
-    return _backend_loop()(equations, truncate)
+    backend = f"keras_gated.layers.loop_{keras.config.backend()}"
+    return importlib.import_module(backend).FastLoop(equations, truncate)
 
 
 def _bad_mask(sequences: Tensor, given: str) -> ValueError:
@@ -333,14 +338,3 @@ def _bad_mask(sequences: Tensor, given: str) -> ValueError:
         f"{tuple(sequences.shape[:2])}, or that with a last axis of 1, or with 1 in "
         f"the place of the batch where all sequences share it. Received: {given}"
     )
-
-
-def _backend_loop() -> type[Loop]:
-    backend = keras.config.backend()
-    if backend == "tensorflow":
-        from keras_gated.layers.loop_tensorflow import TensorFlowLoop as BackendLoop
-    elif backend == "jax":
-        from keras_gated.layers.loop_jax import JaxLoop as BackendLoop
-    else:
-        from keras_gated.layers.loop_torch import TorchLoop as BackendLoop
-    return BackendLoop

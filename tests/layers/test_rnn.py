@@ -1,6 +1,9 @@
 """The fast loop beside Keras's loop over the same cell."""
 
 import logging
+import os
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -392,6 +395,23 @@ def test_layers_that_compute_the_same_share_a_loop():
         assert [other is first for other in others] == [True, *[False] * 3, True]
     for once, again in zip(*weights, strict=True):
         np.testing.assert_array_equal(once, again)
+
+
+def test_other_backends_have_keras_loop():
+    code = (
+        "import numpy as np, keras_gated\n"
+        "layer = keras_gated.GRU(4)\n"
+        "assert layer(np.ones((2, 5, 3))).shape == (2, 4)\n"
+        "print(layer.loop)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "KERAS_BACKEND": "numpy"},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "keras: the backend numpy has no fast loop\n"
 
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="exports are TensorFlow's")
