@@ -46,7 +46,7 @@ test-slow: $(BIN)/.dev  ## what takes long: the demo as a user runs it, the cell
 	WITHOUT=tensorflow KERAS_BACKEND=jax $(PYTEST) $(OTHER_TESTS)
 
 test-keras: $(BIN)/.dev .venv-keras/.$(OLDEST_KERAS)  ## the tests of cells and layers on the oldest Keras
-	PYTHONPATH=.venv-keras KERAS_BACKEND=tensorflow $(PYTEST) $(LAYER_TESTS) $(OTHER_TESTS)
+	PYTHONPATH=.venv-keras KERAS_BACKEND=tensorflow $(PYTEST) $(LAYER_TESTS) $(OTHER_TESTS) tests/test_callbacks.py
 
 lint: $(BIN)/.dev  ## ruff: style, formatting, type hints, docstrings
 	$(BIN)/ruff check .

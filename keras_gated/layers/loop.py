@@ -44,9 +44,11 @@ class Kept(NamedTuple):
 
 
 Scan = Callable[..., tuple[list[Tensor], Any]]
-"""`scan(step, carry, inputs, reverse=False)`, as `jax.lax.scan`: computes
-`carry, outputs[t] = step(carry, inputs[t])` for all `t`, in reverse from the last to the
-first, and returns the last carry and the structure of outputs."""
+"""`scan(step, carry, inputs, reverse=False)`, as `jax.lax.scan`.
+
+It computes `carry, outputs[t] = step(carry, inputs[t])` for all `t`, in order or with
+`reverse` from the last to the first, and returns the last carry and the structure of
+outputs."""
 
 FastLoop = Callable[[Arguments, bool], tuple[Tensor, States]]
 """Runs a loop, differentiably; each backend has its own class of this name.
