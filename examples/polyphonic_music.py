@@ -39,7 +39,7 @@ PUBLISHED = {
     "piano": (piano_midi, 2),
 }
 MAX_SHAPES_OF_CHORALES = 4
-"""Of batches: the chorales are of like length, so that more shapes would not pay."""
+"""The most shapes of batches; the chorales have similar lengths, so more do not pay."""
 PRIMER_BARS, CONTINUATION_BARS, QUARTERS_A_BAR = 4, 16, 4
 COLUMNS = {
     "cell": "{cell}",

@@ -93,7 +93,7 @@ def parse_arguments() -> argparse.Namespace:
         type=positive(int),
         default=8000,
         metavar="HZ",
-        help="samples a second to resample to (default: %(default)s)",
+        help="samples per second to resample to (default: %(default)s)",
     )
     add(
         "--sequence-length",

@@ -15,7 +15,7 @@ Rolls = bach_chorales.Splits
 """The rolls of training, validation and test."""
 
 MAX_SHAPES = 12
-"""Of batches. Each is compiled, which pays where lengths differ a lot."""
+"""The most shapes of batches. Each is compiled, which pays if lengths differ a lot."""
 
 
 def likelihood() -> tuple[

@@ -29,7 +29,7 @@ COLUMNS = (
     *("test_nll_step_mean", "test_nll_step_std"),
     *("test_nll_sequence_mean", "test_nll_sequence_std"),
 )
-"""Of `summary.csv`."""
+"""The columns of `summary.csv`."""
 
 
 def summarize(records: list[dict]) -> list[dict]:

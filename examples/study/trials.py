@@ -19,7 +19,7 @@ LOG_RATES = -12.0, -6.0
 PLAIN_RMSPROP = {"rho": 0.9, "momentum": 0.0, "epsilon": 1e-7}
 """Keras's defaults."""
 AUTHORS_RMSPROP = {"rho": 0.95, "momentum": 0.9, "epsilon": 1e-4}
-"""Of the authors' code; the square root of epsilon is its lower bound of 0.01."""
+"""Those of the authors' code, whose lower bound of 0.01 is the root of epsilon."""
 
 Key = tuple[str, str, str, int]
 """Set, cell, phase and number, by which trials differ from one another."""
@@ -138,7 +138,7 @@ class Trial:
 
     @property
     def name(self) -> str:
-        """Of its folder, and in TensorBoard."""
+        """The name of its folder, also in TensorBoard."""
         return "-".join(map(str, self.key))
 
     @property

@@ -22,7 +22,7 @@ from keras_gated.cells.equations import (
 
 
 class GRUEquations(GatedEquations):
-    """Those of `GRUCell`, in the same letters."""
+    """The equations of `GRUCell`, in the same letters."""
 
     gates = "zrh"
     products = ("zr", "h")
@@ -65,7 +65,7 @@ class GRUEquations(GatedEquations):
 
 
 class ResetAfterEquations(GRUEquations):
-    """Those of `GRUCell(reset_after=True)`."""
+    """The equations of `GRUCell(reset_after=True)`."""
 
     products = ("zrh",)
 

@@ -22,7 +22,7 @@ from keras_gated.cells.equations import (
 
 
 class LSTMEquations(GatedEquations):
-    """Those of `LSTMCell`, in the same letters."""
+    """The equations of `LSTMCell`, in the same letters."""
 
     gates = "ifco"
 

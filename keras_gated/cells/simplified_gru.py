@@ -18,7 +18,7 @@ from keras_gated.cells.equations import (
 
 
 class SimplifiedGRUEquations(GatedEquations):
-    """Those of `SimplifiedGRUCell`, in the same letters."""
+    """The equations of `SimplifiedGRUCell`, in the same letters."""
 
     gates = "zh"
 
