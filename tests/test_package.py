@@ -1,6 +1,7 @@
 """The package as a whole: what it exports, and what a run claims to have tested."""
 
 import inspect
+import operator
 import os
 import pathlib
 import subprocess
@@ -24,6 +25,46 @@ def public_objects():
             own = getattr(value, "__module__", "").startswith("keras_gated")
             if own and not name.startswith("_") and callable(value):
                 yield pytest.param(value, id=f"{module.__name__}.{name}")
+
+
+PUBLIC = {
+    "": """CELLS Equations GRU GRUCell GatedCell GatedEquations GaussianMixture LAYERS
+        LSTM LSTMCell RNN Recurrence RecurrentCell SimplifiedGRU SimplifiedGRUCell
+        TanhCell TanhRNN callbacks cells datasets from_addons from_keras from_torch
+        generation inspection layer_by_units layers losses match_units metrics
+        optimizers pictures to_keras""",
+    "callbacks": "BestModel EpochProgress GateMonitor PianoRollImage SoundSummary",
+    "datasets": """audio audio_dataset_from_directory bach_chorales fsdd jsb_chorales
+        midi midi_dataset_from_directory midi_directory midi_records muse_data
+        nottingham piano_midi piano_roll synthesized""",
+    "datasets.audio": """AudioError Recordings Standardization
+        audio_dataset_from_directory decode_in_graph frames_dataset read read_directory
+        read_files write""",
+    "datasets.midi": """MIDIError Options Reading estimate_key packed_reader read
+        read_all read_packed write write_wav""",
+    "datasets.piano_roll": """KEYS LOWEST_PITCH PACKED PackedRolls check_roll from_notes
+        next_step_dataset pack plot to_notes transpose""",
+    "generation": "generate generate_audio stream_audio",
+    "inspection": "gates jacobian_norms recurrent_layers",
+    "losses": "BernoulliNLL GaussianMixtureNLL StepLoss bernoulli_nll weigh_steps",
+    "metrics": "EventNLL FrameAccuracy FrameF1 FrameMetric FrameNLL NLL NoteCounts",
+    "optimizers": "RMSprop rescale",
+    "pictures": "gates piano_rolls sounds",
+}
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_public_interface(name):
+    """What is added or taken away is so on purpose."""
+    module = operator.attrgetter(name)(keras_gated) if name else keras_gated
+    public = getattr(module, "__all__", None) or [
+        name
+        for name, value in vars(module).items()
+        if callable(value)
+        and not name.startswith("_")
+        and value.__module__ == module.__name__
+    ]
+    assert sorted(public) == sorted(PUBLIC[name].split())
 
 
 @pytest.mark.parametrize("value", public_objects())
