@@ -45,6 +45,11 @@ def test_python_of_the_page_on_audio(tmp_path, monkeypatch):
     run(code.partition("for block in")[0] + "assert sound.any()", epochs=1)
 
 
+def test_python_of_the_page_on_layers(capsys):
+    run("\n".join(blocks(README.parent / "docs" / "layers.md")), epochs=0)
+    assert "keras: MinimalEquations has a step, but" in capsys.readouterr().out
+
+
 def test_links_of_the_pages_lead_somewhere():
     for page in (README, *README.parent.glob("docs/*.md"), *README.parent.glob("*.md")):
         for link in re.findall(r"\]\((?!http)([^)#]+)", page.read_text()):
