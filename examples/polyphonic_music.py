@@ -170,9 +170,8 @@ def write_continuation(
     )
     whole = np.concatenate([primer, continuation])
     midi.write(whole, folder / "continuation.mid", args.steps_per_quarter)
-    axes = piano_roll.plot(
-        whole, title=f"{model.name}: a test piece, and the model from the line on"
-    )
+    title = f"{comparison.title_of(model.name)}: a test piece, continued from the line"
+    axes = piano_roll.plot(whole, title=title)
     axes.axvline(len(primer) - 0.5, color="tab:red")
     axes.figure.savefig(folder / "continuation.png", dpi=120)
 
