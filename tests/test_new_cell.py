@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 CELL = '''
-"""The gated recurrent unit without the state in its update gate."""
+"""A unit with a gate that no other cell has."""
 
 from keras_gated.cells.activations import derivative
 from keras_gated.cells.base import GatedCell
@@ -16,19 +16,19 @@ from keras_gated.cells.equations import GatedEquations
 
 
 class NewEquations(GatedEquations):
-    """`z = s x_z`, `h = (1 - z) h + z tanh(x_h + U_h h)`."""
+    """`u = sigmoid(s x_u + U_u h)`, `h = (1 - u) h + u tanh(x_h + U_h h)`."""
 
     slope: float
 
-    gates = "zh"
-    products = ("z", "h")
+    gates = "uh"
+    products = ("u", "h")
 
     def step(self, x, states, recurrent):
-        (h,), (x_z, x_h) = states, x
-        z = self.recurrent_activation(self.slope * x_z + recurrent.product("z", h)[0])
+        (h,), (x_u, x_h) = states, x
+        u = self.recurrent_activation(self.slope * x_u + recurrent.product("u", h)[0])
         (u_h,) = recurrent.product("h", h)
         h_cand = self.activation(x_h + u_h)
-        return [(1 - z) * h + z * h_cand], {"z": z, "h_cand": h_cand}
+        return [(1 - u) * h + u * h_cand], {"u": u, "h_cand": h_cand}
 
 
 class NewCell(GatedCell):
@@ -72,6 +72,7 @@ model.save("model.keras")
 loaded = keras.saving.load_model("model.keras")
 np.testing.assert_array_equal(loaded(x), model(x))
 assert loaded.layers[0].slope == 0.5
+assert keras_gated.inspection.gates(model, x).keys() == {"u", "candidate"}
 try:
     layer_class(4, no_such_argument=1)
 except (TypeError, ValueError) as error:

@@ -184,8 +184,8 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
 
         Returns:
             The gates that the cell has and the candidate, by name (`"update"`,
-            `"reset"`, `"input"`, `"forget"`, `"output"`, `"candidate"`), each
-            `(batch, units)`.
+            `"reset"`, `"input"`, `"forget"`, `"output"`, `"candidate"`; others by
+            their letters), each `(batch, units)`.
 
         Raises:
             ValueError: `inputs` or `states` have the wrong rank, size or number.
@@ -194,7 +194,11 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
         if not self.built:
             self.build(tuple(inputs.shape))
         _, gates = self._step(inputs, states, training=False)
-        return {GATE_NAMES[k]: gate for k, gate in gates.items() if k in GATE_NAMES}
+        return {
+            GATE_NAMES.get(letter, letter): gate
+            for letter, gate in gates.items()
+            if letter in GATE_NAMES or letter in self.gates
+        }
 
     def _step(
         self, inputs: Tensor, states: list[Tensor] | Tensor, training: bool
