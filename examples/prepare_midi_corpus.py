@@ -119,7 +119,7 @@ def make_shard(
             known = json.load(file)
         if known["inputs"] == inputs:
             return known["summary"]
-    rolls, skipped, dropped = [], {}, 0
+    rolls, skipped, repaired, dropped = [], {}, {}, 0
     for name, source, *_ in files:
         try:
             with FileSystems.open(source) as file:
@@ -128,12 +128,14 @@ def make_shard(
             skipped[name] = f"{name!r} cannot be read: {error}"
             continue
         try:
-            roll, (outside,) = midi.read_packed(name, content, options)
+            roll, (outside, problems) = midi.read_packed(name, content, options)
         except midi.MIDIError as error:
             skipped[name] = str(error)
         else:
             rolls.append((name, roll))
             dropped += outside
+            if problems:
+                repaired[name] = "; ".join(problems)
     with tempfile.TemporaryDirectory() as folder:
         local = Path(folder, shard)
         midi_records.write_shard(local, rolls)
@@ -148,6 +150,7 @@ def make_shard(
         "dropped_notes": dropped,
         "lengths": dict(sorted(lengths.items())),
         "skipped": skipped,
+        "repaired": repaired,
     }
     write_whole(path, data)
     write_whole(beside, to_json({"inputs": inputs, "summary": summary}))
@@ -188,10 +191,13 @@ def write_manifest(summaries: Iterable[dict], output: str, settings: dict) -> di
         "shards": [summary["shard"] for summary in summaries],
         "sha256": [summary["sha256"] for summary in summaries],
         "lengths": {str(k): lengths[k] for k in sorted(lengths)},
-        "skipped": {
-            name: reason
-            for summary in summaries
-            for name, reason in sorted(summary["skipped"].items())
+        **{
+            what: {
+                name: reason
+                for summary in summaries
+                for name, reason in sorted(summary[what].items())
+            }
+            for what in ("skipped", "repaired")
         },
     }
     write_whole(FileSystems.join(output, midi_records.MANIFEST), to_json(manifest))

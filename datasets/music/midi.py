@@ -47,6 +47,8 @@ class Reading(NamedTuple):
     """How many notes lie outside the 88 keys and were left out."""
     semitones: int
     """How far up the music was transposed."""
+    problems: tuple[str, ...] = ()
+    """What was wrong with the file and repaired."""
 
 
 def read(
@@ -97,8 +99,11 @@ def read(
     (20, 88)
     """
     reading = read_all(path, Options(steps_per_quarter, **options))
+    log = logging.getLogger("keras_gated")
+    if reading.problems:
+        log.warning("%r was repaired: %s.", str(path), "; ".join(reading.problems))
     if reading.dropped_notes:
-        logging.getLogger("keras_gated").warning(
+        log.warning(
             "%d notes of %r lie outside the 88 keys and were left out.",
             reading.dropped_notes,
             str(path),
@@ -125,14 +130,14 @@ def read_all(
         ImportError: The parser is not installed.
     """
     numbers = [track for track in options.tracks or () if not isinstance(track, str)]
-    score = parse(path, options.engine, numbers or None, content)
+    score = parse(path, options.engine, numbers or None, content, options.strict)
     try:
-        return _to_reading(score, options)
+        return _to_reading(score, options)._replace(problems=score.problems)
     except ValueError as error:
         raise MIDIError(f"{os.fspath(path)!r} {error}") from error
 
 
-def packed_reader(**options: Any) -> Callable[[str, bytes], tuple[bytes, list[int]]]:
+def packed_reader(**options: Any) -> Callable[[str, bytes], tuple[bytes, list]]:
     """Makes a function that reads files with the same options.
 
     Args:
@@ -146,7 +151,7 @@ def packed_reader(**options: Any) -> Callable[[str, bytes], tuple[bytes, list[in
 
 def read_packed(
     path: str | os.PathLike, content: bytes, options: Options
-) -> tuple[bytes, list[int]]:
+) -> tuple[bytes, list]:
     """Reads a MIDI file as a packed roll.
 
     Args:
@@ -155,15 +160,16 @@ def read_packed(
         options: How to read it.
 
     Returns:
-        The roll as `piano_roll.pack` gives it, and a list that holds the number of
-        dropped notes.
+        The roll as `piano_roll.pack` gives it, and a list of the number of dropped
+        notes and of what was repaired.
 
     Raises:
         MIDIError: As `read` does.
         ImportError: The parser is not installed.
     """
     reading = read_all(path, options, content)
-    return packed_rolls.pack(reading.roll), [reading.dropped_notes]
+    about = [reading.dropped_notes, list(reading.problems)]
+    return packed_rolls.pack(reading.roll), about
 
 
 def _to_reading(score: Score, options: Options) -> Reading:

@@ -26,7 +26,7 @@ SUFFIXES = (".mid", ".midi")
 """The endings by which MIDI files are known, in any case."""
 STORE = "midi_rolls"
 """The name of the files in which rolls are kept."""
-RULES = "2"
+RULES = "3"
 """Changes whenever the same file and options come to give another roll."""
 AHEAD = 8
 """How many files are begun for each process, so that none waits for work."""
@@ -44,6 +44,8 @@ class Corpus:
     """Why files, and folders that cannot be listed, were skipped."""
     dropped_notes: int
     """How many notes lie outside the 88 keys and were left out."""
+    problems: dict[Path, list[str]] = dataclasses.field(default_factory=dict)
+    """What was wrong with files that were repaired."""
 
     def __str__(self) -> str:
         steps = sum(self.rolls.lengths)
@@ -52,6 +54,12 @@ class Corpus:
             lines.append(
                 f"{self.dropped_notes:,} notes outside the 88 keys were left out."
             )
+        if self.problems:
+            lines.append(f"{len(self.problems):,} were repaired:")
+            lines += [
+                f"  {str(path)!r}: {'; '.join(problems)}."
+                for path, problems in self.problems.items()
+            ]
         if self.skipped:
             lines.append(f"{len(self.skipped):,} skipped:")
             lines += [f"  {reason}" for reason in self.skipped.values()]
@@ -86,7 +94,8 @@ def read_directory(
         cache_dir: The folder of the two files `midi_rolls.sqlite` and
             `midi_rolls.data`. Default: `datasets/keras_gated` in Keras's folder
             (`$KERAS_HOME`, or `~/.keras`).
-        errors: `"skip"` files that cannot be read, or `"raise"`. Default: `"skip"`.
+        errors: `"skip"` files that cannot be read, or `"raise"`, also where a file has
+            to be repaired. Default: `"skip"`.
         verbose: Whether to show a progress bar. Default: `True`.
         **options: How to read the files: those of `midi.Options` but `velocity`.
             `transpose="random"` moves all files by the same number of semitones if
@@ -127,7 +136,10 @@ def read_directory(
         key = {**dataclasses.asdict(settings), "engine": None, "rules": RULES}
         start = functools.partial(_start, store, key, parse)
         ahead = AHEAD * (workers or os.cpu_count() or 1)
-        found.update(read_many(paths, start, skipped, errors, ahead, verbose))
+        for path, read in read_many(paths, start, skipped, errors, ahead, verbose):
+            _, (_, problems) = found[path] = read
+            if problems and errors == "raise":
+                raise MIDIError(f"{str(path)!r} is damaged: {'; '.join(problems)}.")
     if not found:
         raise ValueError(
             f"None of the {len(skipped)} MIDI files of {str(directory)!r} can be "
@@ -137,7 +149,8 @@ def read_directory(
         list(found),
         piano_roll.PackedRolls(data for data, _ in found.values()),
         dict(sorted(skipped.items())),
-        sum(dropped for _, (dropped,) in found.values()),
+        sum(dropped for _, (dropped, _) in found.values()),
+        {path: problems for path, (_, (_, problems)) in found.items() if problems},
     )
 
 

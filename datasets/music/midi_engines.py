@@ -6,6 +6,7 @@ stroke ends the note that sounded before; notes without length, and notes that n
 end, are left out.
 """
 
+import contextlib
 import functools
 import importlib.util
 import io
@@ -19,6 +20,7 @@ import numpy as np
 
 from .. import checks
 from ..files import FileError, open_binary, require
+from . import midi_repair
 
 ENGINES = ("auto", "pretty_midi", "symusic")
 """The parsers; `"auto"` is symusic if it is installed."""
@@ -60,6 +62,8 @@ class Score(NamedTuple):
     """Integers `(n, 2)`: tick, and microseconds in a quarter note from there on."""
     key: int | None
     """The first key signature: the tonic's pitch class, plus 12 in minor."""
+    problems: tuple[str, ...] = ()
+    """What was wrong with the file and repaired."""
 
 
 def parse(
@@ -67,6 +71,7 @@ def parse(
     engine: str = "auto",
     tracks: Collection[int] | None = None,
     content: bytes | None = None,
+    strict: bool = False,
 ) -> Score:
     """Reads a MIDI file.
 
@@ -78,9 +83,11 @@ def parse(
         tracks: The numbers, from 0, of the file's tracks to read (by
             pretty_midi). Default: all.
         content: The bytes of the file. Default: they are read from `path`.
+        strict: Whether to refuse files that have to be repaired. Default: `False`.
 
     Returns:
-        The score.
+        The score. With `engine="auto"`, what symusic cannot read is read by
+        pretty_midi if it is installed.
 
     Raises:
         MIDIError: (a `ValueError`) The file is not a readable MIDI file.
@@ -92,16 +99,45 @@ def parse(
     name = engine_name(engine, by_number=tracks is not None)
     path = os.fspath(path)
     content = read_bytes(path) if content is None else content
+    _check_size(content, path)
+    problems: list[str] = []
+    if not midi_repair.looks_whole(content):
+        content, problems = midi_repair.repair(content)
     _check_header(content, path)
     try:
-        if name == "symusic":
-            return _read_with_symusic(content)
-        return _read_with_pretty_midi(content, tracks)
+        if problems and strict:
+            raise ValueError("; ".join(problems))
+        score = _read(name, content, tracks)
     except MIDIError:
         raise
     except Exception as error:  # a bad byte makes the parsers raise anything
-        reason = str(error) or type(error).__name__
-        raise MIDIError(f"{path!r} is not a readable MIDI file: {reason}") from error
+        score = None
+        if not strict:
+            if not problems:
+                content, problems = midi_repair.repair(content)
+            others = ["pretty_midi"] if engine == "auto" and _has_pretty_midi() else []
+            score = _first_that_reads([name, *others], content, tracks)
+        if score is None:
+            reason = str(error) or type(error).__name__
+            message = f"{path!r} is not a readable MIDI file: {reason}"
+            raise MIDIError(message) from error
+    return score._replace(problems=tuple(problems))
+
+
+def _read(name: str, content: bytes, tracks: Collection[int] | None) -> Score:
+    if name == "symusic":
+        return _read_with_symusic(content)
+    return _read_with_pretty_midi(content, tracks)
+
+
+def _first_that_reads(
+    names: list[str], content: bytes, tracks: Collection[int] | None
+) -> Score | None:
+    """The score by the first parser that reads the file."""
+    for name in names:
+        with contextlib.suppress(Exception):
+            return _read(name, content, tracks)
+    return None
 
 
 def read_bytes(path: str | os.PathLike) -> bytes:
@@ -118,12 +154,15 @@ def read_bytes(path: str | os.PathLike) -> bytes:
         return file.read(LARGEST_FILE + 1)
 
 
-def _check_header(content: bytes, path: str) -> None:
-    """Refuses files that need not be parsed."""
+def _check_size(content: bytes, path: str) -> None:
     if len(content) > LARGEST_FILE:
         raise MIDIError(
             f"{path!r} has more than {LARGEST_FILE:,} bytes; larger files are not read."
         )
+
+
+def _check_header(content: bytes, path: str) -> None:
+    """Refuses files that need not be parsed."""
     if len(content) < 14 or content[:4] != b"MThd":
         what = "does not begin with a MIDI header" if content else "is empty"
         raise MIDIError(f"{path!r} is not a MIDI file: it {what}.")
@@ -167,6 +206,11 @@ def engine_name(engine: str, by_number: bool = False) -> str:
 @functools.cache
 def _has_symusic() -> bool:
     return importlib.util.find_spec("symusic") is not None
+
+
+@functools.cache
+def _has_pretty_midi() -> bool:
+    return importlib.util.find_spec("pretty_midi") is not None
 
 
 def _read_with_pretty_midi(content: bytes, tracks: Collection[int] | None) -> Score:

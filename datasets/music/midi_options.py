@@ -43,6 +43,8 @@ class Options:
             of ones. Default: `False`.
         engine: `"pretty_midi"`, the faster `"symusic"`, which gives the same, or
             `"auto"`, symusic where it is installed. Default: `"auto"`.
+        strict: Whether to refuse files that are cut off, or have to be repaired in
+            another way, instead of reading what is whole. Default: `False`.
         max_steps: Rolls of so many steps or more are refused; `None` for no
             limit. Default: 1,000,000.
         max_seconds: Music that lasts so long or longer is refused; `None` for no
@@ -64,6 +66,7 @@ class Options:
     pedal: bool | None = None
     velocity: bool = False
     engine: str = "auto"
+    strict: bool = False
     max_steps: int | None = 1_000_000
     max_seconds: float | None = 3600.0
 

@@ -419,10 +419,10 @@ BROKEN = {
     "header alone": (header(tracks=0), "no tracks|not a readable MIDI file|no note"),
     "cut": (
         header() + track(b"\x00\x90\x3c\x40" * 9 + END)[:20],
-        "not a readable MIDI",
+        "holds no note",
     ),
     "no notes": (header() + track(END), "holds no note"),
-    "running status": (header() + track(b"\x00\x3c\x40" + END), "not a readable MIDI"),
+    "running status": (header() + track(b"\x00\x3c\x40" + END), "holds no note"),
     "resolution 0": (header(division=0) + track(END), "resolution of 0"),
     "film frames": (header(division=0xE728) + track(END), "SMPTE"),
     "format 2": (header(kind=2) + track(END), "format 2"),

@@ -1,0 +1,244 @@
+"""Repairs MIDI files that are a little wrong, and says what was wrong with them.
+
+Parsers either refuse such files or read some part of them. This module takes a file
+apart into chunks and events (Standard MIDI Files 1.0), leaves out what cannot be, and
+puts together a file that every parser reads.
+"""
+
+import collections
+import re
+import struct
+from collections.abc import Iterator
+
+FARTHEST_HEADER = 1024
+"""How many bytes of a wrapper (RIFF, MacBinary) may stand before the header."""
+END_OF_TRACK = b"\xff\x2f\x00"
+LENGTHS = {0x00: (0, 2), 0x20: (1,), 0x21: (1,), 0x2F: (0,), 0x51: (3,), 0x54: (5,)}
+LENGTHS |= {0x58: (4,), 0x59: (2,)}
+"""The numbers of bytes that a meta event of each kind may have."""
+NAMES = {0x51: "tempo", 0x54: "SMPTE offset", 0x58: "time signature"}
+NAMES |= {0x59: "key signature"}
+SUSPICIOUS = re.compile(
+    rb"\xff(?:\x51(?!\x03)|\x51\x03\0\0\0|\x54(?!\x05)|\x58(?!\x04)|\x58\x04\0"
+    rb"|\x59(?!\x02)|\x59\x02(?:[\x08-\xf8]|.[^\0\x01])|\x2f(?!\0)|\0[^\0\x02])",
+    re.DOTALL,
+)
+"""Meta events that may be wrong; bytes of other events may look the same."""
+
+
+def looks_whole(content: bytes) -> bool:
+    """Whether the chunks of a file fit together and no meta event looks wrong.
+
+    Args:
+        content: The bytes of a file.
+
+    Returns:
+        `True` if the file need not be repaired before it is parsed.
+    """
+    if len(content) < 14 or content[:4] != b"MThd":
+        return False
+    size, _, promised = struct.unpack(">IHH", content[4:12])
+    start, tracks = 8 + size, 0
+    while start + 8 <= len(content) and content[start : start + 4] == b"MTrk":
+        start += 8 + struct.unpack(">I", content[start + 4 : start + 8])[0]
+        tracks += 1
+        if content[start - 3 : start] != END_OF_TRACK:
+            return False
+    fits = size == 6 and start == len(content) and tracks == promised
+    return fits and SUSPICIOUS.search(content) is None
+
+
+def repair(content: bytes) -> tuple[bytes, list[str]]:
+    """Makes a MIDI file that every parser reads of one that is a little wrong.
+
+    Left out are wrappers around the file, chunks that are not tracks, bytes that belong
+    to no event, and meta events of impossible lengths or values. A track that is cut
+    off keeps its whole events.
+
+    Args:
+        content: The bytes of a file.
+
+    Returns:
+        The repaired bytes, and what was wrong, in words; the same bytes if nothing was
+        wrong, or if there is no MIDI header.
+    """
+    begin = content.find(b"MThd", 0, FARTHEST_HEADER)
+    if begin < 0 or len(content) < begin + 14:
+        return content, []
+    problems: collections.Counter[str] = collections.Counter()
+    if begin:
+        problems[f"{begin} bytes of a wrapper stand before the header"] += 1
+    size, kind, promised, division = struct.unpack(
+        ">IHHH", content[begin + 4 : begin + 14]
+    )
+    if size != 6:
+        problems[f"the header has {size} bytes instead of 6"] += 1
+    start = begin + 8 + size if 6 <= size < len(content) else begin + 14
+    tracks = [
+        _repair_track(body, number, problems)
+        for number, body in enumerate(_tracks(content, start, problems))
+    ]
+    if len(tracks) != promised:
+        problems[f"it has {len(tracks)} tracks, and its header says {promised}"] += 1
+    if not problems:
+        return content, []
+    kind = 1 if kind == 0 and len(tracks) > 1 else kind
+    header = b"MThd" + struct.pack(">IHHH", 6, kind, len(tracks), division)
+    chunks = [b"MTrk" + struct.pack(">I", len(track)) + track for track in tracks]
+    said = [what + f" ({n} times)" * (n > 1) for what, n in problems.items()]
+    return header + b"".join(chunks), said
+
+
+def _tracks(
+    content: bytes, start: int, problems: collections.Counter[str]
+) -> Iterator[bytes]:
+    """The bodies of the tracks, as long as they are, whatever their chunks say."""
+    number = 0
+    while start < len(content):
+        name, body = content[start : start + 4], start + 8
+        size = int.from_bytes(content[start + 4 : body])
+        end = body + size
+        if name != b"MTrk":
+            if _is_chunk(content, start):
+                problems[f"the chunk {name.decode()!r} is not a track"] += 1
+            else:
+                found = content.find(b"MTrk", start)
+                end = len(content) if found < 0 else found
+                problems[f"{end - start} byte(s) belong to no chunk"] += 1
+        else:
+            if not (end == len(content) or _is_chunk(content, end)):
+                found = content.find(b"MTrk", body)
+                real = len(content) if found < 0 else found
+                if end <= len(content):
+                    if content[end - 3 : end] != END_OF_TRACK:
+                        problems[f"the length of track {number} is wrong"] += 1
+                else:
+                    problems[f"track {number} ends {end - real} byte(s) early"] += 1
+                end = real
+            yield content[body:end]
+            number += 1
+        start = end
+
+
+def _is_chunk(content: bytes, start: int) -> bool:
+    """Whether a chunk begins here, and ends within the file if it is not a track."""
+    name = content[start : start + 4]
+    size = int.from_bytes(content[start + 4 : start + 8])
+    readable = len(name) == 4 and name.isascii() and name.decode().isprintable()
+    return readable and (name == b"MTrk" or start + 8 + size <= len(content))
+
+
+class _CutError(Exception):
+    """A track ends, or cannot be understood any further."""
+
+
+def _repair_track(
+    body: bytes, number: int, problems: collections.Counter[str]
+) -> bytes:
+    """The events of a track that are whole, each with its status byte, and an end."""
+    track, here, waited, status, ended = bytearray(), 0, 0, None, False
+    try:
+        while here < len(body) and not ended:
+            delta, here = _number(body, here)
+            waited += delta
+            event, here, status = _event(body, here, status)
+            if event[0] == 0xFF and (wrong := _wrong_meta(event)):
+                problems[f"track {number} has {wrong}"] += 1
+                continue
+            if 0xF0 <= event[0] < 0xFF and _is_wrong_message(event):
+                problems[f"track {number} has a damaged system message"] += 1
+                continue
+            if event[0] < 0xF0 and max(event[1:]) > 127:
+                problems[f"track {number} has values above 127"] += 1
+                event = event[:1] + bytes(min(byte, 127) for byte in event[1:])
+            ended = event == END_OF_TRACK
+            track += _variable(waited) + event
+            waited = 0
+    except _CutError as error:
+        problems[f"track {number} {error}"] += 1
+    else:
+        if not ended:
+            problems[f"track {number} has no end"] += 1
+        elif here < len(body):
+            rest = len(body) - here
+            problems[f"{rest} byte(s) follow the end of track {number}"] += 1
+    if not ended:
+        track += _variable(waited) + END_OF_TRACK
+    return bytes(track)
+
+
+def _event(body: bytes, here: int, status: int | None) -> tuple[bytes, int, int | None]:
+    """An event with its status byte, where the next begins, and the running status."""
+    if here >= len(body):
+        raise _CutError("ends in the middle of an event")
+    code = body[here]
+    if code >= 0x80:
+        here += 1
+    elif status is None:
+        raise _CutError("has an event without a status byte")
+    else:
+        code = status
+    if code == 0xFF:
+        size, end = _number(body, here + 1)
+        event = bytes([code]) + body[here : here + 1] + _variable(size)
+        event += body[end : end + size]
+        end += size
+    elif code in (0xF0, 0xF7):
+        size, end = _number(body, here)
+        event, end = (
+            bytes([code]) + _variable(size) + body[end : end + size],
+            end + size,
+        )
+    else:
+        size = {0xC: 1, 0xD: 1}.get(code >> 4, 2)
+        if code > 0xF0:
+            size = {0xF1: 1, 0xF2: 2, 0xF3: 1}.get(code, 0)
+        else:
+            status = code
+        end = here + size
+        event = bytes([code]) + body[here:end]
+    if end > len(body):
+        raise _CutError("ends in the middle of an event")
+    return event, end, status
+
+
+def _is_wrong_message(event: bytes) -> bool:
+    """Whether a file may not hold a system message, or its data is no data."""
+    if event[0] not in (0xF0, 0xF7):
+        return True
+    _, begin = _number(event, 1)
+    return max(event[begin:].removesuffix(b"\xf7"), default=0) > 127
+
+
+def _wrong_meta(event: bytes) -> str | None:
+    """What is wrong with a meta event."""
+    kind, (size, begin) = event[1], _number(event, 2)
+    data, name = event[begin:], NAMES.get(kind, f"meta event {kind}")
+    if size not in LENGTHS.get(kind, (size,)):
+        return f"a {name} of {size} bytes"
+    impossible = (
+        (kind == 0x51 and data == b"\0\0\0")
+        or (kind == 0x58 and data[0] == 0)
+        or (kind == 0x59 and (7 < data[0] < 249 or data[1] > 1))
+    )
+    return f"an impossible {name}" if impossible else None
+
+
+def _number(data: bytes, here: int) -> tuple[int, int]:
+    """A number of variable length, and where it ends."""
+    number = 0
+    for end in range(here, here + 4):
+        if end >= len(data):
+            raise _CutError("ends in the middle of an event")
+        number = number << 7 | data[end] & 0x7F
+        if data[end] < 0x80:
+            return number, end + 1
+    raise _CutError("has a number of more than four bytes")
+
+
+def _variable(number: int) -> bytes:
+    """The bytes of a number of variable length."""
+    last, *others = [number >> shift & 0x7F for shift in (0, 7, 14, 21, 28)]
+    while others and others[-1] == 0:
+        others.pop()
+    return bytes([*(byte | 0x80 for byte in reversed(others)), last])

@@ -1,0 +1,199 @@
+"""MIDI files that are a little wrong: whole notes are read, what was wrong is said."""
+
+import io
+import logging
+import random
+import struct
+
+import mido
+import numpy as np
+import pytest
+
+from keras_gated.datasets import midi, midi_directory
+from keras_gated.datasets.music import midi_repair
+
+pretty_midi = pytest.importorskip("pretty_midi")
+each_engine = pytest.mark.parametrize("engine", ["pretty_midi", "symusic"])
+
+SCALE = b"".join(
+    b"\0\x90" + bytes([pitch, 80]) + b"\x83\x60\x80" + bytes([pitch, 0])
+    for pitch in (60, 62, 64)
+)
+END = b"\0\xff\x2f\0"
+
+
+def header(tracks=1, kind=1, size=6, more=b""):
+    return b"MThd" + struct.pack(">IHHH", size, kind, tracks, 480) + more
+
+
+def track(events, size=None):
+    return b"MTrk" + struct.pack(">I", len(events) if size is None else size) + events
+
+
+WHOLE = header() + track(SCALE + END)
+RIFF = b"RIFF" + struct.pack("<I", len(WHOLE) + 12) + b"RMIDdata"
+MACBINARY = b"\0\4tune" + bytes(122)
+
+
+def meta(kind, data):
+    return b"\0\xff" + bytes([kind, len(data)]) + data
+
+
+WRONG = {
+    "RIFF": (RIFF + struct.pack("<I", len(WHOLE)) + WHOLE, "wrapper"),
+    "RIFF with more": (
+        RIFF + struct.pack("<I", len(WHOLE)) + WHOLE + b"LISTx",
+        "wrapp",
+    ),
+    "MacBinary": (MACBINARY + WHOLE + bytes(40), "128 bytes of a wrapper"),
+    "longer header": (header(size=8, more=b"ab") + track(SCALE + END), "8 bytes"),
+    "more tracks promised": (header(9) + track(SCALE + END), "header says 9"),
+    "fewer tracks promised": (header(0) + track(SCALE + END), "header says 0"),
+    "foreign chunk": (header() + b"XFIH\0\0\0\4abcd" + track(SCALE + END), "'XFIH'"),
+    "foreign chunk at the end": (WHOLE + b"XFKM\0\0\0\2ab", "'XFKM'"),
+    "trailing bytes": (WHOLE + b"\0\1\2", "3 byte(s) follow the end"),
+    "trailing text": (WHOLE + b"made by hand", "follow the end"),
+    "no length": (header() + track(SCALE + END, size=0), "length of track 0 is wrong"),
+    "length too large": (header() + track(SCALE + END, size=10**6), "early"),
+    "no end of track": (header() + track(SCALE), "has no end"),
+    "more after the end": (header() + track(SCALE + END + b"\0\x90\x30\x40"), "follow"),
+    "last byte missing": (WHOLE[:-1], "early"),
+    "tempo of 2 bytes": (
+        header() + track(meta(0x51, b"\7\xa1") + SCALE + END),
+        "tempo",
+    ),
+    "tempo of 0": (header() + track(meta(0x51, b"\0\0\0") + SCALE + END), "tempo"),
+    "meter of 2": (
+        header() + track(meta(0x58, b"\4\2") + SCALE + END),
+        "time signature",
+    ),
+    "meter of 0": (
+        header() + track(meta(0x58, b"\0\2\x18\x08") + SCALE + END),
+        "impossible time signature",
+    ),
+    "8 sharps": (
+        header() + track(meta(0x59, b"\x08\0") + SCALE + END),
+        "key signature",
+    ),
+    "neither major nor minor": (
+        header() + track(meta(0x59, b"\0\7") + SCALE + END),
+        "key signature",
+    ),
+    "end of 1 byte": (
+        header() + track(SCALE + meta(0x2F, b"\0") + END),
+        "meta event 47",
+    ),
+    "velocity above 127": (
+        header() + track(SCALE.replace(b"\x3e\x50", b"\x3e\xd0", 1) + END),
+        "above 127",
+    ),
+    "half an event": (header() + track(SCALE + b"\0\x90\x43"), "middle of an event"),
+    "long number": (
+        header() + track(SCALE + b"\xff\xff\xff\xff\x7f" + END),
+        "four bytes",
+    ),
+}
+
+
+@each_engine
+@pytest.mark.parametrize("name", WRONG)
+def test_all_whole_notes_are_read_and_what_was_wrong_is_said(name, engine, caplog):
+    content, said = WRONG[name]
+    reading = midi.read_all("x.mid", midi.Options(engine=engine), content)
+    whole = midi.read_all("x.mid", midi.Options(engine=engine), WHOLE)
+    np.testing.assert_array_equal(reading.roll, whole.roll)
+    np.testing.assert_array_equal(reading.onsets, whole.onsets)
+    assert any(part in "; ".join(reading.problems) for part in said.split("|"))
+    assert whole.problems == ()
+    with pytest.raises(midi.MIDIError, match=r"'x\.mid' is not a readable MIDI file"):
+        midi.read_all("x.mid", midi.Options(engine=engine, strict=True), content)
+
+
+def test_warns_by_name(tmp_path, caplog):
+    (tmp_path / "cut.mid").write_bytes(WHOLE[:-1])
+    with caplog.at_level(logging.WARNING, "keras_gated"):
+        midi.read(tmp_path / "cut.mid")
+    assert "cut.mid' was repaired: track 0 ends 1 byte(s) early" in caplog.text
+
+
+def random_file(seed):
+    """By mido: notes, running status, system exclusive and meta messages."""
+    generator = random.Random(seed)
+    file = mido.MidiFile(ticks_per_beat=480)
+    for _ in range(generator.randint(1, 3)):
+        messages = file.add_track("a träck" if seed % 2 else "b")
+        messages.append(
+            mido.MetaMessage("set_tempo", tempo=generator.randint(1, 10**7))
+        )
+        messages.append(mido.MetaMessage("key_signature", key="F#m"))
+        messages.append(mido.Message("sysex", data=[1, 2, 3]))
+        for _ in range(generator.randint(1, 20)):
+            pitch, ticks = (
+                generator.randrange(21, 109),
+                generator.randrange(400, 40_000),
+            )
+            messages.append(mido.Message("note_on", note=pitch, velocity=9, time=ticks))
+            messages.append(mido.Message("note_off", note=pitch, time=ticks))
+    out = io.BytesIO()
+    file.save(file=out)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_whole_files_of_others_stay_as_they_are(seed):
+    content = random_file(seed)
+    assert midi_repair.looks_whole(content)
+    assert midi_repair.repair(content) == (content, [])
+
+
+def notes(content, engine="pretty_midi"):
+    onsets = midi.read_all("x.mid", midi.Options(12, engine=engine), content).onsets
+    return {tuple(place) for place in np.argwhere(onsets)}
+
+
+@pytest.mark.parametrize("engine", ["pretty_midi", "symusic"])
+def test_a_file_that_is_cut_anywhere_gives_its_whole_notes(engine):
+    whole = header() + track(SCALE + END)
+    found, places = [], notes(whole, engine)
+    for length in range(22, len(whole)):
+        try:
+            some = notes(whole[:length], engine)
+        except midi.MIDIError as error:
+            assert "holds no note" in str(error)  # noqa: PT017
+            some = set()
+        assert some <= places
+        found.append(len(some))
+    assert found == sorted(found)
+    assert found[-1] == len(places) == 3
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_what_is_repaired_is_whole(seed):
+    content, generator = bytearray(random_file(seed)), random.Random(seed)
+    for _ in range(generator.choice([1, 3, 20])):
+        content[generator.randrange(14, len(content))] = generator.randrange(256)
+    del content[generator.randrange(60, 2 * len(content)) :]
+    content[:0] = generator.randbytes(generator.choice([0, 0, 7]))
+    repaired, problems = midi_repair.repair(bytes(content))
+    if problems:
+        assert midi_repair.repair(repaired) == (repaired, [])
+        for message in mido.merge_tracks(
+            mido.MidiFile(file=io.BytesIO(repaired)).tracks
+        ):
+            assert message.time >= 0
+
+
+def test_a_folder_reports_what_was_repaired(tmp_path):
+    music = tmp_path / "music"
+    music.mkdir()
+    (music / "a.mid").write_bytes(WHOLE)
+    (music / "b.mid").write_bytes(WHOLE[:-1])
+    settings = {"cache_dir": tmp_path / "cache", "verbose": False}
+    for _ in range(2):  # the second time from the cache
+        corpus = midi_directory.read_directory(music, **settings)
+        assert len(corpus.paths) == 2
+        assert list(corpus.problems) == [music / "b.mid"]
+        assert "1 were repaired" in str(corpus)
+        assert "b.mid': track 0 ends 1 byte(s) early" in str(corpus)
+        with pytest.raises(midi.MIDIError, match=r"b\.mid' is damaged: track 0 ends"):
+            midi_directory.read_directory(music, errors="raise", **settings)
