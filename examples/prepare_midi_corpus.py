@@ -119,7 +119,7 @@ def make_shard(
             known = json.load(file)
         if known["inputs"] == inputs:
             return known["summary"]
-    rolls, skipped, repaired, dropped = [], {}, {}, 0
+    rolls, skipped, repaired, dropped, rounded = [], {}, {}, 0, 0
     for name, source, *_ in files:
         try:
             with FileSystems.open(source) as file:
@@ -128,12 +128,13 @@ def make_shard(
             skipped[name] = f"{name!r} cannot be read: {error}"
             continue
         try:
-            roll, (outside, problems) = midi.read_packed(name, content, options)
+            roll, (outside, short, problems) = midi.read_packed(name, content, options)
         except midi.MIDIError as error:
             skipped[name] = str(error)
         else:
             rolls.append((name, roll))
             dropped += outside
+            rounded += short
             if problems:
                 repaired[name] = "; ".join(problems)
     with tempfile.TemporaryDirectory() as folder:
@@ -148,6 +149,7 @@ def make_shard(
         "rolls": len(rolls),
         "steps": sum(length * count for length, count in lengths.items()),
         "dropped_notes": dropped,
+        "rounded_notes": rounded,
         "lengths": dict(sorted(lengths.items())),
         "skipped": skipped,
         "repaired": repaired,
@@ -186,7 +188,7 @@ def write_manifest(summaries: Iterable[dict], output: str, settings: dict) -> di
         "settings": settings,
         **{
             total: sum(summary[total] for summary in summaries)
-            for total in ("files", "rolls", "steps", "dropped_notes")
+            for total in ("files", "rolls", "steps", "dropped_notes", "rounded_notes")
         },
         "shards": [summary["shard"] for summary in summaries],
         "sha256": [summary["sha256"] for summary in summaries],

@@ -42,8 +42,8 @@ PUBLIC = {
         read_files write""",
     "datasets.midi": """MIDIError Options Reading estimate_key packed_reader read
         read_all read_packed write write_wav""",
-    "datasets.piano_roll": """KEYS LOWEST_PITCH PACKED PackedRolls check_roll from_notes
-        next_step_dataset pack plot to_notes transpose""",
+    "datasets.piano_roll": """KEYS LOWEST_PITCH PACKED PackedRolls check_roll
+        count_rounded from_notes next_step_dataset pack plot to_notes transpose""",
     "generation": "generate generate_audio stream_audio",
     "inspection": "gates jacobian_norms recurrent_layers",
     "losses": "BernoulliNLL GaussianMixtureNLL StepLoss bernoulli_nll weigh_steps",

@@ -47,6 +47,8 @@ class Reading(NamedTuple):
     """How many notes lie outside the 88 keys and were left out."""
     semitones: int
     """How far up the music was transposed."""
+    rounded_notes: int = 0
+    """How many notes the grid rounds to nothing; they were left out."""
     problems: tuple[str, ...] = ()
     """What was wrong with the file and repaired."""
 
@@ -108,6 +110,13 @@ def read(
             reading.dropped_notes,
             str(path),
         )
+    if reading.rounded_notes:
+        log.warning(
+            "%d notes of %r are rounded to nothing and were left out; a finer grid or "
+            "short_notes='keep' keeps them.",
+            reading.rounded_notes,
+            str(path),
+        )
     return (reading.roll, reading.onsets) if onsets else reading.roll
 
 
@@ -160,16 +169,16 @@ def read_packed(
         options: How to read it.
 
     Returns:
-        The roll as `piano_roll.pack` gives it, and a list of the number of dropped
-        notes and of what was repaired.
+        The roll as `piano_roll.pack` gives it, and a list of the numbers of dropped
+        and of rounded notes, and of what was repaired.
 
     Raises:
         MIDIError: As `read` does.
         ImportError: The parser is not installed.
     """
     reading = read_all(path, options, content)
-    about = [reading.dropped_notes, list(reading.problems)]
-    return packed_rolls.pack(reading.roll), about
+    counts = reading.dropped_notes, reading.rounded_notes
+    return packed_rolls.pack(reading.roll), [*counts, list(reading.problems)]
 
 
 def _to_reading(score: Score, options: Options) -> Reading:
@@ -188,9 +197,10 @@ def _to_reading(score: Score, options: Options) -> Reading:
         pitch >= packed_rolls.LOWEST_PITCH + packed_rolls.KEYS
     )
     columns = [*times.T, pitch, *([notes[:, 3]] if options.velocity else [])]
-    roll, onsets = piano_roll.from_notes(
-        np.stack(columns, axis=1), step, options.short_notes, onsets=True
-    )
+    table = np.stack(columns, axis=1)
+    roll, onsets = piano_roll.from_notes(table, step, options.short_notes, onsets=True)
+    drop = options.short_notes == "drop"
+    rounded = piano_roll.count_rounded(table, step) if drop else 0
     if not roll.any():
         if dropped.all():
             raise ValueError("holds no note of a piano's 88 keys.")
@@ -200,7 +210,7 @@ def _to_reading(score: Score, options: Options) -> Reading:
     if options.start == "first_note":
         first = int(roll.any(axis=1).argmax())
         roll, onsets = roll[first:], onsets[first:]
-    return Reading(roll, onsets, int(dropped.sum()), semitones)
+    return Reading(roll, onsets, int(dropped.sum()), semitones, rounded)
 
 
 def _times(

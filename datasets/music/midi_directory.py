@@ -26,7 +26,7 @@ SUFFIXES = (".mid", ".midi")
 """The endings by which MIDI files are known, in any case."""
 STORE = "midi_rolls"
 """The name of the files in which rolls are kept."""
-RULES = "3"
+RULES = "4"
 """Changes whenever the same file and options come to give another roll."""
 AHEAD = 8
 """How many files are begun for each process, so that none waits for work."""
@@ -44,6 +44,8 @@ class Corpus:
     """Why files, and folders that cannot be listed, were skipped."""
     dropped_notes: int
     """How many notes lie outside the 88 keys and were left out."""
+    rounded_notes: int = 0
+    """How many notes the grid rounds to nothing; they were left out."""
     problems: dict[Path, list[str]] = dataclasses.field(default_factory=dict)
     """What was wrong with files that were repaired."""
 
@@ -53,6 +55,11 @@ class Corpus:
         if self.dropped_notes:
             lines.append(
                 f"{self.dropped_notes:,} notes outside the 88 keys were left out."
+            )
+        if self.rounded_notes:
+            lines.append(
+                f"{self.rounded_notes:,} notes that the grid rounds to nothing were "
+                "left out (a finer grid or short_notes='keep' keeps them)."
             )
         if self.problems:
             lines.append(f"{len(self.problems):,} were repaired:")
@@ -137,7 +144,7 @@ def read_directory(
         start = functools.partial(_start, store, key, parse)
         ahead = AHEAD * (workers or os.cpu_count() or 1)
         for path, read in read_many(paths, start, skipped, errors, ahead, verbose):
-            _, (_, problems) = found[path] = read
+            _, (*_, problems) = found[path] = read
             if problems and errors == "raise":
                 raise MIDIError(f"{str(path)!r} is damaged: {'; '.join(problems)}.")
     if not found:
@@ -149,8 +156,9 @@ def read_directory(
         list(found),
         piano_roll.PackedRolls(data for data, _ in found.values()),
         dict(sorted(skipped.items())),
-        sum(dropped for _, (dropped, _) in found.values()),
-        {path: problems for path, (_, (_, problems)) in found.items() if problems},
+        sum(dropped for _, (dropped, _, _) in found.values()),
+        sum(rounded for _, (_, rounded, _) in found.values()),
+        {path: problems for path, (_, (*_, problems)) in found.items() if problems},
     )
 
 

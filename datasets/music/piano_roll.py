@@ -24,6 +24,7 @@ __all__ = [
     "PACKED",
     "PackedRolls",
     "check_roll",
+    "count_rounded",
     "from_notes",
     "next_step_dataset",
     "pack",
@@ -93,6 +94,29 @@ def from_notes(
     begins = np.zeros_like(roll)
     begins[first, key] = 1
     return roll, begins
+
+
+def count_rounded(notes: Sequence, ticks_per_step: int | Fraction) -> int:
+    """Counts the notes that a grid rounds to nothing.
+
+    Args:
+        notes: As in `from_notes`.
+        ticks_per_step: As in `from_notes`.
+
+    Returns:
+        The number of notes within the 88 keys that begin and end in one step.
+
+    Raises:
+        ValueError: As `from_notes` does.
+
+    Example:
+
+    >>> from keras_gated.datasets import piano_roll
+    >>> piano_roll.count_rounded([(0, 120, 60), (120, 240, 62), (240, 360, 64)], 240)
+    1
+    """
+    first, last, _, _ = _on_grid(notes, ticks_per_step)
+    return int((first == last).sum())
 
 
 def _on_grid(

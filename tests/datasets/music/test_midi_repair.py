@@ -197,3 +197,27 @@ def test_a_folder_reports_what_was_repaired(tmp_path):
         assert "b.mid': track 0 ends 1 byte(s) early" in str(corpus)
         with pytest.raises(midi.MIDIError, match=r"b\.mid' is damaged: track 0 ends"):
             midi_directory.read_directory(music, errors="raise", **settings)
+
+
+@each_engine
+def test_notes_that_the_grid_rounds_to_nothing_are_counted(engine, tmp_path, caplog):
+    sixteenths = b"".join(
+        b"\0\x90" + bytes([pitch, 80]) + b"\x78\x80" + bytes([pitch, 0])
+        for pitch in range(60, 68)
+    )
+    path = tmp_path / "music" / "fast.mid"
+    path.parent.mkdir()
+    path.write_bytes(header() + track(sixteenths + END))
+    counts = {2: 4, 4: 0, 1: 6}
+    for steps, count in counts.items():
+        reading = midi.read_all(path, midi.Options(steps, engine=engine))
+        assert reading.rounded_notes == count
+        assert reading.onsets.sum() == 8 - count
+    kept = midi.read_all(path, midi.Options(2, engine=engine, short_notes="keep"))
+    assert (kept.rounded_notes, kept.onsets.sum()) == (0, 8)
+    with caplog.at_level(logging.WARNING, "keras_gated"):
+        midi.read(path, engine=engine)
+    assert "4 notes of" in caplog.text
+    corpus = midi_directory.read_directory(path.parent, cache=False, verbose=False)
+    assert corpus.rounded_notes == 4
+    assert "4 notes that the grid rounds to nothing" in str(corpus)
