@@ -1,8 +1,10 @@
 """Optional packages, and files: opened, and written whole or not at all."""
 
 import contextlib
+import errno
 import importlib
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,8 +12,41 @@ from types import ModuleType
 from typing import BinaryIO
 
 
+class Finding(str):
+    """A sentence about a file, and of what kind it is.
+
+    Args:
+        text: The sentence.
+        kind: A few words, the same for all files of which this is true.
+    """
+
+    kind: str
+
+    def __new__(cls, text: str, kind: str) -> "Finding":
+        finding = super().__new__(cls, text)
+        finding.kind = kind
+        return finding
+
+    def __getnewargs__(self) -> tuple[str, str]:
+        return str(self), self.kind
+
+
 class FileError(ValueError):
-    """A file cannot be used; the message names it and says why."""
+    """A file cannot be used; the message names it and says why.
+
+    Args:
+        message: The message.
+        kind: What is wrong, in a few words, for reports. Default: `"unreadable"`.
+    """
+
+    def __init__(self, message: str, kind: str = "unreadable") -> None:
+        super().__init__(message)
+        self.kind = kind
+
+    @property
+    def finding(self) -> Finding:
+        """The message and its kind."""
+        return Finding(str(self), self.kind)
 
 
 def require(package: str, extra: str | None = None) -> ModuleType:
@@ -68,11 +103,14 @@ def open_binary(path: str | os.PathLike) -> BinaryIO:
         OSError: The file cannot be read.
     """
     try:
-        return open(path, "rb")
+        # To open a pipe would wait for somebody who writes to it.
+        if stat.S_ISREG(os.stat(path).st_mode) or os.path.isdir(path):
+            return open(path, "rb")
     except FileNotFoundError as error:
         raise FileNotFoundError(
             error.errno, f"There is no file {os.fspath(path)!r}"
         ) from error
+    raise OSError(errno.EINVAL, "It is a pipe or a device, not a file", path)
 
 
 @contextlib.contextmanager
@@ -86,9 +124,8 @@ def os_errors_as(kind: type[FileError], path: str | os.PathLike) -> Iterator[Non
     try:
         yield
     except OSError as error:
-        raise kind(
-            f"{os.fspath(path)!r} cannot be read: {error.strerror or error}"
-        ) from error
+        message = f"{os.fspath(path)!r} cannot be read: {error.strerror or error}"
+        raise kind(message, "cannot be opened") from error
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from . import checks
+from .files import Finding
 
 SUBSETS = ("training", "validation", "both")
 
@@ -21,25 +22,28 @@ def find_files(
     suffixes: Collection[str],
     kind: str,
     follow_links: bool = False,
-) -> tuple[list[Path], dict[Path, str]]:
+) -> tuple[list[Path], dict[Path, Finding]]:
     """Finds the files of a folder and its subfolders.
 
     Args:
         directory: The folder.
         suffixes: The endings to look for, in lower case; they are found in any.
         kind: What a file is, for messages: `"MIDI file"`.
-        follow_links: Whether to go into folders that are links. Default: `False`.
+        follow_links: Whether to go into folders that are links; a folder is read
+            once, also where links go in circles. Default: `False`.
 
     Returns:
         The files in the order of their paths; and the folders that cannot be
-        listed, with the reasons.
+        listed, and what has such a name and is no file, with the reasons.
 
     Raises:
         ValueError: The folder does not exist, cannot be read, or holds no such
             file.
     """
     directory = Path(directory)
-    paths, skipped = [], {}
+    paths: list[Path] = []
+    skipped: dict[Path, Finding] = {}
+    entered: set[str] = set()
 
     def unreadable(error: OSError) -> None:
         folder = Path(error.filename)
@@ -48,14 +52,27 @@ def find_files(
             if not isinstance(error, FileNotFoundError | NotADirectoryError):
                 what = "cannot be read"
             raise ValueError(f"{str(directory)!r} {what}: {error.strerror}.") from error
-        skipped[folder] = f"The folder {str(folder)!r} cannot be read: {error.strerror}"
+        reason = f"The folder {str(folder)!r} cannot be read: {error.strerror}"
+        skipped[folder] = Finding(reason, "a folder that cannot be read")
 
-    for folder, _, names in os.walk(
+    for folder, below, names in os.walk(
         directory, onerror=unreadable, followlinks=follow_links
     ):
+        real = os.path.realpath(folder)
+        if real in entered:
+            below.clear()
+            continue
+        entered.add(real)
         # Hidden files are half-written files or macOS's notes, never music.
-        files = (Path(folder, name) for name in names if not name.startswith("."))
-        paths += [path for path in files if path.suffix.lower() in suffixes]
+        for name in names:
+            path = Path(folder, name)
+            if name.startswith(".") or path.suffix.lower() not in suffixes:
+                continue
+            if path.is_file():
+                paths.append(path)
+            else:
+                what = "is a link to nothing" if path.is_symlink() else "is no file"
+                skipped[path] = Finding(f"{str(path)!r} {what}.", "not a file")
     if not paths:
         raise ValueError(
             f"The folder {str(directory)!r} holds no {kind} ({', '.join(suffixes)})."

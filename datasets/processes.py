@@ -140,14 +140,14 @@ class _Process:
         late, self._deadline = time.monotonic() > self._deadline, None
         if answer is None:
             code = self._close()
-            raise self._error(
-                f"{str(path)!r} took its parser longer than {SECONDS_A_FILE:g} seconds."
-                if late
-                else f"{str(path)!r} brought its parser down (exit code {code})."
-            )
+            if late:
+                what = f"took its parser longer than {SECONDS_A_FILE:g} seconds."
+                raise self._error(f"{str(path)!r} {what}", "too slow to parse")
+            what = f"brought its parser down (exit code {code})."
+            raise self._error(f"{str(path)!r} {what}", "brings the parser down")
         data, (problem, *about) = answer
         if problem is not None:
-            raise self._error(problem)
+            raise self._error(*problem)
         self._told.popleft()
         future.set_result((data, *about))
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from .files import FileError
+from .files import FileError, Finding
 
 ERRORS = ("skip", "raise")
 """What to do about files that cannot be read."""
@@ -17,7 +17,7 @@ T = TypeVar("T")
 def read_many(
     paths: Sequence[Path],
     start: Callable[[Path], Callable[[], T]],
-    skipped: dict[Path, str],
+    skipped: dict[Path, Finding],
     errors: str = "skip",
     ahead: int = 1,
     verbose: bool = True,
@@ -56,7 +56,7 @@ def read_many(
         except FileError as error:
             if errors == "raise":
                 raise
-            skipped[path] = str(error)
+            skipped[path] = error.finding
             bar.add(1)
         else:
             bar.add(1)

@@ -98,7 +98,7 @@ def main() -> None:
         try:
             data, about = read(path, content)
         except file_error as error:
-            send(answers, b"", str(error))
+            send(answers, b"", [str(error), error.kind])
         else:
             send(answers, data, None, about)
 
