@@ -30,7 +30,7 @@ class Report:
     >>> from keras_gated.datasets.report import Report
     >>> skipped = {Path("a.mid"): Finding("'a.mid' is empty.", "empty")}
     >>> print(Report("2 MIDI files read.", {"symusic": 2}, {}, skipped))
-    2 MIDI files read.
+    2 MIDI files read. 1 skipped.
                       files  the first of them
     read by symusic       2
     skipped: empty        1  'a.mid'
@@ -48,6 +48,12 @@ class Report:
     """What else is known: numbers and names, for the JSON."""
     path: Path | None = None
     """The JSON file, once it is written."""
+
+    @property
+    def title(self) -> str:
+        """The summary, and how many files were skipped."""
+        skipped = f" {len(self.skipped):,} skipped." if self.skipped else ""
+        return self.summary + skipped
 
     def rows(self) -> list[tuple[str, str, str]]:
         """The rows of the table: what, the number of files, the first names."""
@@ -69,7 +75,7 @@ class Report:
         rows = [HEAD, *self.rows()]
         wide, number = (max(len(row[column]) for row in rows) for column in (0, 1))
         table = [f"{a:{wide}}  {b:>{number}}  {c}".rstrip() for a, b, c in rows]
-        return "\n".join([self.summary, *table, *self._last_line()])
+        return "\n".join([self.title, *table, *self._last_line()])
 
     def show(self) -> None:
         """Prints the table, with rich if it is installed."""
@@ -80,7 +86,7 @@ class Report:
         except ImportError:
             print(self)
             return
-        table = Table(title=self.summary, title_justify="left")
+        table = Table(title=self.title, title_justify="left")
         for column, justify in zip(HEAD, ("left", "right", "left"), strict=True):
             table.add_column(column, justify=justify)
         for row in self.rows():

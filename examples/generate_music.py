@@ -8,7 +8,9 @@ red line on the model. `make demo` trains such models.
 """
 
 import argparse
+import math
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import quiet  # noqa: F401
@@ -44,8 +46,8 @@ def parse_arguments() -> argparse.Namespace:
     )
     add(
         "--steps-per-quarter",
-        type=int,
-        default=2,
+        type=Fraction,
+        default=Fraction(2),
         metavar="N",
         help="as the model was trained (default: 2; JSB Chorales: 1)",
     )
@@ -84,7 +86,7 @@ def main() -> int:
             raise ValueError("--bars and --primer-bars must be 1 or more.")
         model = load_model(args.model)
         primer = midi.read(args.midi, args.steps_per_quarter)
-        bar = QUARTERS_A_BAR * args.steps_per_quarter
+        bar = math.ceil(QUARTERS_A_BAR * args.steps_per_quarter)
         if args.primer_bars is not None:
             primer = primer[: args.primer_bars * bar]
         continuation = keras_gated.generation.generate(

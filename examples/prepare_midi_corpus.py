@@ -29,6 +29,7 @@ from pathlib import Path
 
 import quiet  # noqa: F401
 import apache_beam as beam
+import numpy as np
 from apache_beam.io import fileio
 from apache_beam.io.filesystem import FileMetadata
 from apache_beam.io.filesystems import FileSystems
@@ -38,6 +39,8 @@ from keras_gated.datasets import midi, midi_directory, midi_records, piano_roll
 from keras_gated.datasets.music.midi_engines import LARGEST_FILE
 
 SETTINGS = "settings.json"
+LOST = ("dropped_notes", "rounded_notes", "unreleased_notes")
+"""The numbers of notes that were left out, in the order of `midi.findings`."""
 
 
 # A MIDI file: its name from the collection's folder on, path, size, last change. (A
@@ -60,7 +63,7 @@ def parse_arguments() -> tuple[argparse.Namespace, list[str]]:
         help="several times as many as workers, each of 10 to 200 MB for large "
         "collections (default: %(default)s)",
     )
-    add("--steps-per-quarter", type=int, default=2, metavar="N")
+    add("--steps-per-quarter", default="2", metavar="N", help="a number, or 4/3")
     add("--step-seconds", type=float, metavar="X", help="on the clock instead")
     add("--short-notes", default="drop", choices=("drop", "keep"))
     add("--start", default="zero", choices=("zero", "first_note"))
@@ -71,6 +74,11 @@ def parse_arguments() -> tuple[argparse.Namespace, list[str]]:
 
 
 def reading_options(args: argparse.Namespace) -> midi.Options:
+    if args.steps_per_quarter == "auto":
+        sys.exit(
+            "Shards are read apart, so that no grid can be chosen for all: choose one "
+            "with midi_directory.read_directory(a_part, steps_per_quarter='auto')."
+        )
     number = args.transpose.lstrip("-").isdigit()
     return midi.Options(
         args.steps_per_quarter,
@@ -119,7 +127,7 @@ def make_shard(
             known = json.load(file)
         if known["inputs"] == inputs:
             return known["summary"]
-    rolls, skipped, repaired, dropped, rounded = [], {}, {}, 0, 0
+    rolls, skipped, repaired, lost = [], {}, {}, np.zeros(len(LOST), np.int64)
     for name, source, *_ in files:
         try:
             with FileSystems.open(source) as file:
@@ -128,13 +136,13 @@ def make_shard(
             skipped[name] = f"{name!r} cannot be read: {error}"
             continue
         try:
-            roll, (outside, short, problems) = midi.read_packed(name, content, options)
+            roll, about = midi.read_packed(name, content, options)
         except midi.MIDIError as error:
             skipped[name] = str(error)
         else:
             rolls.append((name, roll))
-            dropped += outside
-            rounded += short
+            _, *counts, problems = about
+            lost += counts
             if problems:
                 repaired[name] = "; ".join(problems)
     with tempfile.TemporaryDirectory() as folder:
@@ -148,8 +156,7 @@ def make_shard(
         "files": len(files),
         "rolls": len(rolls),
         "steps": sum(length * count for length, count in lengths.items()),
-        "dropped_notes": dropped,
-        "rounded_notes": rounded,
+        **dict(zip(LOST, lost.tolist(), strict=True)),
         "lengths": dict(sorted(lengths.items())),
         "skipped": skipped,
         "repaired": repaired,
@@ -188,7 +195,7 @@ def write_manifest(summaries: Iterable[dict], output: str, settings: dict) -> di
         "settings": settings,
         **{
             total: sum(summary[total] for summary in summaries)
-            for total in ("files", "rolls", "steps", "dropped_notes", "rounded_notes")
+            for total in ("files", "rolls", "steps", *LOST)
         },
         "shards": [summary["shard"] for summary in summaries],
         "sha256": [summary["sha256"] for summary in summaries],
@@ -245,7 +252,7 @@ def main() -> int:
         settings = {
             "shards": args.shards,
             "rules": midi_directory.RULES,
-            **{k: v for k, v in vars(options).items() if k != "engine"},
+            **{k: v for k, v in options.to_json().items() if k != "engine"},
         }
         prepare_output(args.output, settings)
         pipeline_options = PipelineOptions(beam_arguments)

@@ -40,8 +40,9 @@ PUBLIC = {
     "datasets.audio": """AudioError Recordings Standardization
         audio_dataset_from_directory decode_in_graph frames_dataset read read_directory
         read_files write""",
-    "datasets.midi": """MIDIError Options Reading estimate_key packed_reader read
-        read_all read_packed write write_wav""",
+    "datasets.midi": """Beats MIDIError Options Part Reading Score estimate_key
+        fit_reader packed_reader read read_all read_packed read_score write
+        write_wav""",
     "datasets.piano_roll": """KEYS LOWEST_PITCH PACKED PackedRolls check_roll
         count_rounded from_notes next_step_dataset pack plot to_notes transpose""",
     "generation": "generate generate_audio stream_audio",
@@ -115,16 +116,10 @@ def test_every_data_set_is_an_attribute_and_nothing_is_imported_before():
     )
     folder = pathlib.Path(__file__).parents[1] / "datasets"
     files = {path.stem for path in folder.glob("*/*.py")}
-    inner = {"__init__", "audio_directory", "decoders", "frames", "midi_engines"}
-    inner |= {
-        "midi_repair",
-        "midi_options",
-        "midi_writing",
-        "next_step",
-        "packed_rolls",
-        "published",
-    }
-    inner |= {"midi_repair", "recordings"}
+    inner = {"audio_directory", "decoders", "frames", "grid", "midi_engines"}
+    inner |= {"midi_notes", "midi_options", "midi_repair", "midi_writing", "next_step"}
+    inner |= {"notation", "packed_rolls", "published", "recordings", "score"}
+    inner |= {"__init__"}
     functions = {"audio_dataset_from_directory", "midi_dataset_from_directory"}
     assert set(done.stdout.split()) == files - inner | functions
     with pytest.raises(AttributeError, match="no attribute 'no_such_set'"):

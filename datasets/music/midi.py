@@ -3,31 +3,40 @@
 import functools
 import logging
 import os
+import unicodedata
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..files import Finding
 from . import packed_rolls, piano_roll
-from .midi_engines import MIDIError, Part, Score, parse
+from .grid import AUTO, Choice, choose, fit
+from .midi_engines import MIDIError, parse
 from .midi_options import Options, programs
 from .midi_writing import write, write_wav
+from .notation import read_score
+from .score import MICROSECONDS, Beats, Part, Score
 
 __all__ = [
+    "Beats",
     "MIDIError",
     "Options",
+    "Part",
     "Reading",
+    "Score",
     "estimate_key",
+    "fit_reader",
     "packed_reader",
     "read",
     "read_all",
     "read_packed",
+    "read_score",
     "write",
     "write_wav",
 ]
 
-MICROSECONDS = 1_000_000
 PEDAL_DOWN = 64
 """From this value on, of 0 to 127, the sustain pedal is down."""
 OCTAVE = 12
@@ -47,15 +56,62 @@ class Reading(NamedTuple):
     """How many notes lie outside the 88 keys and were left out."""
     semitones: int
     """How far up the music was transposed."""
-    rounded_notes: int = 0
+    rounded_notes: int
     """How many notes the grid rounds to nothing; they were left out."""
-    problems: tuple[str, ...] = ()
+    unreleased_notes: int
+    """How many notes are never released; they were left out."""
+    problems: tuple[str, ...]
     """What was wrong with the file and repaired."""
+    reader: str
+    """The parser: `"pretty_midi"` or `"symusic"`."""
+    grid: Choice | None = None
+    """What `steps_per_quarter="auto"` chose."""
+
+    @property
+    def findings(self) -> list[Finding]:
+        """What was repaired and left out, in words."""
+        lost = self.dropped_notes, self.rounded_notes, self.unreleased_notes
+        return findings(*lost, self.problems)
+
+
+def findings(
+    dropped: int, rounded: int, unreleased: int, problems: Sequence[str]
+) -> list[Finding]:
+    """What was repaired and left out, in words.
+
+    Args:
+        dropped: How many notes outside the 88 keys were left out.
+        rounded: How many that the grid rounds to nothing.
+        unreleased: How many that are never released.
+        problems: What was wrong with the file and repaired.
+    """
+    found = []
+    if problems:
+        found.append(Finding(f"It was repaired: {'; '.join(problems)}.", "repaired"))
+    for count, what, way_out in (
+        (dropped, "outside the 88 keys", "outside_notes='keep' moves them by octaves"),
+        (
+            rounded,
+            "rounded to nothing",
+            "a finer grid, as of steps_per_quarter='auto', or short_notes='keep' "
+            "keeps them",
+        ),
+        (
+            unreleased,
+            "never released",
+            "unreleased_notes='keep' holds them to the end of their track",
+        ),
+    ):
+        if count:
+            were = "notes were" if count > 1 else "note was"
+            text = f"{count:,} {were} left out, {what} ({way_out})."
+            found.append(Finding(text, f"notes {what}"))
+    return found
 
 
 def read(
     path: str | os.PathLike,
-    steps_per_quarter: int = 2,
+    steps_per_quarter: int | Fraction | str = 2,
     *,
     onsets: bool = False,
     **options: Any,
@@ -71,16 +127,18 @@ def read(
 
     Args:
         path: The file.
-        steps_per_quarter: Steps in a quarter note, positive. Default: 2.
+        steps_per_quarter: Steps in a quarter note, a positive number or a `Fraction`;
+            or `"auto"`, the coarsest grid that keeps 99 % of the notes. Default: 2.
         onsets: Whether to return the onsets, too. Default: `False`.
         **options: Those of `Options`: steps in seconds, short notes, transposition,
-            the choice of instruments and tracks, drums, pedal, velocities, the
-            parser, limits.
+            the choice of instruments and tracks, drums, pedal, velocities, notes
+            that are not released or outside the keys, the parser, limits.
 
     Returns:
         The roll, `uint8 [T, 88]`; with `onsets=True` also the onsets, `uint8 [T,
-        88]`, ones where notes begin. Notes outside the 88 keys are left out, and the
-        log (logger `keras_gated`) says how many; `read_all` returns their number.
+        88]`, ones where notes begin. What was repaired or left out (notes outside the
+        88 keys, rounded to nothing, never released), and the grid that was chosen, is
+        in the log (logger `keras_gated`); `read_all` returns it, too.
 
     Raises:
         MIDIError: (a `ValueError`) The file is not a readable MIDI file, exceeds a
@@ -102,21 +160,11 @@ def read(
     """
     reading = read_all(path, Options(steps_per_quarter, **options))
     log = logging.getLogger("keras_gated")
-    if reading.problems:
-        log.warning("%r was repaired: %s.", str(path), "; ".join(reading.problems))
-    if reading.dropped_notes:
-        log.warning(
-            "%d notes of %r lie outside the 88 keys and were left out.",
-            reading.dropped_notes,
-            str(path),
-        )
-    if reading.rounded_notes:
-        log.warning(
-            "%d notes of %r are rounded to nothing and were left out; a finer grid or "
-            "short_notes='keep' keeps them.",
-            reading.rounded_notes,
-            str(path),
-        )
+    for finding in reading.findings:
+        log.warning("%r: %s", str(path), finding)
+    if (grid := reading.grid) is not None:
+        level = logging.INFO if grid.enough else logging.WARNING
+        log.log(level, "%r: %s.", str(path), grid)
     return (reading.roll, reading.onsets) if onsets else reading.roll
 
 
@@ -131,19 +179,20 @@ def read_all(
         content: The bytes of the file. Default: they are read from `path`.
 
     Returns:
-        The roll, the onsets, the number of dropped notes, and the transposition.
+        The roll, the onsets, the transposition, and what was repaired or left out.
 
     Raises:
         MIDIError: As `read` does.
         OSError: The file cannot be read.
         ImportError: The parser is not installed.
     """
-    numbers = [track for track in options.tracks or () if not isinstance(track, str)]
-    score = parse(path, options.engine, numbers or None, content, options.strict)
+    score = parse(path, options.engine, content, options.strict)
     try:
-        return _to_reading(score, options)._replace(problems=score.problems)
+        return _to_reading(score, options)
+    except _NothingToReadError as error:
+        raise MIDIError(f"{os.fspath(path)!r} {error}", error.kind) from error
     except ValueError as error:
-        raise MIDIError(f"{os.fspath(path)!r} {error}") from error
+        raise MIDIError(f"{os.fspath(path)!r}: {error}") from error
 
 
 def packed_reader(**options: Any) -> Callable[[str, bytes], tuple[bytes, list]]:
@@ -169,72 +218,133 @@ def read_packed(
         options: How to read it.
 
     Returns:
-        The roll as `piano_roll.pack` gives it, and a list of the numbers of dropped
-        and of rounded notes, and of what was repaired.
+        The roll as `piano_roll.pack` gives it, and a list: the reader, and the
+        arguments of `findings`.
 
     Raises:
         MIDIError: As `read` does.
         ImportError: The parser is not installed.
     """
     reading = read_all(path, options, content)
-    counts = reading.dropped_notes, reading.rounded_notes
-    return packed_rolls.pack(reading.roll), [*counts, list(reading.problems)]
+    lost = reading.dropped_notes, reading.rounded_notes, reading.unreleased_notes
+    about = [reading.reader, *lost, list(reading.problems)]
+    return packed_rolls.pack(reading.roll), about
+
+
+def fit_reader(**options: Any) -> Callable[[str, bytes], tuple[bytes, list]]:
+    """Makes a function that finds how well grids fit files.
+
+    Args:
+        **options: Those of `Options`.
+
+    Returns:
+        A function of a path and the bytes of that file, which returns no bytes, and
+        how many notes each of `grid.GRIDS` keeps, after the number of all.
+    """
+    return functools.partial(_fit, options=Options(**options))
+
+
+def _fit(
+    path: str | os.PathLike, content: bytes, options: Options
+) -> tuple[bytes, list]:
+    score = parse(path, options.engine, content, options.strict)
+    notes, _ = _notes(score, _chosen(score.parts, options), options)
+    found = fit(notes, score.ticks_per_quarter)
+    return b"", [found.notes, *found.kept]
+
+
+class _NothingToReadError(ValueError):
+    """A score makes no roll; the message is the predicate of a sentence."""
+
+    def __init__(self, message: str, kind: str = "no notes") -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 def _to_reading(score: Score, options: Options) -> Reading:
-    """The roll of a score; a `ValueError` holds the predicate of a sentence."""
-    parts = _chosen(score.parts, options)
-    notes = score.notes[np.isin(score.notes[:, 4], parts)]
+    """The roll of a score."""
+    notes, unreleased = _notes(score, _chosen(score.parts, options), options)
     if not len(notes):
-        raise ValueError(_why_no_notes(score, options))
+        raise _NothingToReadError(_why_no_notes(score, options, unreleased))
+    chosen = None
     on_clock = options.step_seconds is not None
+    if options.steps_per_quarter == AUTO and not on_clock:
+        chosen = choose(fit(notes, score.ticks_per_quarter))
     if on_clock if options.pedal is None else options.pedal:
         notes = _sustained(notes, score.pedals)
-    times, step = _times(score, notes[:, :2], options)
+    grid = options.steps_per_quarter if chosen is None else chosen.steps_per_quarter
+    times, step = _times(score, notes[:, :2], grid, options)
     semitones = _semitones(score, notes, options)
-    pitch = notes[:, 2] + semitones
-    dropped = (pitch < packed_rolls.LOWEST_PITCH) | (
-        pitch >= packed_rolls.LOWEST_PITCH + packed_rolls.KEYS
-    )
-    columns = [*times.T, pitch, *([notes[:, 3]] if options.velocity else [])]
-    table = np.stack(columns, axis=1)
-    roll, onsets = piano_roll.from_notes(table, step, options.short_notes, onsets=True)
-    drop = options.short_notes == "drop"
-    rounded = piano_roll.count_rounded(table, step) if drop else 0
-    if not roll.any():
-        if dropped.all():
-            raise ValueError("holds no note of a piano's 88 keys.")
-        raise ValueError(
+    pitch, outside = _in_keys(notes[:, 2] + semitones, options)
+    columns = [times, pitch[:, None], *([notes[:, 3:4]] if options.velocity else [])]
+    placed = piano_roll.on_grid(np.concatenate(columns, axis=1), step)
+    keep_short = options.short_notes == "keep"
+    roll, onsets = piano_roll.draw(placed, keep_short)
+    if not len(placed.key):
+        raise _NothingToReadError("holds no note of a piano's 88 keys.")
+    if not len(roll):
+        raise _NothingToReadError(
             "holds no note of half a step or longer (short_notes='keep' reads them)."
         )
     if options.start == "first_note":
-        first = int(roll.any(axis=1).argmax())
+        first = int(placed.first[keep_short | (placed.first < placed.last)].min())
         roll, onsets = roll[first:], onsets[first:]
-    return Reading(roll, onsets, int(dropped.sum()), semitones, rounded)
+    rounded = 0 if keep_short else placed.rounded
+    lost = outside, rounded, unreleased
+    said = score.problems, score.reader
+    return Reading(roll, onsets, lost[0], semitones, *lost[1:], *said, chosen)
+
+
+def _notes(
+    score: Score, parts: Sequence[int], options: Options
+) -> tuple[np.ndarray, int]:
+    """The notes of some parts, and how many were left out as they never end."""
+    notes, unreleased = (
+        table if len(parts) == len(score.parts) else table[np.isin(table[:, 4], parts)]
+        for table in (score.notes, score.unreleased)
+    )
+    if options.unreleased_notes == "drop" or not len(unreleased):
+        return notes, len(unreleased)
+    both = np.concatenate([notes, unreleased])
+    return both[np.lexsort((both[:, 0], both[:, 2], both[:, 4]))], 0
+
+
+def _in_keys(pitch: np.ndarray, options: Options) -> tuple[np.ndarray, int]:
+    """The pitches, within the 88 keys if asked for, and how many are left outside."""
+    below = np.maximum(packed_rolls.LOWEST_PITCH - pitch, 0)
+    highest = packed_rolls.LOWEST_PITCH + packed_rolls.KEYS - 1
+    above = np.maximum(pitch - highest, 0)
+    if options.outside_notes == "drop":
+        return pitch, int(((below > 0) | (above > 0)).sum())
+    octaves = -(-below // OCTAVE) + -above // OCTAVE
+    return pitch + OCTAVE * octaves, 0
 
 
 def _times(
-    score: Score, ticks: np.ndarray, options: Options
+    score: Score, ticks: np.ndarray, grid: int | Fraction, options: Options
 ) -> tuple[np.ndarray, Fraction]:
     """The times of ticks, and the length of a step, exact, in the same unit."""
-    moments = _moments(score, ticks)
     second = MICROSECONDS * score.ticks_per_quarter
-    seconds = int(moments.max()) / second
+    moments = None
+    if options.max_seconds is not None or options.step_seconds is not None:
+        moments = score.moments(ticks)
+        seconds = int(moments.max()) / second
     if options.max_seconds is not None and seconds >= options.max_seconds:
-        raise ValueError(
+        raise _NothingToReadError(
             f"lasts {seconds:,.0f} seconds; music of {options.max_seconds:,.0f} "
-            "seconds or more is not read (max_seconds)."
+            "seconds or more is not read (max_seconds).",
+            "too long",
         )
     if options.step_seconds is not None:
         times, step = moments, Fraction(str(options.step_seconds)) * second
     else:
-        times = ticks
-        step = Fraction(score.ticks_per_quarter, options.steps_per_quarter)
+        times, step = ticks, Fraction(score.ticks_per_quarter) / grid
     steps = int(times.max() / step)
     if options.max_steps is not None and steps >= options.max_steps:
-        raise ValueError(
+        raise _NothingToReadError(
             f"makes {steps:,} steps; rolls of {options.max_steps:,} or more are "
-            "not read (max_steps)."
+            "not read (max_steps).",
+            "too long",
         )
     return times, step
 
@@ -243,22 +353,36 @@ def _chosen(parts: Sequence[Part], options: Options) -> list[int]:
     """The numbers of the parts that are to be read."""
     instruments, tracks = options.instruments, options.tracks
     chosen = None if instruments is None else programs(instruments)
-    names = {name.casefold() for name in tracks or () if isinstance(name, str)}
-    by_name = bool(names)
+    wanted = {_plain(track) for track in tracks or ()}
     return [
         number
         for number, part in enumerate(parts)
         if (options.drums or not part.is_drum)
         # The program number of a drum part does not name an instrument.
         and (chosen is None or part.is_drum or part.program in chosen)
-        and (not by_name or part.name.strip().casefold() in names)
+        and (not wanted or part.track in wanted or _plain(part.name) in wanted)
     ]
 
 
-def _why_no_notes(score: Score, options: Options) -> str:
+def _plain(name: int | str) -> int | str:
+    """A name as it is compared: some are padded, and letters are written in ways."""
+    if isinstance(name, int):
+        return name
+    return unicodedata.normalize("NFC", name).strip("\0 \t\r\n").casefold()
+
+
+def _why_no_notes(score: Score, options: Options, unreleased: int) -> str:
+    if unreleased:
+        return (
+            f"holds no note but {unreleased:,} that are never released "
+            "(unreleased_notes='keep' reads them)."
+        )
     if options.instruments is not None or options.tracks is not None:
         there = sorted(
-            {f"{part.name!r} (program {part.program})" for part in score.parts}
+            {
+                f"{part.name!r} (track {part.track}, program {part.program})"
+                for part in score.parts
+            }
         )
         return (
             "holds no note of the instruments and tracks asked for; it has "
@@ -295,22 +419,15 @@ def _sustained(notes: np.ndarray, pedals: np.ndarray) -> np.ndarray:
     return notes
 
 
-def _moments(score: Score, ticks: np.ndarray) -> np.ndarray:
-    """The times of ticks, exact: microseconds times ticks per quarter note."""
-    change, tempo = score.tempi.T
-    elapsed = np.concatenate([[0], np.cumsum(np.diff(change) * tempo[:-1])])
-    last = np.searchsorted(change, ticks, side="right") - 1
-    return elapsed[last] + (ticks - change[last]) * tempo[last]
-
-
 def _semitones(score: Score, notes: np.ndarray, options: Options) -> int:
     asked = options.transpose
     if asked == "random":
         return int(np.random.default_rng(options.seed).integers(-5, 7))
     if asked != "C":
         return asked
-    key = score.key
-    if key is None:
+    if len(score.key_signatures):
+        key = int(score.key_signatures[0, 1])
+    else:
         key = estimate_key(notes[:, 2], notes[:, 1] - notes[:, 0])
     tonic = key % OCTAVE
     return -tonic if tonic <= OCTAVE // 2 else OCTAVE - tonic

@@ -1,32 +1,36 @@
 """Folders of MIDI files: rolls of all of them, and batches for training."""
 
+import collections
 import contextlib
 import dataclasses
 import functools
 import os
 from collections.abc import Callable, Iterable, Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .. import checks
-from ..files import cache_directory, os_errors_as
+from ..files import Finding, cache_directory, os_errors_as
 from ..folders import check_no_labels, check_split, find_files, split, wanted
 from ..processes import Processes, Read
 from ..reading import ERRORS, read_many
+from ..report import Report
 from ..store import Store, digest
 from . import midi, piano_roll
+from .grid import AUTO, Choice, choose, total
 from .midi_engines import MIDIError, engine_name, read_bytes
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-SUFFIXES = (".mid", ".midi")
+SUFFIXES = (".mid", ".midi", ".kar", ".rmi", ".smf")
 """The endings by which MIDI files are known, in any case."""
 STORE = "midi_rolls"
 """The name of the files in which rolls are kept."""
-RULES = "4"
+RULES = "5"
 """Changes whenever the same file and options come to give another roll."""
 AHEAD = 8
 """How many files are begun for each process, so that none waits for work."""
@@ -40,37 +44,25 @@ class Corpus:
     """The files that were read, in the order of their paths."""
     rolls: piano_roll.PackedRolls
     """Their rolls."""
-    skipped: dict[Path, str]
+    skipped: dict[Path, Finding]
     """Why files, and folders that cannot be listed, were skipped."""
     dropped_notes: int
     """How many notes lie outside the 88 keys and were left out."""
-    rounded_notes: int = 0
+    rounded_notes: int
     """How many notes the grid rounds to nothing; they were left out."""
-    problems: dict[Path, list[str]] = dataclasses.field(default_factory=dict)
+    unreleased_notes: int
+    """How many notes are never released; they were left out."""
+    problems: dict[Path, list[str]]
     """What was wrong with files that were repaired."""
+    steps_per_quarter: int | Fraction
+    """Steps in a quarter note, also where `"auto"` chose them."""
+    report: Report
+    """All of this as a table, and as JSON."""
+    grid: Choice | None = None
+    """What `steps_per_quarter="auto"` chose."""
 
     def __str__(self) -> str:
-        steps = sum(self.rolls.lengths)
-        lines = [f"{len(self.paths):,} MIDI files read, {steps:,} steps."]
-        if self.dropped_notes:
-            lines.append(
-                f"{self.dropped_notes:,} notes outside the 88 keys were left out."
-            )
-        if self.rounded_notes:
-            lines.append(
-                f"{self.rounded_notes:,} notes that the grid rounds to nothing were "
-                "left out (a finer grid or short_notes='keep' keeps them)."
-            )
-        if self.problems:
-            lines.append(f"{len(self.problems):,} were repaired:")
-            lines += [
-                f"  {str(path)!r}: {'; '.join(problems)}."
-                for path, problems in self.problems.items()
-            ]
-        if self.skipped:
-            lines.append(f"{len(self.skipped):,} skipped:")
-            lines += [f"  {reason}" for reason in self.skipped.values()]
-        return "\n".join(lines)
+        return str(self.report)
 
 
 def read_directory(
@@ -84,7 +76,9 @@ def read_directory(
     verbose: bool = True,
     **options: Any,
 ) -> Corpus:
-    """Reads all MIDI files (`.mid`, `.midi`) of a folder and its subfolders.
+    """Reads all MIDI files of a folder and its subfolders.
+
+    Their names end in `.mid`, `.midi`, `.kar`, `.rmi` or `.smf`, in any case.
 
     Several processes parse the files; a file that crashes its parser, or takes it
     longer than five minutes, is skipped. The rolls are kept on disk by the content of
@@ -107,9 +101,13 @@ def read_directory(
         **options: How to read the files: those of `midi.Options` but `velocity`.
             `transpose="random"` moves all files by the same number of semitones if
             there is a `seed`; without one rolls are not kept.
+            `steps_per_quarter="auto"` chooses one grid for all files, by the notes of
+            all of them, which are therefore parsed twice the first time.
 
     Returns:
-        The rolls, the paths of the files, and what was skipped and why.
+        The rolls, the paths of the files, what was skipped and why, what was repaired
+        and left out, and a report of all this, which is also written beside the cache,
+        as JSON (`corpus.report.path`).
 
     Raises:
         ValueError: The folder does not exist, cannot be read, or holds no MIDI file
@@ -129,53 +127,94 @@ def read_directory(
     settings = midi.Options(**options)
     if settings.velocity:
         raise ValueError("Rolls of velocities are read one by one, with `midi.read`.")
-    checks.one_of("errors", errors, ERRORS)
-    workers = checks.whole("workers", workers, optional=True)
+    if checks.one_of("errors", errors, ERRORS) == "raise":
+        settings = dataclasses.replace(settings, strict=True)
+    workers = checks.whole("workers", workers, optional=True) or os.cpu_count() or 1
     engine_name(settings.engine)
     paths, skipped = find_files(directory, SUFFIXES, "MIDI file", follow_links)
     by_chance = settings.transpose == "random" and settings.seed is None
-    found: dict[Path, Read] = {}
+    cache_dir = cache_directory(cache_dir)
+    choice = None
     with contextlib.ExitStack() as stack:
         store = None
         if cache and not by_chance:
-            store = stack.enter_context(Store(STORE, cache_directory(cache_dir)))
-        parse = stack.enter_context(_parsing(settings, workers))
-        key = {**dataclasses.asdict(settings), "engine": None, "rules": RULES}
-        start = functools.partial(_start, store, key, parse)
-        ahead = AHEAD * (workers or os.cpu_count() or 1)
-        for path, read in read_many(paths, start, skipped, errors, ahead, verbose):
-            _, (*_, problems) = found[path] = read
-            if problems and errors == "raise":
-                raise MIDIError(f"{str(path)!r} is damaged: {'; '.join(problems)}.")
-    if not found:
-        raise ValueError(
-            f"None of the {len(skipped)} MIDI files of {str(directory)!r} can be "
-            f"read; the first: {next(iter(skipped.values()))}"
-        )
-    return Corpus(
-        list(found),
-        piano_roll.PackedRolls(data for data, _ in found.values()),
-        dict(sorted(skipped.items())),
-        sum(dropped for _, (dropped, _, _) in found.values()),
-        sum(rounded for _, (_, rounded, _) in found.values()),
-        {path: problems for path, (_, (*_, problems)) in found.items() if problems},
-    )
+            store = stack.enter_context(Store(STORE, cache_dir))
+
+        def read_files(function: str) -> dict[Path, Read]:
+            key = {**settings.to_json(), "engine": None, "rules": RULES, "by": function}
+            with _parsing(function, settings, workers) as parse:
+                start = functools.partial(_start, store, key, parse)
+                ahead = AHEAD * workers
+                found = dict(read_many(paths, start, skipped, errors, ahead, verbose))
+            if found:
+                return found
+            raise ValueError(
+                f"None of the {len(skipped)} MIDI files of {str(directory)!r} can be "
+                f"read; the first: {next(iter(skipped.values()))}"
+            )
+
+        if settings.steps_per_quarter == AUTO and settings.step_seconds is None:
+            fits = [found for _, (_, found) in read_files("fit_reader").items()]
+            choice = choose(total(fits))
+            chosen = {"steps_per_quarter": choice.steps_per_quarter}
+            settings = dataclasses.replace(settings, **chosen)
+        found = read_files("packed_reader")
+    corpus = _corpus(found, skipped, settings.steps_per_quarter, choice)
+    if cache:
+        corpus.report.save(STORE, cache_dir, directory)
+    return corpus
+
+
+def _corpus(
+    found: dict[Path, Read],
+    skipped: dict[Path, Finding],
+    steps_per_quarter: int | Fraction,
+    choice: Choice | None,
+) -> Corpus:
+    """The corpus, with its report."""
+    rolls = piano_roll.PackedRolls(data for data, _ in found.values())
+    skipped = dict(sorted(skipped.items()))
+    readers, *counts, _ = zip(*(about for _, about in found.values()), strict=True)
+    lost = [sum(count) for count in counts]
+    problems = {path: about[-1] for path, (_, about) in found.items() if about[-1]}
+    warnings = {
+        path: findings
+        for path, (_, (_, *about)) in found.items()
+        if (findings := midi.findings(*about))
+    }
+    steps = sum(rolls.lengths)
+    summary = f"{len(found):,} MIDI files read, {steps:,} steps."
+    if choice is not None:
+        summary += f" {choice}."
+    facts = dict(zip(("outside", "rounded", "unreleased"), lost, strict=True))
+    facts = {"files": len(found), "steps": steps, "notes_left_out": facts}
+    if choice is not None:
+        kept = {"notes": choice.notes, "kept": choice.kept}
+        facts["grid"] = {"steps_per_quarter": str(choice.steps_per_quarter), **kept}
+    report = Report(summary, collections.Counter(readers), warnings, skipped, facts)
+    what = problems, steps_per_quarter, report, choice
+    return Corpus([*found], rolls, skipped, *lost, *what)
 
 
 Parse = Callable[[Path, bytes], Callable[[], Read]]
 
 
 @contextlib.contextmanager
-def _parsing(options: midi.Options, workers: int | None) -> Iterator[Parse]:
-    """How files are parsed: what begins it, and returns what waits for the result."""
+def _parsing(function: str, options: midi.Options, workers: int) -> Iterator[Parse]:
+    """How files are parsed: what begins it, and returns what waits for the result.
+
+    Args:
+        function: The function of `midi` that makes the parser.
+        options: How to read files.
+        workers: The number of processes; with 1 there are none.
+    """
+    settings = options.to_json()
     if workers == 1:
-        yield lambda path, content: functools.partial(
-            midi.read_packed, path, content, options
-        )
+        parse = getattr(midi, function)(**settings)
+        yield lambda path, content: functools.partial(parse, path, content)
     else:
-        count = workers or os.cpu_count() or 1
-        settings = dataclasses.asdict(options)
-        with Processes("music.midi:packed_reader", settings, MIDIError, count) as some:
+        name = f"music.midi:{function}"
+        with Processes(name, settings, MIDIError, workers) as some:
             yield some.submit
 
 
@@ -297,7 +336,7 @@ def midi_dataset_from_directory(
         **options,
     )
     if verbose:
-        print(corpus)
+        corpus.report.show()
     parts = _parts(corpus, validation_split, shuffle, seed, groups)
     datasets = []
     for name in wanted(subset):
@@ -330,7 +369,8 @@ def _parts(
             long.append(i)
         else:
             path = corpus.paths[i]
-            corpus.skipped[path] = f"{str(path)!r} has one step; training needs two."
+            reason = f"{str(path)!r} has one step; training needs two."
+            corpus.skipped[path] = Finding(reason, "one step")
     if not long:
         raise ValueError(
             f"None of the {len(corpus.paths)} MIDI files has two steps or more, which "

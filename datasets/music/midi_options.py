@@ -3,14 +3,16 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Collection, Set
+from fractions import Fraction
 from numbers import Integral
 from typing import Any
 
 from .. import checks
 from ..files import require
+from .grid import AUTO, rate
 from .midi_engines import ENGINES
 
-SHORT_NOTES = ("drop", "keep")
+NOTES = ("drop", "keep")
 STARTS = ("zero", "first_note")
 PROGRAMS = 128
 
@@ -20,12 +22,18 @@ class Options:
     """How a MIDI file is read.
 
     Args:
-        steps_per_quarter: Steps in a quarter note, positive. Default: 2.
+        steps_per_quarter: Steps in a quarter note: a positive number, a `Fraction`
+            or its text (`"4/3"`); or `"auto"`, the coarsest grid that keeps 99 % of
+            the notes of a file, or of a folder (see `grid.choose`). Default: 2.
         step_seconds: The length of a step in seconds, positive: steps then follow
             the clock, with tempo changes and the sustain pedal. Default: `None`,
             steps follow the score.
         short_notes: What becomes of a note that is rounded to nothing: `"drop"`,
             as in the published sets, or `"keep"` for one step. Default: `"drop"`.
+        unreleased_notes: What becomes of a note that is never released: `"drop"`, or
+            `"keep"` to the end of its track. Default: `"drop"`.
+        outside_notes: What becomes of a note outside the 88 keys: `"drop"`, or
+            `"keep"`, moved by octaves to the nearest of them. Default: `"drop"`.
         start: `"zero"`, or `"first_note"` to leave out the silent steps before
             the first note. Default: `"zero"`.
         transpose: Semitones up; or `"C"`: to C major or C minor, by at most six
@@ -54,9 +62,11 @@ class Options:
         ValueError: One is out of its range; the message names it.
     """
 
-    steps_per_quarter: int = 2
+    steps_per_quarter: int | Fraction | str = 2
     step_seconds: float | None = None
     short_notes: str = "drop"
+    unreleased_notes: str = "drop"
+    outside_notes: str = "drop"
     start: str = "zero"
     transpose: int | str = 0
     seed: int | None = None
@@ -75,9 +85,10 @@ class Options:
             value = kind(name, getattr(self, name), *accepted, **bounds)
             object.__setattr__(self, name, value)
 
-        check(checks.whole, "steps_per_quarter")
+        check(_grid, "steps_per_quarter")
         check(checks.number, "step_seconds", above=0, optional=True)
-        check(checks.one_of, "short_notes", SHORT_NOTES)
+        for name in ("short_notes", "unreleased_notes", "outside_notes"):
+            check(checks.one_of, name, NOTES)
         check(checks.one_of, "start", STARTS)
         check(_semitones, "transpose")
         check(checks.whole, "seed", 0, optional=True)
@@ -88,6 +99,16 @@ class Options:
         check(checks.number, "max_seconds", above=0, optional=True)
         if self.instruments is not None:
             programs(self.instruments)
+
+    def to_json(self) -> dict[str, Any]:
+        """The options as JSON holds them; `Options(**options.to_json())` is equal."""
+        grid = self.steps_per_quarter
+        plain = str(grid) if isinstance(grid, Fraction) else grid
+        return dataclasses.asdict(self) | {"steps_per_quarter": plain}
+
+
+def _grid(name: str, value: Any) -> int | Fraction | str:
+    return AUTO if isinstance(value, str) and value == AUTO else rate(value, name)
 
 
 def _semitones(name: str, value: Any) -> int | str:

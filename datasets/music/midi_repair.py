@@ -13,6 +13,7 @@ from collections.abc import Iterator
 FARTHEST_HEADER = 1024
 """How many bytes of a wrapper (RIFF, MacBinary) may stand before the header."""
 END_OF_TRACK = b"\xff\x2f\x00"
+TRACK_NAME = b"\xff\x03"
 LENGTHS = {0x00: (0, 2), 0x20: (1,), 0x21: (1,), 0x2F: (0,), 0x51: (3,), 0x54: (5,)}
 LENGTHS |= {0x58: (4,), 0x59: (2,)}
 """The numbers of bytes that a meta event of each kind may have."""
@@ -126,6 +127,54 @@ def _is_chunk(content: bytes, start: int) -> bool:
     size = int.from_bytes(content[start + 4 : start + 8])
     readable = len(name) == 4 and name.isascii() and name.decode().isprintable()
     return readable and (name == b"MTrk" or start + 8 + size <= len(content))
+
+
+def bodies(content: bytes) -> list[bytes]:
+    """The events of each track of a file that is whole, without the end of the track.
+
+    Args:
+        content: The bytes of a file that `looks_whole`, or that `repair` returned.
+    """
+    found, start = [], 14
+    while start < len(content):
+        size = int.from_bytes(content[start + 4 : start + 8])
+        start += 8 + size
+        found.append(content[start - size : start - len(END_OF_TRACK)])
+    return found
+
+
+def names_in_utf8(body: bytes) -> bytes:
+    """Rewrites the names of a track: what is not UTF-8 is taken for Latin-1.
+
+    Args:
+        body: The events of a track.
+    """
+    track, here, status = bytearray(), 0, None
+    while here < len(body):
+        _, begin = _number(body, here)
+        if begin == len(body):  # the wait before the end of the track
+            return bytes(track) + body[here:]
+        event, end, status = _event(body, begin, status)
+        if event[:2] == TRACK_NAME:
+            _, text = _number(event, 2)
+            name = text_of(event[text:]).encode()
+            event = TRACK_NAME + _variable(len(name)) + name
+        # Each event has its status byte, as one before it may be missing.
+        track += body[here:begin] + event
+        here = end
+    return bytes(track)
+
+
+def text_of(data: bytes) -> str:
+    """A text of a file: UTF-8, or, as the standard has it, Latin-1.
+
+    Args:
+        data: Its bytes.
+    """
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
 
 
 class _CutError(Exception):

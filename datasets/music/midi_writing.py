@@ -2,6 +2,7 @@
 
 import math
 import os
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,16 @@ import numpy as np
 from .. import checks
 from ..files import atomic_path, require
 from . import piano_roll
+from .grid import rate
+
+LARGEST_RESOLUTION = 2**15 - 1
+"""Ticks in a quarter note that a MIDI file can have."""
 
 
 def write(
     roll: np.ndarray,
     path: str | os.PathLike,
-    steps_per_quarter: int = 2,
+    steps_per_quarter: int | Fraction = 2,
     tempo: float = 90.0,
     program: int = 0,
     onsets: np.ndarray | None = None,
@@ -28,7 +33,8 @@ def write(
     Args:
         roll: `[T, 88]`, zeros and ones.
         path: The file to write; missing folders are made.
-        steps_per_quarter: Steps in a quarter note, positive. Default: 2.
+        steps_per_quarter: Steps in a quarter note, a positive number or a `Fraction`.
+            Default: 2.
         tempo: Quarter notes per minute, positive. Default: 90.
         program: General MIDI instrument, 0 to 127. Default: 0, a grand piano.
         onsets: `[T, 88]`, ones where notes begin: keeps repeated notes apart.
@@ -46,7 +52,7 @@ def write(
 def write_wav(
     roll: np.ndarray,
     path: str | os.PathLike,
-    steps_per_quarter: int = 2,
+    steps_per_quarter: int | Fraction = 2,
     tempo: float = 90.0,
     program: int = 0,
     onsets: np.ndarray | None = None,
@@ -77,7 +83,7 @@ def write_wav(
     midi = _to_pretty_midi(roll, steps_per_quarter, tempo, program, onsets)
     if sound_font is None:
         # pretty_midi adds a second of silence.
-        seconds = len(roll) * 60 / tempo / steps_per_quarter
+        seconds = len(roll) * 60 / tempo / rate(steps_per_quarter)
         sound = midi.synthesize(fs=sampling_rate)[: math.ceil(seconds * sampling_rate)]
     else:
         if not Path(sound_font).is_file():
@@ -95,23 +101,26 @@ def write_wav(
 
 def _to_pretty_midi(
     roll: np.ndarray,
-    steps_per_quarter: int,
+    steps_per_quarter: int | Fraction,
     tempo: float,
     program: int,
     onsets: np.ndarray | None,
 ) -> Any:
-    steps_per_quarter = checks.whole("steps_per_quarter", steps_per_quarter)
+    steps, quarters = Fraction(rate(steps_per_quarter)).as_integer_ratio()
+    if steps > LARGEST_RESOLUTION:
+        accepted = f"a fraction with a numerator of at most {LARGEST_RESOLUTION:,}"
+        raise checks.error("steps_per_quarter", steps_per_quarter, accepted)
     tempo = checks.number("tempo", tempo, above=0)
     program = checks.whole("program", program, 0, 127)
     notes = piano_roll.to_notes(roll, onsets)
     pretty_midi = require("pretty_midi", extra="examples")
     # A resolution that the steps divide puts every note on a whole tick.
-    midi = pretty_midi.PrettyMIDI(
-        resolution=120 * steps_per_quarter, initial_tempo=tempo
-    )
+    unit = min(120, LARGEST_RESOLUTION // steps)
+    midi = pretty_midi.PrettyMIDI(resolution=unit * steps, initial_tempo=tempo)
     instrument = pretty_midi.Instrument(program=program)
+    notes[:, :2] *= unit * quarters
     for start, end, pitch in notes.tolist():
-        begin, finish = (midi.tick_to_time(120 * step) for step in (start, end))
-        instrument.notes.append(pretty_midi.Note(80, pitch, begin, finish))
+        times = midi.tick_to_time(start), midi.tick_to_time(end)
+        instrument.notes.append(pretty_midi.Note(80, pitch, *times))
     midi.instruments.append(instrument)
     return midi

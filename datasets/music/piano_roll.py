@@ -6,12 +6,13 @@ sounds in step `t`. A row of zeros is a rest, which is data like any other.
 
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from .. import checks
 from ..files import require
+from .grid import round_to_grid
 from .next_step import next_step_dataset
 from .packed_rolls import KEYS, LOWEST_PITCH, PACKED, PackedRolls, check_roll, pack
 
@@ -76,8 +77,22 @@ def from_notes(
     [[1, 1, 0, 0], [0, 1, 1, 1]]
     """
     checks.one_of("short_notes", short_notes, ("drop", "keep"))
-    first, last, key, velocity = _on_grid(notes, ticks_per_step)
-    if short_notes == "keep":
+    roll, begins = draw(on_grid(notes, ticks_per_step), short_notes == "keep")
+    return (roll, begins) if onsets else roll
+
+
+def draw(notes: "OnGrid", keep_short: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Makes a roll, and the onsets, from notes on its grid.
+
+    Args:
+        notes: The notes.
+        keep_short: Whether notes without length get one step. Default: `False`.
+
+    Returns:
+        The roll and the onsets, as `from_notes` does.
+    """
+    first, last, key, velocity = notes
+    if keep_short:
         last = np.maximum(last, first + 1)
     steps = last.max(initial=0)
     sounding = first < last
@@ -89,8 +104,6 @@ def from_notes(
     columns = (column[order].tolist() for column in (first, last, key, velocity))
     for begin, end, j, loudness in zip(*columns, strict=True):
         roll[begin:end, j] = loudness
-    if not onsets:
-        return roll
     begins = np.zeros_like(roll)
     begins[first, key] = 1
     return roll, begins
@@ -115,14 +128,40 @@ def count_rounded(notes: Sequence, ticks_per_step: int | Fraction) -> int:
     >>> piano_roll.count_rounded([(0, 120, 60), (120, 240, 62), (240, 360, 64)], 240)
     1
     """
-    first, last, _, _ = _on_grid(notes, ticks_per_step)
-    return int((first == last).sum())
+    return on_grid(notes, ticks_per_step).rounded
 
 
-def _on_grid(
-    notes: Sequence, ticks_per_step: int | Fraction
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """First step, end step, key and velocity of the notes within the 88 keys."""
+class OnGrid(NamedTuple):
+    """Notes on a grid of steps, without those outside the 88 keys."""
+
+    first: np.ndarray
+    """Their first steps, `int64 [notes]`."""
+    last: np.ndarray
+    """The steps after their last."""
+    key: np.ndarray
+    """Their keys, 0 to 87."""
+    velocity: np.ndarray
+    """Their velocities; ones if there are none."""
+
+    @property
+    def rounded(self) -> int:
+        """How many are rounded to nothing."""
+        return int((self.first == self.last).sum())
+
+
+def on_grid(notes: Sequence, ticks_per_step: int | Fraction) -> OnGrid:
+    """Places notes on a grid.
+
+    Args:
+        notes: As in `from_notes`.
+        ticks_per_step: As in `from_notes`.
+
+    Returns:
+        The notes within the 88 keys.
+
+    Raises:
+        ValueError: As `from_notes` does.
+    """
     notes = np.asarray(notes)
     if not notes.size:
         notes = np.empty((0, 3), np.int64)
@@ -135,9 +174,8 @@ def _on_grid(
     step = Fraction(ticks_per_step)
     if step <= 0:
         raise checks.error("ticks_per_step", ticks_per_step, "positive")
-    if notes.shape[1] == 3:
-        notes = np.insert(notes, 3, 1, axis=1)
-    start, end, pitch, velocity = notes.T
+    start, end, pitch = notes[:, :3].T
+    velocity = notes[:, 3] if notes.shape[1] == 4 else np.ones_like(start)
     if (start < 0).any() or (end < start).any():
         raise ValueError(
             "Argument `notes` must hold rows (start, end, pitch) with 0 <= start <= "
@@ -153,9 +191,8 @@ def _on_grid(
         )
     key = pitch - LOWEST_PITCH
     piano = (key >= 0) & (key < KEYS)
-    # floor(x / step + 1/2) in integers
-    first, last = ((twice * x[piano] + ticks) // (2 * ticks) for x in (start, end))
-    return first, last, key[piano], velocity[piano]
+    first, last = (round_to_grid(x[piano], step) for x in (start, end))
+    return OnGrid(first, last, key[piano], velocity[piano])
 
 
 def to_notes(roll: np.ndarray, onsets: np.ndarray | None = None) -> np.ndarray:

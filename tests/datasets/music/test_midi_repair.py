@@ -3,6 +3,7 @@
 import io
 import logging
 import random
+import re
 import struct
 
 import mido
@@ -105,7 +106,7 @@ def test_all_whole_notes_are_read_and_what_was_wrong_is_said(name, engine, caplo
     np.testing.assert_array_equal(reading.onsets, whole.onsets)
     assert any(part in "; ".join(reading.problems) for part in said.split("|"))
     assert whole.problems == ()
-    with pytest.raises(midi.MIDIError, match=r"'x\.mid' is not a readable MIDI file"):
+    with pytest.raises(midi.MIDIError, match=r"'x\.mid' is (damaged|not a r)"):
         midi.read_all("x.mid", midi.Options(engine=engine, strict=True), content)
 
 
@@ -113,7 +114,7 @@ def test_warns_by_name(tmp_path, caplog):
     (tmp_path / "cut.mid").write_bytes(WHOLE[:-1])
     with caplog.at_level(logging.WARNING, "keras_gated"):
         midi.read(tmp_path / "cut.mid")
-    assert "cut.mid' was repaired: track 0 ends 1 byte(s) early" in caplog.text
+    assert "cut.mid': It was repaired: track 0 ends 1 byte(s) early" in caplog.text
 
 
 def random_file(seed):
@@ -193,8 +194,8 @@ def test_a_folder_reports_what_was_repaired(tmp_path):
         corpus = midi_directory.read_directory(music, **settings)
         assert len(corpus.paths) == 2
         assert list(corpus.problems) == [music / "b.mid"]
-        assert "1 were repaired" in str(corpus)
-        assert "b.mid': track 0 ends 1 byte(s) early" in str(corpus)
+        assert re.search(r"warning: repaired +1  'b.mid'\n", str(corpus))
+        assert "track 0 ends 1 byte(s) early" in corpus.report.path.read_text()
         with pytest.raises(midi.MIDIError, match=r"b\.mid' is damaged: track 0 ends"):
             midi_directory.read_directory(music, errors="raise", **settings)
 
@@ -217,7 +218,7 @@ def test_notes_that_the_grid_rounds_to_nothing_are_counted(engine, tmp_path, cap
     assert (kept.rounded_notes, kept.onsets.sum()) == (0, 8)
     with caplog.at_level(logging.WARNING, "keras_gated"):
         midi.read(path, engine=engine)
-    assert "4 notes of" in caplog.text
+    assert "4 notes were left out, rounded to nothing" in caplog.text
     corpus = midi_directory.read_directory(path.parent, cache=False, verbose=False)
     assert corpus.rounded_notes == 4
-    assert "4 notes that the grid rounds to nothing" in str(corpus)
+    assert "warning: notes rounded to nothing" in str(corpus)

@@ -1,0 +1,180 @@
+"""The notes of MIDI files, parsed by pretty_midi or symusic.
+
+Both give the same score. The messages of each track and channel are paired by these
+rules: a note ends when its key is released or struck again; a release at the tick of a
+stroke ends the note that sounded before; notes without length are left out.
+
+Neither parser tells of strokes that are never released. So each is given releases a
+tick after the end of the track: what ends there was not released.
+"""
+
+import io
+import struct
+import warnings
+from typing import Any
+
+import numpy as np
+
+from ..files import require
+from .midi_repair import END_OF_TRACK, bodies, names_in_utf8, text_of
+from .score import (
+    DEFAULT_TEMPO,
+    Changes,
+    Part,
+    Score,
+    Voice,
+    compose,
+    in_key_order,
+    in_order,
+    of_one_key,
+)
+
+PEDAL = 64
+"""The number of the MIDI control of the sustain pedal."""
+ONE_TRACK = b"MThd\0\0\0\6\0\1\0\1"
+"""The header of a file with one track, but for the resolution."""
+MARKER = b"\xff\6\1."
+"""An event that tells where a track ends."""
+RELEASES = [
+    # Twice, as symusic ends the first of two strokes of a key with the first release:
+    # then the two overlap, which is found out.
+    bytes([0x80 | channel])
+    + b"\0".join(bytes([key, 0]) for key in range(128) for _ in range(2))
+    for channel in range(16)
+]
+"""The releases of all keys of each channel."""
+
+
+def read_with_pretty_midi(content: bytes) -> Score:
+    """Reads a file that is whole.
+
+    Args:
+        content: The bytes of the file.
+
+    Raises:
+        Exception: pretty_midi or mido cannot read it; they raise anything.
+    """
+    import mido
+    import pretty_midi
+
+    midi = mido.MidiFile(file=io.BytesIO(content))
+    changed, names, ends = Changes([], [], []), [], []
+    for number, track in enumerate(midi.tracks):
+        tick, name, sounding = 0, "", set()
+        for message in track:
+            tick += message.time
+            kind = message.type
+            if kind == "note_on" or kind == "note_off":  # by far the most
+                key = message.channel, message.note
+                if kind == "note_on" and message.velocity:
+                    sounding.add(key)
+                else:
+                    sounding.discard(key)
+            elif kind == "set_tempo":
+                changed.tempi.append((tick, message.tempo))
+                # With one tempo throughout, seconds are proportional to ticks.
+                message.tempo = DEFAULT_TEMPO
+            elif kind == "time_signature":
+                meter = message.numerator, message.denominator
+                changed.meters.append((tick, *meter))
+            elif kind == "key_signature":
+                key = pretty_midi.key_name_to_key_number(message.key)
+                changed.keys.append((tick, key))
+            elif kind == "track_name":
+                name = text_of(message.name.encode("latin-1"))
+                message.name = str(number)
+        # pretty_midi names instruments by their tracks, but does not number them.
+        track.insert(0, mido.MetaMessage("track_name", name=str(number)))
+        for i, (channel, note) in enumerate(sorted(sounding)):
+            release = {"channel": channel, "note": note, "time": int(i == 0)}
+            track.append(mido.Message("note_off", **release))
+        names.append(name)
+        ends.append(tick)
+    if not midi.tracks:
+        raise ValueError("it has no tracks")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tempi outside the first track are read
+        parsed = pretty_midi.PrettyMIDI(mido_object=midi)
+    scale = 1e6 * midi.ticks_per_beat / DEFAULT_TEMPO
+    voices = []
+    for instrument in parsed.instruments:
+        track = int(instrument.name)
+        part = Part(int(instrument.program), instrument.is_drum, names[track], track)
+        notes = [(n.start, n.end, n.pitch, n.velocity) for n in instrument.notes]
+        pedal = [
+            (control.time, control.value)
+            for control in instrument.control_changes
+            if control.number == PEDAL
+        ]
+        ticks = _ticks(notes, [scale, scale, 1, 1]), _ticks(pedal, [scale, 1])
+        voices.append(Voice(part, *ticks))
+    voices = in_order(voices)
+    notes = in_key_order(voices)
+    return compose("pretty_midi", midi.ticks_per_beat, voices, notes, changed, ends)
+
+
+def read_with_symusic(content: bytes) -> Score:
+    """Reads a file that is whole; pretty_midi does where notes of a key overlap.
+
+    Args:
+        content: The bytes of the file.
+
+    Raises:
+        Exception: symusic cannot read it; it raises anything.
+        ImportError: Notes of a key overlap, and pretty_midi is not installed.
+    """
+    import symusic
+
+    changed, ends, voices = Changes([], [], []), [], []
+    # Track by track, as symusic does not number them.
+    for number, body in enumerate(bodies(content)):
+        midi = symusic.Score.from_midi(_as_file(body, content[12:14]))
+        if any("\ufffd" in track.name for track in midi.tracks):
+            body = names_in_utf8(body)
+            midi = symusic.Score.from_midi(_as_file(body, content[12:14]))
+        ends.append(max(marker.time for marker in midi.markers))
+        changed.tempi.extend((tempo.time, tempo.mspq) for tempo in midi.tempos)
+        changed.meters.extend(
+            (meter.time, meter.numerator, meter.denominator)
+            for meter in midi.time_signatures
+        )
+        changed.keys.extend((key.time, _number(key)) for key in midi.key_signatures)
+        for track in midi.tracks:
+            columns = track.notes.numpy()
+            start, duration = columns["time"].astype(np.int64), columns["duration"]
+            notes = [start, start + duration, columns["pitch"], columns["velocity"]]
+            pedal = [(c.time, c.value) for c in track.controls if c.number == PEDAL]
+            part = Part(track.program, track.is_drum, track.name, number)
+            ticks = np.stack(notes, axis=1), _ticks(pedal, [1, 1])
+            voices.append(Voice(part, *ticks))
+    voices = in_order(voices)
+    notes = in_key_order(voices)
+    before, after = notes[:-1], notes[1:]
+    overlap = (before[:, 1] > after[:, 0]) | (before[:, 0] == after[:, 0])
+    if (overlap & of_one_key(notes)).any():
+        # symusic pairs strokes and releases first in, first out: where notes overlap,
+        # their ends are uncertain.
+        require("pretty_midi", extra="examples")
+        return read_with_pretty_midi(content)
+    resolution = int.from_bytes(content[12:14])
+    return compose("symusic", resolution, voices, notes, changed, ends)
+
+
+def _as_file(body: bytes, resolution: bytes) -> bytes:
+    """A track as a file, with releases a tick after its end."""
+    releases = [RELEASES[c] for c in range(16) if bytes([0x90 | c]) in body]
+    late = b"\1" + b"\0".join(releases) if releases else b""
+    body += MARKER + late + b"\0" + END_OF_TRACK
+    return b"".join(
+        [ONE_TRACK, resolution, b"MTrk", struct.pack(">I", len(body)), body]
+    )
+
+
+def _number(key: Any) -> int:
+    """The key of a key signature of symusic: 0 to 11 in major, 12 to 23 in minor."""
+    return (7 * key.key + 9) % 12 + 12 if key.tonality else 7 * key.key % 12
+
+
+def _ticks(rows: list[tuple], scale: list[float]) -> np.ndarray:
+    table = np.array(rows, np.float64).reshape(-1, len(scale)) * scale
+    return np.rint(table).astype(np.int64)
