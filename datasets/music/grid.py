@@ -88,8 +88,8 @@ def fit(notes: np.ndarray, ticks_per_quarter: int) -> Fit:
     """Counts the notes that each grid keeps.
 
     A note is kept if the grid moves its start by at most `PLACE` (or half a tick), and
-    its length is, to within the same, that of its steps, or by at most `SHORTER`
-    shorter.
+    its length is, to within twice that, the length of its steps, or shorter than this
+    by at most `SHORTER`.
 
     Args:
         notes: Integers `[notes, 2 or more]`: start and end, in ticks.
@@ -113,8 +113,8 @@ def fit(notes: np.ndarray, ticks_per_quarter: int) -> Fit:
         kept += (
             (last > first)
             & (np.abs(first * step - start) <= near)
-            & (longer >= -near)
-            & (longer <= np.maximum(near, early))
+            & (longer >= -2 * near)  # both ends are rounded
+            & (longer <= np.maximum(2 * near, early))
         ).sum(axis=1)
     return Fit(len(notes), tuple(kept.tolist()))
 

@@ -20,7 +20,7 @@ from ..reading import ERRORS, read_many
 from ..report import Report
 from ..store import Store, digest
 from . import midi, piano_roll
-from .grid import AUTO, Choice, choose, total
+from .grid import AUTO, Choice, Fit, choose, total
 from .midi_engines import MIDIError, engine_name, read_bytes
 
 if TYPE_CHECKING:
@@ -154,7 +154,8 @@ def read_directory(
             )
 
         if settings.steps_per_quarter == AUTO and settings.step_seconds is None:
-            fits = [found for _, (_, found) in read_files("fit_reader").items()]
+            about = (about for _, about in read_files("fit_reader").values())
+            fits = [Fit(notes, kept) for notes, *kept in about]
             choice = choose(total(fits))
             chosen = {"steps_per_quarter": choice.steps_per_quarter}
             settings = dataclasses.replace(settings, **chosen)

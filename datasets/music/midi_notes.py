@@ -33,6 +33,7 @@ PEDAL = 64
 """The number of the MIDI control of the sustain pedal."""
 ONE_TRACK = b"MThd\0\0\0\6\0\1\0\1"
 """The header of a file with one track, but for the resolution."""
+MANY_TICKS = 10**6
 MARKER = b"\xff\6\1."
 """An event that tells where a track ends."""
 RELEASES = [
@@ -58,40 +59,19 @@ def read_with_pretty_midi(content: bytes) -> Score:
     import pretty_midi
 
     midi = mido.MidiFile(file=io.BytesIO(content))
+    if not midi.tracks:
+        raise ValueError("it has no tracks")
     changed, names, ends = Changes([], [], []), [], []
     for number, track in enumerate(midi.tracks):
-        tick, name, sounding = 0, "", set()
-        for message in track:
-            tick += message.time
-            kind = message.type
-            if kind == "note_on" or kind == "note_off":  # by far the most
-                key = message.channel, message.note
-                if kind == "note_on" and message.velocity:
-                    sounding.add(key)
-                else:
-                    sounding.discard(key)
-            elif kind == "set_tempo":
-                changed.tempi.append((tick, message.tempo))
-                # With one tempo throughout, seconds are proportional to ticks.
-                message.tempo = DEFAULT_TEMPO
-            elif kind == "time_signature":
-                meter = message.numerator, message.denominator
-                changed.meters.append((tick, *meter))
-            elif kind == "key_signature":
-                key = pretty_midi.key_name_to_key_number(message.key)
-                changed.keys.append((tick, key))
-            elif kind == "track_name":
-                name = text_of(message.name.encode("latin-1"))
-                message.name = str(number)
+        name, end, sounding = _scan(track, number, changed)
         # pretty_midi names instruments by their tracks, but does not number them.
         track.insert(0, mido.MetaMessage("track_name", name=str(number)))
         for i, (channel, note) in enumerate(sorted(sounding)):
             release = {"channel": channel, "note": note, "time": int(i == 0)}
             track.append(mido.Message("note_off", **release))
         names.append(name)
-        ends.append(tick)
-    if not midi.tracks:
-        raise ValueError("it has no tracks")
+        ends.append(end)
+    moments = _renumbered(midi.tracks) if max(ends) > MANY_TICKS else None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tempi outside the first track are read
         parsed = pretty_midi.PrettyMIDI(mido_object=midi)
@@ -101,16 +81,67 @@ def read_with_pretty_midi(content: bytes) -> Score:
         track = int(instrument.name)
         part = Part(int(instrument.program), instrument.is_drum, names[track], track)
         notes = [(n.start, n.end, n.pitch, n.velocity) for n in instrument.notes]
-        pedal = [
-            (control.time, control.value)
-            for control in instrument.control_changes
-            if control.number == PEDAL
-        ]
-        ticks = _ticks(notes, [scale, scale, 1, 1]), _ticks(pedal, [scale, 1])
-        voices.append(Voice(part, *ticks))
+        notes = _rounded(notes, [scale, scale, 1, 1])
+        controls = instrument.control_changes
+        pedal = [(c.time, c.value) for c in controls if c.number == PEDAL]
+        pedal = _rounded(pedal, [scale, 1])
+        if moments is not None:
+            notes[:, :2], pedal[:, 0] = moments[notes[:, :2]], moments[pedal[:, 0]]
+        voices.append(Voice(part, notes, pedal))
     voices = in_order(voices)
     notes = in_key_order(voices)
     return compose("pretty_midi", midi.ticks_per_beat, voices, notes, changed, ends)
+
+
+def _scan(track: Any, number: int, changed: Changes) -> tuple[str, int, set]:
+    """The name of a track of mido, its last tick, and which keys sound on at its end.
+
+    Tempi are made one, with which seconds are proportional to ticks, and names numbers.
+    """
+    import pretty_midi
+
+    tick, name, sounding = 0, "", set()
+    for message in track:
+        tick += message.time
+        kind = message.type
+        if kind == "note_on" or kind == "note_off":  # by far the most
+            key = message.channel, message.note
+            if kind == "note_on" and message.velocity:
+                sounding.add(key)
+            else:
+                sounding.discard(key)
+        elif kind == "set_tempo":
+            changed.tempi.append((tick, message.tempo))
+            message.tempo = DEFAULT_TEMPO
+        elif kind == "time_signature":
+            changed.meters.append((tick, message.numerator, message.denominator))
+        elif kind == "key_signature":
+            key = pretty_midi.key_name_to_key_number(message.key)
+            changed.keys.append((tick, key))
+        elif kind == "track_name":
+            name = text_of(message.name.encode("latin-1"))
+            message.name = str(number)
+    return name, tick, sounding
+
+
+def _renumbered(tracks: list) -> np.ndarray:
+    """Puts the numbers of ticks at which there is something in the place of ticks.
+
+    pretty_midi takes memory for every tick, and refuses files of more than ten million.
+
+    Args:
+        tracks: The tracks of mido.
+
+    Returns:
+        The ticks by their numbers.
+    """
+    times = [np.cumsum([message.time for message in track]) for track in tracks]
+    ticks = np.unique(np.concatenate(times))
+    for track, now in zip(tracks, times, strict=True):
+        waits = np.diff(np.searchsorted(ticks, now), prepend=0).tolist()
+        for message, wait in zip(track, waits, strict=True):
+            message.time = wait
+    return ticks
 
 
 def read_with_symusic(content: bytes) -> Score:
@@ -138,14 +169,14 @@ def read_with_symusic(content: bytes) -> Score:
             (meter.time, meter.numerator, meter.denominator)
             for meter in midi.time_signatures
         )
-        changed.keys.extend((key.time, _number(key)) for key in midi.key_signatures)
+        changed.keys.extend((key.time, _key_number(key)) for key in midi.key_signatures)
         for track in midi.tracks:
             columns = track.notes.numpy()
             start, duration = columns["time"].astype(np.int64), columns["duration"]
             notes = [start, start + duration, columns["pitch"], columns["velocity"]]
             pedal = [(c.time, c.value) for c in track.controls if c.number == PEDAL]
             part = Part(track.program, track.is_drum, track.name, number)
-            ticks = np.stack(notes, axis=1), _ticks(pedal, [1, 1])
+            ticks = np.stack(notes, axis=1), _rounded(pedal, [1, 1])
             voices.append(Voice(part, *ticks))
     voices = in_order(voices)
     notes = in_key_order(voices)
@@ -170,11 +201,11 @@ def _as_file(body: bytes, resolution: bytes) -> bytes:
     )
 
 
-def _number(key: Any) -> int:
+def _key_number(key: Any) -> int:
     """The key of a key signature of symusic: 0 to 11 in major, 12 to 23 in minor."""
     return (7 * key.key + 9) % 12 + 12 if key.tonality else 7 * key.key % 12
 
 
-def _ticks(rows: list[tuple], scale: list[float]) -> np.ndarray:
+def _rounded(rows: list[tuple], scale: list[float]) -> np.ndarray:
     table = np.array(rows, np.float64).reshape(-1, len(scale)) * scale
     return np.rint(table).astype(np.int64)

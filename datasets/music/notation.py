@@ -25,7 +25,7 @@ from .score import (
 if TYPE_CHECKING:
     import music21
 
-NOTATION = (".abc", ".musicxml", ".mxl", ".xml")
+NOTATION = (".abc", ".krn", ".mei", ".musicxml", ".mxl", ".xml")
 """The endings of files that music21 reads, in any case."""
 RESOLUTION = 480
 """Ticks in a quarter note, at least."""
@@ -43,10 +43,10 @@ def read_score(
 ) -> Score:
     """Reads what a file holds, exactly, in ticks: more than a piano roll shows.
 
-    MIDI files are read by pretty_midi or symusic, and repaired if need be. Files whose
-    names end in `.musicxml`, `.mxl`, `.xml` and `.abc` are read by music21: as they
-    sound, with repeats, tied notes as one, and bars of other lengths than their time
-    signature says (upbeats) as time signatures of their own.
+    MIDI files are read by pretty_midi or symusic, and repaired if need be. MusicXML,
+    ABC, Humdrum and MEI (`.musicxml`, `.mxl`, `.xml`, `.abc`, `.krn`, `.mei`) are read
+    by music21: as they sound, with repeats, tied notes as one, and bars of other
+    lengths than their time signature says (upbeats) with time signatures of their own.
 
     Args:
         path: The file.
@@ -102,9 +102,14 @@ def read_score(
 
 def _to_score(piece: "music21.stream.Stream") -> Score:
     """The score of a piece of music21, as it sounds."""
-    piece = piece.toSoundingPitch()
+    import music21
+
+    piece, problems = piece.toSoundingPitch(), []
     if piece["Measure"]:
-        piece = piece.expandRepeats()
+        try:
+            piece = piece.expandRepeats()
+        except music21.repeat.ExpanderException as error:
+            problems.append(f"its repeats are played once: {error}")
     staves = list(getattr(piece, "parts", ())) or [piece]
     found = [_of_staff(staff) for staff in staves]
     bars = _bars(staves[0])
@@ -128,7 +133,7 @@ def _to_score(piece: "music21.stream.Stream") -> Score:
         [(tick(at), *meter) for at, *meter in bars],
         [(tick(at), key) for at, key in keys],
     )
-    voices, problems = [], []
+    voices = []
     nothing = np.empty((0, 2), np.int64)
     for number, (staff, (notes, _, grace)) in enumerate(
         zip(staves, found, strict=True)
@@ -159,27 +164,38 @@ def _of_staff(staff: "music21.stream.Stream") -> tuple[list[tuple], list[tuple],
         if isinstance(sound, music21.harmony.Harmony):
             continue  # a chord symbol
         start, length = Fraction(sound.offset), Fraction(sound.quarterLength)
-        for note in sound.notes if isinstance(sound, music21.chord.Chord) else [sound]:
-            pitch = _pitch(note)
-            if length and pitch is not None:
+        for note in getattr(sound, "notes", [sound]):  # of a chord
+            if length:
                 velocity = min(max(1, round(127 * sound.volume.realized)), 127)
-                notes.append((start, start + length, pitch, velocity))
-            elif pitch is not None:
+                notes.append((start, start + length, _pitch(note, sound), velocity))
+            else:
                 grace += 1
     keys = [(key.offset, _key(key)) for key in flat[music21.key.KeySignature]]
     return notes, keys, grace
 
 
-def _pitch(note: "music21.note.NotRest") -> int | None:
+def _pitch(
+    note: "music21.note.Note | music21.note.Unpitched", sound: "music21.note.NotRest"
+) -> int:
+    """The MIDI pitch of a note, or of an instrument of the drums."""
     if hasattr(note, "pitch"):
         return note.pitch.midi
-    instrument = getattr(note, "storedInstrument", None)
+    import music21
+
+    kind = music21.instrument.UnpitchedPercussion
+    instrument = note.storedInstrument
+    if not isinstance(instrument, kind):
+        instrument = sound.getContextByClass(kind)  # that of its chord
     mapped = getattr(instrument, "percMapPitch", None)
     return note.displayPitch().midi if mapped is None else mapped
 
 
 def _key(key: "music21.key.KeySignature") -> int:
-    key = key if hasattr(key, "tonic") else key.asKey("major")
+    """The number of a key; that of a church mode is the major key of its signature."""
+    import music21
+
+    if getattr(key, "mode", None) not in ("major", "minor"):
+        key = music21.key.KeySignature(key.sharps).asKey("major")
     return key.tonic.pitchClass + 12 * (key.mode == "minor")
 
 

@@ -9,6 +9,7 @@ import struct
 import mido
 import numpy as np
 import pytest
+from midi_bytes import END, SCALE, header, meta, track
 
 from keras_gated.datasets import midi, midi_directory
 from keras_gated.datasets.music import midi_repair
@@ -16,28 +17,9 @@ from keras_gated.datasets.music import midi_repair
 pretty_midi = pytest.importorskip("pretty_midi")
 each_engine = pytest.mark.parametrize("engine", ["pretty_midi", "symusic"])
 
-SCALE = b"".join(
-    b"\0\x90" + bytes([pitch, 80]) + b"\x83\x60\x80" + bytes([pitch, 0])
-    for pitch in (60, 62, 64)
-)
-END = b"\0\xff\x2f\0"
-
-
-def header(tracks=1, kind=1, size=6, more=b""):
-    return b"MThd" + struct.pack(">IHHH", size, kind, tracks, 480) + more
-
-
-def track(events, size=None):
-    return b"MTrk" + struct.pack(">I", len(events) if size is None else size) + events
-
-
 WHOLE = header() + track(SCALE + END)
 RIFF = b"RIFF" + struct.pack("<I", len(WHOLE) + 12) + b"RMIDdata"
 MACBINARY = b"\0\4tune" + bytes(122)
-
-
-def meta(kind, data):
-    return b"\0\xff" + bytes([kind, len(data)]) + data
 
 
 WRONG = {
