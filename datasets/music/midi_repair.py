@@ -19,34 +19,76 @@ LENGTHS |= {0x58: (4,), 0x59: (2,)}
 """The numbers of bytes that a meta event of each kind may have."""
 NAMES = {0x51: "tempo", 0x54: "SMPTE offset", 0x58: "time signature"}
 NAMES |= {0x59: "key signature"}
-SUSPICIOUS = re.compile(
-    rb"\xff(?:\x51(?!\x03)|\x51\x03\0\0\0|\x54(?!\x05)|\x58(?!\x04)|\x58\x04\0"
-    rb"|\x59(?!\x02)|\x59\x02(?:[\x08-\xf8]|.[^\0\x01])|\x2f(?!\0)|\0[^\0\x02])",
-    re.DOTALL,
+LARGEST_DENOMINATOR = 7
+"""The power of two of 128th notes; time signatures have none beyond."""
+
+
+def _pattern(text: bytes, **parts: bytes) -> re.Pattern:
+    """A pattern in which names stand for parts."""
+    for name, part in parts.items():
+        text = text.replace(name.encode(), part)
+    return re.compile(text, re.DOTALL | re.VERBOSE)
+
+
+def _counted(body: bytes) -> bytes:
+    """A pattern: a number up to 127, and as many bytes, LESS of them but the last."""
+    lengths = range(1, 128)
+    some = (b"\\x%02x" % n + body.replace(b"LESS", b"%d" % (n - 1)) for n in lengths)
+    return b"(?:\\x00|" + b"|".join(some) + b")"
+
+
+EVENTS = _pattern(
+    rb"""
+    (?: WAIT (?:
+        # Messages of channels, the next ones without their status
+        [\x80-\xbf\xe0-\xef] DATA{2} (?: WAIT DATA{2} )*+
+        | [\xc0-\xdf] DATA (?: WAIT DATA )*+
+        | [\xf0\xf7] SYSTEM
+        | \xff (?:
+            \x00 (?: \x00 | \x02 .. )
+            | [\x20\x21] \x01 .
+            | \x51 \x03 (?! \x00{3} ) ...
+            | \x54 \x05 DATA ....
+            | \x58 \x04 [^\x00] [\x00-\x07] ..
+            | \x59 \x02 [\x00-\x07\xf9-\xff] [\x00\x01]
+            # All others but the end of the track
+            | [\x01-\x1f\x22-\x2e\x30-\x50\x52\x53\x55-\x57\x5a-\x7f] TEXT
+        )
+    ) )*+ WAIT
+    """,
+    WAIT=rb"(?:[\x80-\xff]{0,3}+[\x00-\x7f])",
+    SYSTEM=_counted(rb"[\x00-\x7f]{LESS}[\x00-\x7f\xf7]"),
+    TEXT=_counted(rb".{LESS}."),
+    DATA=rb"[\x00-\x7f]",
 )
-"""Meta events that may be wrong; bytes of other events may look the same."""
+"""The events of a track that are surely right, without its end. A right track may hold
+others: texts of 128 bytes and more, and after a meta event messages without status."""
 
 
 def looks_whole(content: bytes) -> bool:
-    """Whether the chunks of a file fit together and no meta event looks wrong.
+    """Whether the chunks of a file fit together, and their events are right.
 
     Args:
         content: The bytes of a file.
 
     Returns:
-        `True` if the file need not be repaired before it is parsed.
+        `True` if the file need not be repaired before it is parsed; of the others, some
+        need not either.
     """
     if len(content) < 14 or content[:4] != b"MThd":
         return False
     size, _, promised = struct.unpack(">IHH", content[4:12])
     start, tracks = 8 + size, 0
     while start + 8 <= len(content) and content[start : start + 4] == b"MTrk":
-        start += 8 + struct.unpack(">I", content[start + 4 : start + 8])[0]
+        begin = start + 8
+        start = begin + int.from_bytes(content[start + 4 : begin])
         tracks += 1
-        if content[start - 3 : start] != END_OF_TRACK:
+        end = start - len(END_OF_TRACK)
+        if content[end:start] != END_OF_TRACK or not EVENTS.fullmatch(
+            content, begin, end
+        ):
             return False
-    fits = size == 6 and start == len(content) and tracks == promised
-    return fits and SUSPICIOUS.search(content) is None
+    return size == 6 and start == len(content) and tracks == promised
 
 
 def repair(content: bytes) -> tuple[bytes, list[str]]:
@@ -266,8 +308,10 @@ def _wrong_meta(event: bytes) -> str | None:
     if size not in LENGTHS.get(kind, (size,)):
         return f"a {name} of {size} bytes"
     impossible = (
-        (kind == 0x51 and data == b"\0\0\0")
-        or (kind == 0x58 and data[0] == 0)
+        kind > 0x7F
+        or (kind == 0x51 and data == b"\0\0\0")
+        or (kind == 0x54 and data[0] > 0x7F)
+        or (kind == 0x58 and (data[0] == 0 or data[1] > LARGEST_DENOMINATOR))
         or (kind == 0x59 and (7 < data[0] < 249 or data[1] > 1))
     )
     return f"an impossible {name}" if impossible else None

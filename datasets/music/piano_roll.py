@@ -34,6 +34,9 @@ __all__ = [
     "transpose",
 ]
 
+CELLS = 2**22
+"""How many cells of a roll are written together, to limit the memory."""
+
 
 def from_notes(
     notes: Sequence,
@@ -101,9 +104,13 @@ def draw(notes: "OnGrid", keep_short: bool = False) -> tuple[np.ndarray, np.ndar
     )
     roll = np.zeros((steps, KEYS), np.uint8)
     order = np.argsort(velocity, kind="stable")  # the loudest is written last
-    columns = (column[order].tolist() for column in (first, last, key, velocity))
-    for begin, end, j, loudness in zip(*columns, strict=True):
-        roll[begin:end, j] = loudness
+    begun = np.cumsum((last - first)[order])
+    cuts = np.searchsorted(begun, range(CELLS, int(begun[-1:].sum()), CELLS))
+    for some in np.split(order, cuts):
+        length = last[some] - first[some]
+        which = np.repeat(some, length)
+        within = np.arange(len(which)) - np.repeat(np.cumsum(length) - length, length)
+        roll[first[which] + within, key[which]] = velocity[which]
     begins = np.zeros_like(roll)
     begins[first, key] = 1
     return roll, begins
