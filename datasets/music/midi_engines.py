@@ -134,7 +134,7 @@ def _check_header(content: bytes, path: str) -> None:
         )
     if division & 0x8000:
         raise MIDIError(
-            f"{path!r} counts time in film frames (SMPTE), not in quarter notes.",
+            f"{path!r} counts film frames (SMPTE), of a rate that there is not.",
             "film frames",
         )
     if division == 0:

@@ -10,8 +10,10 @@ import re
 import struct
 from collections.abc import Iterator
 
-FARTHEST_HEADER = 1024
+FARTHEST_HEADER = 2**16
 """How many bytes of a wrapper (RIFF, MacBinary) may stand before the header."""
+FILM = {24: (24, 10**6), 25: (25, 10**6), 29: (30, 1_001_000), 30: (30, 10**6)}
+"""By the number in the header: film frames in a quarter note, and its microseconds."""
 END_OF_TRACK = b"\xff\x2f\x00"
 TRACK_NAME = b"\xff\x03"
 LENGTHS = {0x00: (0, 2), 0x20: (1,), 0x21: (1,), 0x2F: (0,), 0x51: (3,), 0x54: (5,)}
@@ -77,7 +79,9 @@ def looks_whole(content: bytes) -> bool:
     """
     if len(content) < 14 or content[:4] != b"MThd":
         return False
-    size, _, promised = struct.unpack(">IHH", content[4:12])
+    size, kind, promised, division = struct.unpack(">IHHH", content[4:14])
+    if kind > 1 or division >= 0x8000:
+        return False
     start, tracks = 8 + size, 0
     while start + 8 <= len(content) and content[start : start + 4] == b"MTrk":
         begin = start + 8
@@ -96,7 +100,8 @@ def repair(content: bytes) -> tuple[bytes, list[str]]:
 
     Left out are wrappers around the file, chunks that are not tracks, bytes that belong
     to no event, and meta events of impossible lengths or values. A track that is cut
-    off keeps its whole events.
+    off keeps its whole events. Where time is counted in film frames (SMPTE), a quarter
+    note is made a second, and tempi, which such files do not heed, are left out.
 
     Args:
         content: The bytes of a file.
@@ -105,7 +110,8 @@ def repair(content: bytes) -> tuple[bytes, list[str]]:
         The repaired bytes, and what was wrong, in words; the same bytes if nothing was
         wrong, or if there is no MIDI header.
     """
-    begin = content.find(b"MThd", 0, FARTHEST_HEADER)
+    begin = content.find(b"MThd\0\0\0", 0, FARTHEST_HEADER)
+    begin = 0 if content.startswith(b"MThd") else begin
     if begin < 0 or len(content) < begin + 14:
         return content, []
     problems: collections.Counter[str] = collections.Counter()
@@ -117,12 +123,22 @@ def repair(content: bytes) -> tuple[bytes, list[str]]:
     if size != 6:
         problems[f"the header has {size} bytes instead of 6"] += 1
     start = begin + 8 + size if 6 <= size < len(content) else begin + 14
+    frames, per_frame = 256 - (division >> 8), division & 0xFF
+    film = FILM.get(frames) if division >= 0x8000 and per_frame else None
     tracks = [
-        _repair_track(body, number, problems)
+        _repair_track(body, number, problems, film is not None)
         for number, body in enumerate(_tracks(content, start, problems))
     ]
+    if film is not None and tracks:
+        problems["it counts film frames; a quarter note is taken for a second"] += 1
+        frames, tempo = film
+        division = frames * per_frame
+        tracks[0] = b"\0\xff\x51\3" + tempo.to_bytes(3) + tracks[0]
     if len(tracks) != promised:
         problems[f"it has {len(tracks)} tracks, and its header says {promised}"] += 1
+    if kind > 2 or (kind == 2 and len(tracks) == 1):
+        problems[f"its format is {kind}"] += 1
+        kind = 1
     if not problems:
         return content, []
     kind = 1 if kind == 0 and len(tracks) > 1 else kind
@@ -224,7 +240,7 @@ class _CutError(Exception):
 
 
 def _repair_track(
-    body: bytes, number: int, problems: collections.Counter[str]
+    body: bytes, number: int, problems: collections.Counter[str], no_tempi: bool
 ) -> bytes:
     """The events of a track that are whole, each with its status byte, and an end."""
     track, here, waited, status, ended = bytearray(), 0, 0, None, False
@@ -233,6 +249,8 @@ def _repair_track(
             delta, here = _number(body, here)
             waited += delta
             event, here, status = _event(body, here, status)
+            if no_tempi and event[:2] == b"\xff\x51":
+                continue
             if event[0] == 0xFF and (wrong := _wrong_meta(event)):
                 problems[f"track {number} has {wrong}"] += 1
                 continue

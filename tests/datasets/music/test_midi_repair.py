@@ -36,6 +36,8 @@ WRONG = {
     "foreign chunk at the end": (WHOLE + b"XFKM\0\0\0\2ab", "'XFKM'"),
     "trailing bytes": (WHOLE + b"\0\1\2", "3 byte(s) follow the end"),
     "trailing text": (WHOLE + b"made by hand", "follow the end"),
+    "format 2 of one track": (header(kind=2) + track(SCALE + END), "format is 2"),
+    "format 9": (header(kind=9) + track(SCALE + END), "format is 9"),
     "no length": (header() + track(SCALE + END, size=0), "length of track 0 is wrong"),
     "length too large": (header() + track(SCALE + END, size=10**6), "early"),
     "no end of track": (header() + track(SCALE), "has no end"),
@@ -90,6 +92,21 @@ def test_all_whole_notes_are_read_and_what_was_wrong_is_said(name, engine, caplo
     assert whole.problems == ()
     with pytest.raises(midi.MIDIError, match=r"'x\.mid' is (damaged|not a r)"):
         midi.read_all("x.mid", midi.Options(engine=engine, strict=True), content)
+
+
+@each_engine
+@pytest.mark.parametrize(
+    ("rate", "per_second"), [(24, 24), (25, 25), (29, 30 / 1.001), (30, 30)]
+)
+def test_film_frames(engine, rate, per_second, tmp_path):
+    """Files in SMPTE time have seconds, whatever their tempi say."""
+    division = (256 - rate) << 8 | 40
+    events = meta(0x51, b"\1\0\0") + SCALE + END
+    (tmp_path / "film.mid").write_bytes(header(division=division) + track(events))
+    score = midi.read_score(tmp_path / "film.mid", engine)
+    seconds = np.arange(3) * 480 / (per_second * 40)
+    np.testing.assert_allclose(score.seconds(score.notes[:, 0]), seconds, rtol=1e-12)
+    assert "a quarter note is taken for a second" in "; ".join(score.problems)
 
 
 def test_warns_by_name(tmp_path, caplog):
