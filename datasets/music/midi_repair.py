@@ -45,7 +45,7 @@ EVENTS = _pattern(
         # Messages of channels, the next ones without their status
         [\x80-\xbf\xe0-\xef] DATA{2} (?: WAIT DATA{2} )*+
         | [\xc0-\xdf] DATA (?: WAIT DATA )*+
-        | [\xf0\xf7] SYSTEM
+        | \xf0 SYSTEM
         | \xff (?:
             \x00 (?: \x00 | \x02 .. )
             | [\x20\x21] \x01 .
@@ -64,7 +64,8 @@ EVENTS = _pattern(
     DATA=rb"[\x00-\x7f]",
 )
 """The events of a track that are surely right, without its end. A right track may hold
-others: texts of 128 bytes and more, and after a meta event messages without status."""
+others: texts of 128 bytes and more, after a meta event messages without status, and
+system messages in parts, which symusic misreads."""
 
 
 def looks_whole(content: bytes) -> bool:
@@ -107,8 +108,8 @@ def repair(content: bytes) -> tuple[bytes, list[str]]:
         content: The bytes of a file.
 
     Returns:
-        The repaired bytes, and what was wrong, in words; the same bytes if nothing was
-        wrong, or if there is no MIDI header.
+        The repaired bytes, without system messages in parts, and what was wrong, in
+        words; the same bytes if there is no MIDI header.
     """
     begin = content.find(b"MThd\0\0\0", 0, FARTHEST_HEADER)
     begin = 0 if content.startswith(b"MThd") else begin
@@ -139,7 +140,7 @@ def repair(content: bytes) -> tuple[bytes, list[str]]:
     if kind > 2 or (kind == 2 and len(tracks) == 1):
         problems[f"its format is {kind}"] += 1
         kind = 1
-    if not problems:
+    if not problems and b"\xf7" not in content:
         return content, []
     kind = 1 if kind == 0 and len(tracks) > 1 else kind
     header = b"MThd" + struct.pack(">IHHH", 6, kind, len(tracks), division)
@@ -249,7 +250,7 @@ def _repair_track(
             delta, here = _number(body, here)
             waited += delta
             event, here, status = _event(body, here, status)
-            if no_tempi and event[:2] == b"\xff\x51":
+            if event[0] == 0xF7 or (no_tempi and event[:2] == b"\xff\x51"):
                 continue
             if event[0] == 0xFF and (wrong := _wrong_meta(event)):
                 problems[f"track {number} has {wrong}"] += 1
@@ -313,7 +314,7 @@ def _event(body: bytes, here: int, status: int | None) -> tuple[bytes, int, int 
 
 def _is_wrong_message(event: bytes) -> bool:
     """Whether a file may not hold a system message, or its data is no data."""
-    if event[0] not in (0xF0, 0xF7):
+    if event[0] != 0xF0:
         return True
     _, begin = _number(event, 1)
     return max(event[begin:].removesuffix(b"\xf7"), default=0) > 127

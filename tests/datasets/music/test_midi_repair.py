@@ -9,9 +9,9 @@ import struct
 import mido
 import numpy as np
 import pytest
-from midi_bytes import END, SCALE, header, meta, track
+from midi_bytes import END, SCALE, header, meta, on, track
 
-from keras_gated.datasets import midi, midi_directory
+from keras_gated.datasets import midi, midi_directory, piano_roll
 from keras_gated.datasets.music import midi_repair
 
 pretty_midi = pytest.importorskip("pretty_midi")
@@ -143,7 +143,25 @@ def random_file(seed):
 def test_whole_files_of_others_stay_as_they_are(seed):
     content = random_file(seed)
     assert midi_repair.looks_whole(content)
-    assert midi_repair.repair(content) == (content, [])
+    repaired, problems = midi_repair.repair(content)
+    assert problems == []
+    tracks, same = (
+        mido.MidiFile(file=io.BytesIO(some)).tracks for some in (content, repaired)
+    )
+    assert tracks == same
+
+
+@each_engine
+def test_right_files_that_parsers_trip_over(engine):
+    """A system message in parts, a long text, a missing status after a meta event."""
+    odd = b"\0\xf0\3abc\x10\xf7\3de\xf7"
+    odd += b"\0\xff\1\x82\x2c" + bytes(300) + on(67) + b"\0\xff\1\1x" + b"\x10\x43\0"
+    content = header() + track(odd + SCALE + END)
+    reading = midi.read_all("x.mid", midi.Options(30, engine=engine), content)
+    found = piano_roll.to_notes(reading.roll, reading.onsets).tolist()
+    assert found[0] == [1, 2, 67]
+    assert found[1:] == [[30 * k + 2, 30 * k + 32, 60 + 2 * k] for k in range(3)]
+    assert reading.problems == ()
 
 
 def notes(content, engine="pretty_midi"):
