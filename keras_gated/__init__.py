@@ -15,11 +15,13 @@ from keras_gated import (
 from keras_gated.cells import *  # noqa: F403
 from keras_gated.layers import *  # noqa: F403
 from keras_gated.mixture import GaussianMixture
+from keras_gated.nade import NADE
 from keras_gated.sizing import match_units
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "NADE",
     "GaussianMixture",
     "callbacks",
     "cells",
