@@ -1,7 +1,7 @@
 """Piano rolls to batches in which a model predicts every next frame."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,6 +22,7 @@ def next_step_dataset(
     max_shapes: int = 12,
     sequence_length: int | None = None,
     random_transpose: bool = False,
+    teacher_forcing: bool = False,
 ) -> "tf.data.Dataset":
     """Batches for a model that predicts every next frame.
 
@@ -50,10 +51,13 @@ def next_step_dataset(
             a roll is predicted once. Default: `None`, whole rolls.
         random_transpose: Whether each pass transposes each sequence by its own
             number of semitones, drawn from -5 to 6. Default: `False`.
+        teacher_forcing: Whether the targets are an input, too, as a model that ends in
+            `keras_gated.NADE` needs them. Default: `False`.
 
     Returns:
         A `tf.data.Dataset` of `(inputs [batch, time, 88], targets [batch, time,
-        88], weights [batch, time])`, all `float32`, of known cardinality. Metrics
+        88], weights [batch, time])`, all `float32`, of known cardinality; with
+        `teacher_forcing` of `((inputs, targets), targets, weights)`. Metrics
         use the weights if they are given as `compile(weighted_metrics=[...])`. The
         start of a pass takes some 30 ms: on small sets `fit(data.repeat(),
         steps_per_epoch=len(data))`, which starts once, is faster.
@@ -84,7 +88,7 @@ def next_step_dataset(
 
     def batch(
         rows: tf.Tensor, length: tf.Tensor, seed: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    ) -> tuple[Any, tf.Tensor, tf.Tensor]:
         none, rows = rows < 0, tf.maximum(rows, 0)
         where = tf.gather(starts, rows)[:, None] + tf.range(length + 1)
         there = (where <= tf.gather(ends, rows)[:, None]) & ~none[:, None]
@@ -96,7 +100,8 @@ def next_step_dataset(
         predicted = there[:, 1:]
         inputs = frames[:, :-1] * tf.cast(predicted, tf.uint8)[..., None]
         parts = (inputs, frames[:, 1:], predicted)
-        return tuple(tf.cast(part, tf.float32) for part in parts)
+        inputs, targets, weights = (tf.cast(part, tf.float32) for part in parts)
+        return (inputs, targets) if teacher_forcing else inputs, targets, weights
 
     return batches(steps, batch, batch_size, shuffle, seed, max_shapes)
 
