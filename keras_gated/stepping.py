@@ -253,6 +253,29 @@ class Stepper:
         (outputs,) = keras.tree.flatten(outputs)
         return ops.cast(outputs, "float32"), list(states)
 
+    def take(self, carry: Carry, rows: Tensor) -> Carry:
+        """Selects sequences of a batch.
+
+        Args:
+            carry: From `start` or a step.
+            rows: The number of the sequence that takes each place, `(batch,)`.
+
+        Returns:
+            The carry of those sequences.
+        """
+        of_steps = {
+            id(variable)
+            for layer in self.model.layers
+            if isinstance(layer, _OneStep)
+            for variable in (*layer.states, layer.shown)
+        }
+        variables = self.model.non_trainable_variables
+        states = [
+            ops.take(state, rows, axis=0) if id(variable) in of_steps else state
+            for variable, state in zip(variables, carry[1], strict=True)
+        ]
+        return ops.take(carry[0], rows, axis=0), states
+
     def read(
         self, weights: list[Tensor], carry: Carry, frames: Tensor
     ) -> tuple[Carry, Tensor]:

@@ -1,4 +1,4 @@
-"""Sampling from a trained next-step model: frames of music, or sound samples."""
+"""Sampling sound from a trained model of waveforms."""
 
 import contextlib
 from collections.abc import Iterator
@@ -9,98 +9,9 @@ from keras import ops
 
 from keras_gated import stepping
 from keras_gated.datasets import checks
+from keras_gated.generation.checking import check_stepwise, frames_shape, not_stepwise
 from keras_gated.mixture import GaussianMixture
 from keras_gated.stepping import Carry, Stepper, Tensor
-
-
-def generate(
-    model: keras.Model,
-    primer: np.ndarray,
-    steps: int,
-    temperature: float = 1.0,
-    seed: int | None = None,
-) -> np.ndarray:
-    """Continues a sequence of binary frames, such as a piano roll, with a model.
-
-    The model reads the primer, then every sampled frame becomes its next input.
-    Both run step by step from the recurrent state, in one compiled loop (XLA on
-    TensorFlow and JAX; eager on PyTorch).
-
-    Args:
-        model: A Sequential or functional model that maps frames `(batch, time,
-            notes)` to the logits of the next frames, of the same shape. Only its
-            recurrent layers (`keras.layers.RNN` and subclasses) may combine steps,
-            and none of its layers may be a model.
-        primer: The beginning of the sequence, zeros and ones, `(time, notes)` or
-            `(batch, time, notes)`, with at least one step. A single frame of zeros
-            starts from silence.
-        steps: The number of steps to sample, a positive integer.
-        temperature: Divides the logits: below 1 likely notes become likelier, and 0
-            plays exactly the notes that are more likely than not. Default: 1.
-        seed: An integer from 0 to 2^32 - 1 makes the samples repeatable. Default:
-            `None`.
-
-    Returns:
-        The continuation without the primer, `uint8`, `(steps, notes)` or
-        `(batch, steps, notes)`.
-
-    Raises:
-        ValueError: An argument is out of its range, or the model cannot be run
-            step by step.
-
-    Example:
-
-    >>> import keras, numpy as np
-    >>> from keras_gated import GRUCell
-    >>> from keras_gated.generation import generate
-    >>> model = keras.Sequential([
-    ...     keras.Input((None, 88)),
-    ...     keras.layers.RNN(GRUCell(4), return_sequences=True),
-    ...     keras.layers.Dense(88),
-    ... ])
-    >>> generate(model, np.zeros((1, 88)), steps=16, seed=1).shape
-    (16, 88)
-    """
-    primer = _check_music(model, primer)
-    steps = checks.whole("steps", steps)
-    temperature = checks.number("temperature", temperature, low=0)
-    seed = checks.whole("seed", seed, 0, 2**32 - 1, optional=True)
-
-    batch = primer.reshape(-1, *primer.shape[-2:]).astype("float32")
-    size, past, notes = batch.shape
-    stepper = stepping.stepper(model, size)
-    if stepper.output_shape != (size, 1, notes):
-        raise _not_stepwise(model)
-    # A note is on if its logit exceeds logistic noise: with the probability
-    # sigmoid(logit / temperature).
-    shape, tiny = (steps, size, 1, notes), np.finfo("float32").tiny
-    uniform = keras.random.uniform(shape, minval=tiny, dtype="float32", seed=seed)
-    noise = temperature * (ops.log(uniform) - ops.log1p(-uniform))
-
-    # The loop runs along the first axis: (time, batch, 1, notes).
-    frames = np.expand_dims(batch.swapaxes(0, 1), 2)
-    parts = stepper.compiled(_play)(*stepper.start(), frames, noise)
-    logits = np.concatenate([ops.convert_to_numpy(part) for part in parts])
-    sampled = logits[past - 1 : -1] > ops.convert_to_numpy(noise)
-    sampled = sampled[:, :, 0].swapaxes(0, 1)
-    heard = np.concatenate([batch, sampled[:, :8]], axis=1)
-    _check_stepwise(model, heard[:, :24], logits)
-    return sampled.reshape(*primer.shape[:-2], steps, notes).astype("uint8")
-
-
-def _play(
-    stepper: Stepper, weights: list[Tensor], carry: Carry, primer: Tensor, noise: Tensor
-) -> tuple[Tensor, Tensor]:
-    """The logits after each frame of the primer, and after each sampled frame."""
-
-    def sample(carry: Carry, noise: Tensor) -> tuple[Carry, Carry]:
-        frame = ops.cast(carry[0] > noise, "float32")
-        carry = stepper.step(weights, carry, frame)
-        return carry, carry
-
-    carry, primed = stepper.read(weights, carry, primer)
-    _, (sampled, _) = ops.scan(sample, carry, noise)
-    return primed, sampled
 
 
 def generate_audio(
@@ -191,7 +102,7 @@ def stream_audio(
     frames = _frames(model, mixture, primer)
     stepper = stepping.stepper(model, len(frames))
     if stepper.output_shape[:2] != (len(frames), 1):
-        raise _not_stepwise(model)
+        raise not_stepwise(model)
     weights, carry = _read(model, stepper, frames)
     go_on = stepper.compiled(_go_on, mixture, temperature)
     noise_seed = keras.random.SeedGenerator(seed)
@@ -228,7 +139,7 @@ def _read(
         more = random.normal(size=(len(frames), 8, frames.shape[2])).astype("float32")
         frames = np.concatenate([frames, more], axis=1)
         _, outputs = read(weights, start, in_time(frames))
-    _check_stepwise(model, frames[:, :24], outputs)
+    check_stepwise(model, frames[:, :24], outputs)
     return weights, carry
 
 
@@ -256,41 +167,13 @@ def _go_on(
     return carry, frame, events
 
 
-# The checks, and the frames of a primer.
-
-
-def _frames_shape(model: keras.Model) -> tuple | None:
-    """The shape of a model's input if that is (batch, time, size), else `None`."""
-    shape = stepping.input_shape(model)
-    return shape if isinstance(shape, tuple) and len(shape) == 3 else None
-
-
-def _check_music(model: keras.Model, primer: np.ndarray) -> np.ndarray:
-    """Checks the model and the primer of `generate`; returns the primer as an array."""
-    if not isinstance(model, keras.Model):
-        raise checks.error("model", model, "a Keras model")
-    shape = _frames_shape(model)
-    if shape is None:
-        raise _not_stepwise(model)
-    primer, notes = np.asarray(primer), shape[-1]
-    if primer.ndim not in (2, 3) or primer.shape[-1] != notes or 0 in primer.shape:
-        raise ValueError(
-            f"Argument `primer` must have the shape (time, {notes}) or (batch, "
-            f"time, {notes}) and hold a step at least. Received: "
-            f"primer.shape={primer.shape}"
-        )
-    if not np.isin(primer, (0, 1)).all():
-        raise ValueError("Argument `primer` must hold zeros and ones only.")
-    return primer
-
-
 def _check_sound(
     model: keras.Model, primer: np.ndarray
 ) -> tuple[GaussianMixture, np.ndarray]:
     """Checks those of `stream_audio`; returns the last layer, and the primer."""
     layers = model.layers if isinstance(model, keras.Model) else []
     mixture = layers[-1] if layers else None
-    shape = _frames_shape(model) if isinstance(mixture, GaussianMixture) else None
+    shape = frames_shape(model) if isinstance(mixture, GaussianMixture) else None
     if shape is None:
         raise ValueError(
             "Argument `model` must map frames (batch, time, frame_length) to a "
@@ -321,44 +204,3 @@ def _frames(
     sound = (sound - mixture.event_mean) / mixture.event_std
     windows = np.lib.stride_tricks.sliding_window_view(sound, length, axis=1)
     return windows[:, (sound.shape[1] - length) % hop :: hop].copy()
-
-
-def _check_stepwise(model: keras.Model, frames: np.ndarray, outputs: Tensor) -> None:
-    """Checks that a model gives step by step what it gives for the whole sequence.
-
-    Args:
-        model: The model.
-        frames: Some frames, `(batch, time, size)`. Use only the beginning of a long
-            sequence, because rounding errors grow along a recurrence.
-        outputs: The outputs of its stepper for these frames, or for more,
-            `(time, batch, 1, size)`.
-
-    Raises:
-        ValueError: The outputs of the model itself are others, or are not finite.
-    """
-    rows, size = len(frames), stepping.input_shape(model)[0] or len(frames)
-    frames = frames[np.arange(size) % rows]  # the batch size may be fixed
-    with stepping.unchanged(model):
-        (whole,) = keras.tree.flatten(model(frames, training=False))
-    whole = ops.convert_to_numpy(ops.cast(whole, "float32"))[:rows]
-    if not np.isfinite(whole).all():
-        raise ValueError(
-            f"The output of the model {model.name!r} is not finite (NaN or infinity): "
-            "its training has failed, or the primer is far from what it was trained on."
-        )
-    stepwise = ops.convert_to_numpy(outputs)[: frames.shape[1], : len(whole), 0]
-    # Wide enough for half precision, and far below the effect of a wrong context.
-    if not np.allclose(whole.swapaxes(0, 1), stepwise, 0.1, 0.1):
-        raise _not_stepwise(model)
-
-
-def _not_stepwise(model: keras.Model) -> ValueError:
-    """The error for a model that cannot be run step by step."""
-    return ValueError(
-        "Argument `model` must map frames (batch, time, values) to an output for each "
-        "(logits of the same shape, or a mixture), and only its recurrent layers may "
-        "combine steps: otherwise the outputs of a single step are not those of the "
-        "whole sequence. "
-        f"Received: model={model.name!r} with layers "
-        f"{[type(layer).__name__ for layer in model.layers]}"
-    )

@@ -1,0 +1,58 @@
+"""What models must be like to be run step by step, checked."""
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_gated import stepping
+
+Tensor = Any
+
+
+def frames_shape(model: keras.Model) -> tuple | None:
+    """The shape of a model's input if that is (batch, time, size), else `None`."""
+    shape = stepping.input_shape(model)
+    return shape if isinstance(shape, tuple) and len(shape) == 3 else None
+
+
+def check_stepwise(model: keras.Model, frames: np.ndarray, outputs: Tensor) -> None:
+    """Checks that a model gives step by step what it gives for the whole sequence.
+
+    Args:
+        model: The model.
+        frames: Some frames, `(batch, time, size)`. Use only the beginning of a long
+            sequence, because rounding errors grow along a recurrence.
+        outputs: The outputs of its stepper for these frames, or for more,
+            `(time, batch, 1, size)`.
+
+    Raises:
+        ValueError: The outputs of the model itself are others, or are not finite.
+    """
+    rows, size = len(frames), stepping.input_shape(model)[0] or len(frames)
+    frames = frames[np.arange(size) % rows]  # the batch size may be fixed
+    with stepping.unchanged(model):
+        (whole,) = keras.tree.flatten(model(frames, training=False))
+    whole = ops.convert_to_numpy(ops.cast(whole, "float32"))[:rows]
+    if not np.isfinite(whole).all():
+        raise ValueError(
+            f"The output of the model {model.name!r} is not finite (NaN or infinity): "
+            "its training has failed, or the primer is far from what it was trained on."
+        )
+    stepwise = ops.convert_to_numpy(outputs)[: frames.shape[1], : len(whole), 0]
+    # Wide enough for half precision, and far below the effect of a wrong context.
+    if not np.allclose(whole.swapaxes(0, 1), stepwise, 0.1, 0.1):
+        raise not_stepwise(model)
+
+
+def not_stepwise(model: keras.Model) -> ValueError:
+    """The error for a model that cannot be run step by step."""
+    return ValueError(
+        "Argument `model` must map frames (batch, time, values) to an output for each "
+        "(logits of the same shape, or a mixture), and only its recurrent layers may "
+        "combine steps: otherwise the outputs of a single step are not those of the "
+        "whole sequence. "
+        f"Received: model={model.name!r} with layers "
+        f"{[type(layer).__name__ for layer in model.layers]}"
+    )
