@@ -242,13 +242,15 @@ def _parts(model: keras.Model) -> tuple[keras.Model, NADE | None]:
     if model not in _FEATURES:
         features, frames = head.input
         inputs = [tensor for tensor in model.inputs if tensor is not frames]
-        if len(inputs) != 1 or len(model.inputs) != 2:
+        try:
+            (frames,) = inputs
+            _FEATURES[model] = keras.Model(frames, features, name=model.name)
+        except ValueError as error:  # several, or they are not enough
             raise ValueError(
                 "A model that ends in NADE must map [frames, next frames] to logits, "
-                "and give the next frames to NADE as they are. Received the model "
-                f"{model.name!r} with the inputs {[t.name for t in model.inputs]}"
-            )
-        _FEATURES[model] = keras.Model(*inputs, features, name=model.name)
+                "and give the next frames to NADE alone, as they are. Received the "
+                f"model {model.name!r} with {len(model.inputs)} inputs"
+            ) from error
     return _FEATURES[model], head
 
 
