@@ -1,5 +1,6 @@
 """Many sound files, decoded into one file of samples."""
 
+import collections
 import concurrent.futures
 import contextlib
 import io
@@ -14,15 +15,17 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from .. import checks
-from ..files import cache_directory, open_binary, os_errors_as
+from ..files import Finding, cache_directory, open_binary, os_errors_as
 from ..folders import split
 from ..reading import ERRORS, read_many
+from ..report import Report
 from ..store import Entry, Store, digest
+from . import decoders
 from .decoders import AudioError, Sound, check_rate, decode, decoder_name
 
 STORE = "recordings"
 """The name of the files in which samples are kept."""
-RULES = "1"
+RULES = "2"
 """Changes whenever the same file and settings come to give other samples."""
 BYTES = np.dtype(np.float32).itemsize
 BYTES_IN_MEMORY = 2**22
@@ -54,7 +57,9 @@ class Recordings:
         paths: Sequence[Path],
         entries: Sequence[Entry],
         sampling_rate: int,
-        skipped: dict[Path, str],
+        skipped: dict[Path, Finding],
+        warnings: dict[Path, list[Finding]],
+        facts: dict[str, Any],
     ) -> None:
         self.paths = list(paths)
         """The files, in their order."""
@@ -62,6 +67,10 @@ class Recordings:
         """Samples per second, of all files."""
         self.skipped = skipped
         """Why files, and folders that cannot be listed, were skipped."""
+        self.warnings = {path: warnings[path] for path in paths if path in warnings}
+        """What was found about files that were read."""
+        self._facts = facts
+        self._report_path: Path | None = None
         self._store = store  # a temporary folder goes with it
         self._entries = list(entries)
         self._files = {entry.file for entry in entries}
@@ -96,13 +105,17 @@ class Recordings:
             members: The numbers of the recordings.
         """
         members = list(members)
-        return Recordings(
+        some = Recordings(
             self._store,
             [self.paths[i] for i in members],
             [self._entries[i] for i in members],
             self.sampling_rate,
             self.skipped,
+            self.warnings,
+            self._facts,
         )
+        some._report_path = self._report_path
+        return some
 
     def split(
         self,
@@ -170,9 +183,9 @@ class Recordings:
             ValueError: All samples are equal, as in silence.
         """
         samples = int(self._joined[-1])
-        _, totals, squares = zip(*(entry.about for entry in self._entries), strict=True)
-        mean = sum(totals) / samples
-        variance = sum(squares) / samples - mean**2
+        about = [_About(*entry.about) for entry in self._entries]
+        mean = sum(sound.total for sound in about) / samples
+        variance = sum(sound.squares for sound in about) / samples - mean**2
         if variance <= 1e-12 * mean**2:
             raise ValueError(
                 f"All {samples:,} samples of the {len(self)} recordings are equal, as "
@@ -180,16 +193,31 @@ class Recordings:
             )
         return Standardization(mean, float(np.sqrt(variance)))
 
-    def __str__(self) -> str:
+    @property
+    def report(self) -> Report:
+        """What came of the reading: readers, warnings and what was skipped."""
         minutes = self.seconds / 60
-        lines = [
+        return Report(
             f"{len(self):,} sound files read, {minutes:,.1f} minutes at "
-            f"{self.sampling_rate:,} samples per second."
-        ]
-        if self.skipped:
-            lines.append(f"{len(self.skipped):,} skipped:")
-            lines += [f"  {reason}" for reason in self.skipped.values()]
-        return "\n".join(lines)
+            f"{self.sampling_rate:,} samples per second.",
+            dict(collections.Counter(_About(*e.about).decoder for e in self._entries)),
+            self.warnings,
+            self.skipped,
+            {
+                "sampling_rate": self.sampling_rate,
+                "seconds": self.seconds,
+                **self._facts,
+            },
+            self._report_path,
+        )
+
+    def __str__(self) -> str:
+        return str(self.report)
+
+    def _save_report(self, cache: Path, folder: Path) -> None:
+        report = self.report
+        report.save(STORE, cache, folder)
+        self._report_path = report.path
 
 
 def read_files(
@@ -197,6 +225,7 @@ def read_files(
     sampling_rate: int | None = None,
     *,
     decoder: str = "auto",
+    channel: int | None = None,
     max_seconds: float | None = 86_400.0,
     workers: int | None = None,
     cache: bool = True,
@@ -204,7 +233,7 @@ def read_files(
     errors: str = "skip",
     verbose: bool = True,
 ) -> Recordings:
-    """Reads sound files: WAV, FLAC, OGG, MP3.
+    """Reads sound files: WAV, FLAC, OGG, MP3, and with PyAV what FFmpeg reads.
 
     Several threads decode them into one file of plain samples (4 bytes each), from
     which any stretch can be read at once, however much there is. The samples are kept
@@ -214,9 +243,11 @@ def read_files(
     Args:
         paths: The files.
         sampling_rate: Samples per second to resample to. Default: `None`, those of
-            the first file; files of another rate are then skipped.
-        decoder: `"soundfile"`, `"tensorflow-io"`, or `"auto"`, tensorflow-io where
-            it loads. Default: `"auto"`.
+            most files.
+        decoder: `"soundfile"`, `"pyav"`, `"tensorflow-io"`, or `"auto"`, which
+            chooses for each file, as in `audio.read`. Default: `"auto"`.
+        channel: The number of the channel to keep, from 0. Default: `None`, the mean
+            of all; a warning tells of channels that cancel each other.
         max_seconds: Longer files are skipped; `None` for no limit. Default:
             86,400, a day.
         workers: The number of threads. Default: `None`, one for each core.
@@ -225,11 +256,14 @@ def read_files(
         cache_dir: The folder of the two files `recordings.sqlite` and
             `recordings.data`. Default: `datasets/keras_gated` in Keras's folder
             (`$KERAS_HOME`, or `~/.keras`).
-        errors: `"skip"` files that cannot be read, or `"raise"`. Default: `"skip"`.
+        errors: What to do about files that cannot be read or are cut off: `"skip"` or
+            `"raise"`; or `"warn"`, which keeps the part that is there and skips what
+            cannot be read at all. Default: `"skip"`.
         verbose: Whether to show a progress bar. Default: `True`.
 
     Returns:
-        The recordings, in the order of `paths`, and what was skipped and why.
+        The recordings, in the order of `paths`; what was skipped and why; and a
+        report, which is also kept as JSON beside the cache.
 
     Raises:
         ValueError: None of the files can be read, or an argument is out of its
@@ -237,48 +271,187 @@ def read_files(
         AudioError: With `errors="raise"`: a file cannot be read.
         ImportError: The decoder is not installed.
     """
-    rate = check_rate(sampling_rate)
-    checks.one_of("errors", errors, ERRORS)
-    workers = checks.whole("workers", workers, optional=True) or os.cpu_count() or 1
     paths = [Path(path) for path in paths]
     if not paths:
         raise ValueError("Argument `paths` must name one file at least; it is empty.")
-    skipped: dict[Path, str] = {}
-    found: list[tuple[Path, Entry | concurrent.futures.Future[Entry]]] = []
+    try:
+        folder = os.path.commonpath([path.absolute().parent for path in paths])
+    except ValueError:  # on two drives
+        folder = paths[0].parent
+    return read_listed(
+        paths,
+        Path(folder),
+        {},
+        {},
+        sampling_rate,
+        decoder=decoder,
+        channel=channel,
+        max_seconds=max_seconds,
+        workers=workers,
+        cache=cache,
+        cache_dir=cache_dir,
+        errors=errors,
+        verbose=verbose,
+    )
+
+
+def read_listed(
+    paths: Sequence[Path],
+    folder: Path,
+    skipped: dict[Path, Finding],
+    facts: dict[str, Any],
+    sampling_rate: int | None = None,
+    *,
+    decoder: str = "auto",
+    channel: int | None = None,
+    max_seconds: float | None = 86_400.0,
+    workers: int | None = None,
+    cache: bool = True,
+    cache_dir: str | os.PathLike | None = None,
+    errors: str = "skip",
+    verbose: bool = True,
+) -> Recordings:
+    """Reads the files that were found in a folder.
+
+    Args:
+        paths: The files.
+        folder: The folder that the report is about.
+        skipped: What was skipped before.
+        facts: What else the report is to say.
+        sampling_rate: As in `read_files`.
+        decoder: As in `read_files`.
+        channel: As in `read_files`.
+        max_seconds: As in `read_files`.
+        workers: As in `read_files`.
+        cache: As in `read_files`.
+        cache_dir: As in `read_files`.
+        errors: As in `read_files`.
+        verbose: As in `read_files`.
+
+    Returns:
+        The recordings.
+    """
+    rate = check_rate(sampling_rate)
+    checks.whole("channel", channel, 0, optional=True)
+    checks.one_of("errors", errors, (*ERRORS, "warn"))
+    workers = checks.whole("workers", workers, optional=True) or os.cpu_count() or 1
+    warnings: dict[Path, list[Finding]] = {}
     with contextlib.ExitStack() as stack:
-        store = Store(STORE, cache_directory(cache_dir) if cache else None)
-        reader = _Reader(stack.enter_context(store), rate, decoder, max_seconds)
+        kept_in = cache_directory(cache_dir) if cache else None
+        store = stack.enter_context(Store(STORE, kept_in))
         pool = stack.enter_context(concurrent.futures.ThreadPoolExecutor(workers))
-        stack.callback(reader.cancel, pool)
-        sounds = read_many(
-            paths,
-            lambda path: pool.submit(reader.read, path).result,
-            skipped,
-            errors,
-            AHEAD * workers,
-            verbose,
-        )
-        for path, (key, data, about) in sounds:
-            entry = data if key is None else store.put(key, data, about)
-            rate = rate or about[0]
-            if about[0] == rate:
-                found.append((path, entry))
-                continue
-            problem = (
-                f"{str(path)!r} has {about[0]:,} samples per second, and the first "
-                f"file {rate:,}; sampling_rate={rate} resamples it."
+
+        def read(paths: Sequence[Path], rate: int | None) -> list[_Found]:
+            reader = _Reader(store, rate, decoder, channel, max_seconds, errors)
+            stack.callback(reader.cancel, pool)
+            sounds = read_many(
+                paths,
+                lambda path: pool.submit(reader.read, path).result,
+                skipped,
+                "raise" if errors == "raise" else "skip",
+                AHEAD * workers,
+                verbose,
             )
-            if errors == "raise":
-                raise AudioError(problem)
-            skipped[path] = problem
+            found = []
+            for path, (key, data, about) in sounds:
+                entry = data if key is None else store.put(key, data, about)
+                found.append(_Found(path, entry, _About(*about)))
+                if findings := found[-1].about.warnings(path):
+                    warnings[path] = findings
+            return found
+
+        found = read(paths, rate)
+        rates = collections.Counter(sound.about.sampling_rate for sound in found)
+        if len(rates) > 1:
+            rate = rates.most_common(1)[0][0]
+            found = _at_one_rate(found, rate, read, warnings)
     if not found:
         raise ValueError(
             f"None of the {len(paths)} sound files can be read; the first: "
             f"{next(iter(skipped.values()))}"
         )
-    files, entries = zip(*found, strict=True)
-    entries = [e if isinstance(e, Entry) else e.result() for e in entries]
-    return Recordings(store, files, entries, rate, skipped)
+    entries = [
+        sound.entry if isinstance(sound.entry, Entry) else sound.entry.result()
+        for sound in found
+    ]
+    recordings = Recordings(
+        store,
+        [sound.path for sound in found],
+        entries,
+        found[0].about.sampling_rate,
+        skipped,
+        warnings,
+        facts,
+    )
+    _log_warnings(warnings)
+    if kept_in is not None:
+        recordings._save_report(kept_in, folder)
+    return recordings
+
+
+class _About(NamedTuple):
+    """What the store keeps with the samples of a file."""
+
+    sampling_rate: int
+    total: float
+    """The sum of the samples."""
+    squares: float
+    """The sum of their squares."""
+    decoder: str
+    findings: list[tuple[str, str]]
+    """The kinds of what was found, and how the sentences go on from the file's name."""
+    missing: bool
+    """Whether the last of them tells of a part that is missing."""
+
+    def warnings(self, path: Path) -> list[Finding]:
+        """What was found, with the name of the file."""
+        name = f"{str(path)!r}"
+        return [Finding(f"{name} {text}.", kind) for kind, text in self.findings]
+
+
+class _Found(NamedTuple):
+    """A file that was read."""
+
+    path: Path
+    entry: "Entry | concurrent.futures.Future[Entry]"
+    about: _About
+
+
+def _at_one_rate(
+    found: list[_Found],
+    rate: int,
+    read: Callable[[Sequence[Path], int], list[_Found]],
+    warnings: dict[Path, list[Finding]],
+) -> list[_Found]:
+    """Reads files of other rates again, and resamples them."""
+    others = {s.path: s.about.sampling_rate for s in found}
+    others = {path: other for path, other in others.items() if other != rate}
+    log.info(
+        "%d of %d sound files are resampled to %d samples per second, as most have.",
+        len(others),
+        len(found),
+        rate,
+    )
+    again = {sound.path: sound for sound in read(list(others), rate)}
+    for path in again:
+        reason = (
+            f"{str(path)!r} is resampled from {others[path]:,} to {rate:,} samples per "
+            "second, the rate of most files."
+        )
+        warnings.setdefault(path, []).append(Finding(reason, "resampled"))
+    found = [again.get(s.path, s) for s in found]
+    return [sound for sound in found if sound.about.sampling_rate == rate]
+
+
+def _log_warnings(warnings: dict[Path, list[Finding]]) -> None:
+    """A line for each kind; the report has them all."""
+    kinds: dict[str, list[Finding]] = {}
+    for findings in warnings.values():
+        for finding in findings:
+            kinds.setdefault(finding.kind, []).append(finding)
+    for findings in kinds.values():
+        more = f" ({len(findings) - 1:,} more are alike.)" if len(findings) > 1 else ""
+        log.warning("%s%s", findings[0], more)
 
 
 class _Reader:
@@ -289,16 +462,19 @@ class _Reader:
         store: Store,
         sampling_rate: int | None,
         decoder: str,
+        channel: int | None,
         max_seconds: float | None,
+        errors: str,
     ) -> None:
-        name = decoder_name(decoder)
-        log.info("Sound files are decoded by %s.", name)
         self._settings = {
             "rate": sampling_rate,
-            "decoders": [decoder, name],
+            "decoders": [decoder, decoder_name(decoder)],
+            "channel": channel,
             "rules": RULES,
         }
-        self._decoding = (sampling_rate, True, decoder, max_seconds)
+        self._partly = errors == "warn"
+        errors = "warn" if self._partly else "raise"
+        self._decoding = (sampling_rate, True, decoder, max_seconds, channel, errors)
         self._store = store
         self._cancelled = threading.Event()
 
@@ -314,6 +490,10 @@ class _Reader:
                 version = _version(os.fstat(file.fileno()))
                 key = digest(self._settings, file)
             if known := self._store.get(key):
+                about = _About(*known.about)
+                if about.missing and not self._partly:
+                    kind, reason = about.findings[-1]
+                    raise decoders.error(path, Finding(reason, kind))
                 return _Sound(None, known, known.about)
             sound = decode(path, *self._decoding)
         data, sums = self._copy(sound)
@@ -321,8 +501,11 @@ class _Reader:
         # path; so it has to be checked that it is still the one of the key.
         with os_errors_as(AudioError, path):
             if _version(os.stat(path)) != version:
-                raise AudioError(f"{str(path)!r} changed while it was read.")
-        return _Sound(key, data, [sound.sampling_rate, *sums])
+                raise AudioError(f"{str(path)!r} changed while it was read.", "changed")
+        findings = [(finding.kind, str(finding)) for finding in sound.about]
+        missing = sound.missing is not None
+        about = _About(sound.sampling_rate, *sums, sound.decoder, findings, missing)
+        return _Sound(key, data, list(about))
 
     def _copy(self, sound: Sound) -> tuple[BinaryIO, tuple[float, float]]:
         """The samples in a file, and the sums of them and of their squares."""
@@ -348,7 +531,7 @@ class _Sound(NamedTuple):
     key: bytes | None
     data: BinaryIO | Entry
     about: list
-    """The sampling rate, and the sums of the samples and of their squares."""
+    """An `_About`."""
 
 
 def _version(status: os.stat_result) -> tuple:
