@@ -382,7 +382,7 @@ def _order(decoder: str, layout: Layout) -> tuple[str, ...]:
     """The decoders to try."""
     if decoder != "auto":
         return (decoder,)
-    if layout.doubt or not installed("soundfile"):
+    if layout.doubt or not layout.known or not installed("soundfile"):
         return ("pyav", "soundfile")
     if layout.parts or why_no_tensorflow_io():
         return ("soundfile", "pyav")
@@ -472,6 +472,9 @@ def _by_soundfile(source: BinaryIO | bytes | str, layout: Layout) -> Decoded:
     soundfile = require("soundfile", extra="audio")
     file = soundfile.SoundFile(source)
     promised, channels = file.frames, file.channels
+    if not layout.known and file.format == "MP3":
+        file.close()
+        raise ValueError("Format not recognised")
 
     def blocks() -> Iterator[np.ndarray]:
         read = 0

@@ -23,12 +23,14 @@ SEARCHED = 2**16
 """How far the first frame of an MP3 file is searched for, in bytes."""
 AT_A_TIME = 2**20
 """How many bytes are searched at a time."""
-MAGIC = (
-    *(b"fLaC", b"OggS", b"ID3", b"caff", b".snd", b"riff", b"#!AMR", b"wvPk", b"TTA1"),
-    *(b"MAC ", b"\x1aE\xdf\xa3", b"0&\xb2u", b"\x0bw"),
+FOREIGN = (
+    *(b"#!AMR", b"wvPk", b"TTA1", b"MAC ", b"MPCK", b"\x1aE\xdf\xa3", b"0&\xb2u"),
+    *(b"\x0bw", b"FLV", b"G@", b"\0\0\1\xba", b".RMF"),
 )
-"""How files of sound begin: FLAC, OGG, MP3, CAF, AU, W64, AMR, WavPack, TTA, Monkey's
-Audio, Matroska, WMA, AC-3."""
+"""How files begin in which nothing else is searched for: AMR, WavPack, TTA, Monkey's
+Audio, Musepack, Matroska, WMA, AC-3, Flash, MPEG streams, RealMedia."""
+MAGIC = (b"fLaC", b"OggS", b"ID3", b"caff", b".snd", b"riff", *FOREIGN[:8])
+"""How files of sound begin: FLAC, OGG, MP3, CAF, AU, W64, and others."""
 
 
 class Layout(NamedTuple):
@@ -45,6 +47,9 @@ class Layout(NamedTuple):
     """What else should be known."""
     samples: int | None = None
     """How many samples there are at least, where the frames have been counted."""
+    known: bool = True
+    """Whether it begins as a kind of file does that soundfile can tell. In others it
+    finds MP3 where there is none."""
 
 
 WHOLE = Layout()
@@ -64,6 +69,7 @@ class _Sound(NamedTuple):
     """The first byte after it, if it does not fill the file."""
     following: bool = False
     """Whether another sound begins there."""
+    known: bool = True
 
 
 class _Span(NamedTuple):
@@ -118,6 +124,7 @@ def inspect(file: BinaryIO) -> Layout:
         lost=next((sound.lost for sound in sounds if sound.lost), None),
         notes=tuple(notes),
         samples=None if None in counts else sum(counts),
+        known=all(sound.known for sound in sounds),
     )
 
 
@@ -137,6 +144,9 @@ def _look(span: _Span) -> _Sound:
     head = span.read(span.begin, 16)
     if head[:4] in (b"RIFF", b"RIFX", b"RF64", b"BW64") and head[8:12] == b"WAVE":
         return _wav(span, ">" if head[:4] == b"RIFX" else "<")
+    if head[:4] == b"RIFF":  # as AVI
+        (size,) = struct.unpack("<I", head[4:8].ljust(4, b"\0"))
+        return _Sound(lost=_cut(size, span.end - span.begin - 8), known=False)
     if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
         return _aiff(span)
     if head[:4] == b"caff":
@@ -150,6 +160,8 @@ def _look(span: _Span) -> _Sound:
         return _ogg(span)
     if head[4:8] == b"ftyp":
         return _mp4(span)
+    if head.startswith(FOREIGN):
+        return _Sound(known=False)
     begin = _after_id3(span)
     if span.read(begin, 4) == b"fLaC":
         return _flac(span, begin)
@@ -157,12 +169,12 @@ def _look(span: _Span) -> _Sound:
 
 
 def _cut(
-    promised: int, there: int, block: int = 1, what: str = "bytes of sound"
+    promised: int, there: int, block: int = 1, what: str = "bytes"
 ) -> Finding | None:
     """What is missing of a sound, if its header promises more than there is."""
+    there = max(0, there)
     if promised in UNKNOWN_SIZES or promised - there < block:
         return None
-    there = max(0, there)
     missing = 100 - 100 * there / promised
     return Finding(
         f"is cut off: its header promises {promised // block:,} {what}, and "
@@ -298,15 +310,15 @@ def _mp4(span: _Span) -> _Sound:
     while len(head := span.read(at, 16)) >= 8:
         size, name = struct.unpack(">I4s", head[:8])
         if name == b"ftyp" and at > span.begin:
-            return _Sound(end=at, following=True)
+            return _Sound(end=at, following=True, known=False)
         if size == 1 and len(head) == 16:
             (size,) = struct.unpack(">Q", head[8:])
         if size < 8:  # the last one may leave its size open
             break
         if at + size > span.end and name in (b"mdat", b"moov"):
-            return _Sound(lost=_cut(size, span.end - at))
+            return _Sound(lost=_cut(size, span.end - at), known=False)
         at += size
-    return _Sound()
+    return _Sound(known=False)
 
 
 def _ogg(span: _Span) -> _Sound:
@@ -399,7 +411,7 @@ def _frame(head: bytes) -> _Frame | None:
 def _mp3(span: _Span, begin: int) -> _Sound:
     at = _first_frame(span, begin)
     if at is None:
-        return _Sound()
+        return _Sound(known=False)
     first = _frame(span.read(at, 4))
     head = span.read(at, first.size)
     sound = _indexed(span, at, first, head)

@@ -24,19 +24,7 @@ TOLERANCE = 0.1
 seconds more than there are. As much may be damaged before it is an error."""
 LENGTH_IS_GUESSED = {
     *("mp3", "aac", "ac3", "eac3", "amr", "amrnb", "amrwb", "dts", "dtshd", "mpeg"),
-    *(
-        "mpegts",
-        "truehd",
-        "mlp",
-        "loas",
-        "latm",
-        "avi",
-        "flv",
-        "wav",
-        "w64",
-        "rm",
-        "gsm",
-    ),
+    *("mpegts", "truehd", "mlp", "loas", "latm", "flv", "wav", "w64", "rm", "gsm"),
 }
 """Formats whose length FFmpeg guesses from their bits per second, or which `headers`
 looks at."""

@@ -495,12 +495,16 @@ class _Reader:
                     kind, reason = about.findings[-1]
                     raise decoders.error(path, Finding(reason, kind))
                 return _Sound(None, known, known.about)
-            sound = decode(path, *self._decoding)
-        data, sums = self._copy(sound)
         # Decoders are fastest, and need little memory, if they open the file by its
         # path; so it has to be checked that it is still the one of the key.
-        with os_errors_as(AudioError, path):
-            if _version(os.stat(path)) != version:
+        try:
+            with os_errors_as(AudioError, path):
+                sound = decode(path, *self._decoding)
+            data, sums = self._copy(sound)
+        finally:
+            with os_errors_as(AudioError, path):
+                changed = _version(os.stat(path)) != version
+            if changed:
                 raise AudioError(f"{str(path)!r} changed while it was read.", "changed")
         findings = [(finding.kind, str(finding)) for finding in sound.about]
         missing = sound.missing is not None
