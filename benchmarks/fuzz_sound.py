@@ -293,7 +293,8 @@ def fuzz(count: int, seed: int) -> dict:
                     begun = None
             if begun is not None:
                 number, reader = begun
-                bad.append([number, reader, ended])
+                if reader.startswith("ours"):
+                    bad.append([number, reader, ended])
                 results[number][reader] = {ended: True, "samples": 0}
                 first = number + 1
             elif len(results) < count:
@@ -319,6 +320,8 @@ def summary(results: dict[int, dict], bad: list) -> dict:
             counts[reader] += read
             if alone:
                 counts[f"{reader}, to its end"] += read and not result.get("failed")
+                ends = result.get("crashed") or result.get("hangs")
+                counts[f"{reader}, crashed or hung"] += bool(ends)
         ours, partly = found.get("ours", {}), found.get("ours, warn", {})
         kinds.update([ours["kind"]] if "kind" in ours else [])
         for other in ("soundfile", "pyav"):

@@ -28,7 +28,7 @@ LENGTH_IS_GUESSED = {
 }
 """Formats whose length FFmpeg guesses from their bits per second, or which `headers`
 looks at."""
-LENGTH_IS_EXACT = {"flac", "tta", "wv", "ape", "tak", "aiff", "caf"}
+LENGTH_IS_EXACT = {"flac", "tta", "wv", "ape", "tak"}
 """Formats that say their number of samples."""
 
 
@@ -57,7 +57,7 @@ def decode_by_pyav(
     try:
         container = av.open(
             _Nameless(file),
-            options={"format_whitelist": ",".join(FORMATS)},
+            container_options={"format_whitelist": ",".join(FORMATS)},
             metadata_errors="ignore",
             io_open=_refuse,
         )

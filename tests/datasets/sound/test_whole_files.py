@@ -364,7 +364,7 @@ def test_a_damaged_frame(tmp_path, caplog):
         with pytest.raises(AudioError, match=str(path)):
             read(path, bytes(content), decoder=decoder)
     samples, _ = audio.read(path, errors="warn")
-    assert 0 < len(whole) - len(samples) <= 2 * 4096
+    assert 0 < len(whole) - len(samples) <= 5 * 4096
     assert np.abs(samples).max() < 0.51
     assert "% is missing" in kinds(caplog)[-1]
 
