@@ -384,7 +384,7 @@ def _order(decoder: str, layout: Layout) -> tuple[str, ...]:
         return (decoder,)
     if layout.doubt or not layout.known or not installed("soundfile"):
         return ("pyav", "soundfile")
-    if layout.parts or why_no_tensorflow_io():
+    if layout != WHOLE or why_no_tensorflow_io():
         return ("soundfile", "pyav")
     return ("tensorflow-io", "soundfile", "pyav")
 
@@ -526,6 +526,8 @@ def _with_tensorflow_io(path: str, layout: Layout = WHOLE) -> Decoded:
         frames, channels = file.frames, file.channels
     if kind not in KINDS:
         raise ValueError(f"tensorflow-io does not read {' '.join(kind)}")
+    if layout != WHOLE:
+        raise ValueError("tensorflow-io reads only what its header describes exactly")
     if frames * channels > LARGEST_AT_ONCE:
         raise ValueError(
             f"its {frames:,} samples are too many to be held in memory, as "

@@ -50,6 +50,8 @@ class Layout(NamedTuple):
     known: bool = True
     """Whether it begins as a kind of file does that soundfile can tell. In others it
     finds MP3 where there is none."""
+    open_ended: bool = False
+    """Whether its header leaves its length open, although soundfile reads it whole."""
 
 
 WHOLE = Layout()
@@ -70,6 +72,7 @@ class _Sound(NamedTuple):
     following: bool = False
     """Whether another sound begins there."""
     known: bool = True
+    open_ended: bool = False
 
 
 class _Span(NamedTuple):
@@ -125,6 +128,7 @@ def inspect(file: BinaryIO) -> Layout:
         notes=tuple(notes),
         samples=None if None in counts else sum(counts),
         known=all(sound.known for sound in sounds),
+        open_ended=any(sound.open_ended for sound in sounds),
     )
 
 
@@ -225,9 +229,10 @@ def _wav(span: _Span, order: str) -> _Sound:
     if length == 0 and there and not _ends_in_chunks(span, begin, order):
         return _Sound("its header leaves its length open")
     if length >= there:
+        lost = _cut(length, there)
         if codec in PLAIN:
-            return _Sound(doubt, _cut(length, there, max(1, block), "samples"))
-        return _Sound(doubt, _cut(length, there))
+            lost = _cut(length, there, max(1, block), "samples")
+        return _Sound(doubt, lost, open_ended=length in UNKNOWN_SIZES)
     return _after(span, begin + length + length % 2, order, doubt)
 
 
