@@ -9,9 +9,10 @@ import numpy as np
 from .. import checks
 from ..files import atomic_path, require
 from .audio_directory import audio_dataset_from_directory, read_directory
-from .decoders import AudioError, decode, decode_in_graph, error
+from .decoders import AudioError, decode, error
 from .frames import frames_dataset
 from .recordings import Recordings, Standardization, read_files
+from .tensorflow_io_decoder import decode_in_graph
 
 __all__ = [
     "AudioError",

@@ -14,9 +14,8 @@ import importlib.util
 import logging
 import os
 import re
-import warnings
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 
@@ -28,12 +27,17 @@ from .pieces import (
     MissingSamplesError,
     Window,
     in_form_of,
+    mixed,
     one_after_the_other,
+    resampled,
 )
 from .pyav_decoder import DamagedError, NoSoundError, decode_by_pyav
-
-if TYPE_CHECKING:
-    import tensorflow as tf
+from .tensorflow_io_decoder import (
+    KINDS,
+    check_tensorflow_io,
+    decode_in_graph,
+    why_no_tensorflow_io,
+)
 
 DECODERS = ("auto", "soundfile", "pyav", "tensorflow-io")
 """The decoders; `"auto"` chooses for each file."""
@@ -49,23 +53,6 @@ LARGEST_AT_ONCE = 2**24
 """tensorflow-io, which holds all samples in memory, decodes files of up to so many."""
 FRAMES_OF_DELAY = 2 * 1152
 """So many samples fewer than the frames of MP3 hold may be decoded from them."""
-CANCELLED = 0.1
-"""Channels cancel where their mean has less than this fraction of the power that it
-would have if they were independent."""
-
-KINDS = {
-    ("WAV", "PCM_U8"): ("wav", "uint8"),
-    ("WAV", "PCM_16"): ("wav", "int16"),
-    ("WAV", "PCM_24"): ("wav", "int32"),
-    ("WAV", "FLOAT"): ("wav", "float32"),
-    ("FLAC", "PCM_S8"): ("flac", "uint8"),
-    ("FLAC", "PCM_16"): ("flac", "int16"),
-    ("FLAC", "PCM_24"): ("flac", "int32"),
-    ("OGG", "VORBIS"): ("ogg", "float32"),
-    ("MP3", "MPEG_LAYER_III"): ("mp3", "float32"),
-}
-"""By soundfile's names of format and subtype: container and type for tensorflow-io. (It
-would read 32-bit integers in WAV files as floating-point numbers.)"""
 
 log = logging.getLogger("keras_gated")
 
@@ -128,39 +115,16 @@ def decoder_name(decoder: str = "auto") -> str:
     if decoder == "pyav":
         require("av", extra="audio")
         return decoder
+    if decoder == "tensorflow-io":
+        check_tensorflow_io()
+        return decoder
     why = why_no_tensorflow_io() if decoder != "soundfile" else ""
-    if decoder == "tensorflow-io" and why:
-        raise ImportError(
-            f"decoder='tensorflow-io' needs the extra `tfio`, and TensorFlow 2.16 or "
-            f"2.17: {why} (decoder='soundfile' reads the same files.)"
-        )
     if decoder == "soundfile" or why:
         if decoder == "auto" and not installed("soundfile") and installed("av"):
             return "pyav"
         require("soundfile", extra="audio")
         return "soundfile"
     return "tensorflow-io"
-
-
-@functools.cache
-def why_no_tensorflow_io() -> str:
-    """The reason why tensorflow-io cannot be used; empty if it can."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            from tensorflow_io import audio
-
-            # If the library does not load, the import only warns.
-            audio.decode_wav(SHORTEST_WAV, dtype="int16")
-    except Exception as error:  # an ImportError, or an error of TensorFlow
-        return f"{type(error).__name__}: {str(error).splitlines()[0]}"
-    return ""
-
-
-SHORTEST_WAV = (
-    b"RIFF\x26\0\0\0WAVEfmt \x10\0\0\0\1\0\1\0\x40\x1f\0\0\x80\x3e\0\0\2\0\x10\0"
-    b"data\2\0\0\0\1\0"
-)
 
 
 def decode(
@@ -233,11 +197,11 @@ def decode(
     if channel is not None:
         blocks = (block[:, channel : channel + 1] for block in blocks)
     elif mono and sound.channels > 1:
-        blocks = _mixed(blocks, sound.findings)
+        blocks = mixed(blocks, sound.findings)
     if mono or channel is not None:
         sound.channels = 1
     if sampling_rate is not None and sampling_rate != rate:
-        blocks = _resampled(blocks, sound.channels, rate, sampling_rate)
+        blocks = resampled(blocks, sound.channels, rate, sampling_rate)
         sound.sampling_rate = sampling_rate
     sound.blocks = blocks
     return sound
@@ -416,39 +380,6 @@ def _checked(
         yield block
 
 
-def _mixed(
-    blocks: Iterator[np.ndarray], findings: list[Finding]
-) -> Iterator[np.ndarray]:
-    """The mean of the channels; where they cancel is found out."""
-    whole = left = 0.0
-    cancelled = total = 0
-    for block in blocks:
-        mean = block.mean(axis=1, keepdims=True)
-        # What the mean of independent channels would have, and what this one has.
-        power = float(np.vdot(block, block)) / block.shape[1] ** 2
-        kept = float(np.vdot(mean, mean))
-        whole, left = whole + power, left + kept
-        total += len(block)
-        cancelled += len(block) * (kept < CANCELLED * power)
-        yield mean
-    if left < CANCELLED * whole or cancelled > total / 10:
-        reason = (
-            "has channels that cancel each other when they are mixed, in "
-            f"{cancelled / total:.0%} of its length; `channel=0` takes one of them"
-        )
-        findings.append(Finding(reason, "channels that cancel"))
-
-
-def _resampled(
-    blocks: Iterator[np.ndarray], channels: int, rate: int, wanted: int
-) -> Iterator[np.ndarray]:
-    soxr = require("soxr", extra="audio")
-    stream = soxr.ResampleStream(rate, wanted, channels, dtype="float32")
-    for block in blocks:
-        yield stream.resample_chunk(block)
-    yield stream.resample_chunk(np.empty((0, channels), np.float32), last=True)
-
-
 def _in_parts(path: str, layout: Layout) -> Iterator[BinaryIO]:
     for begin, end in layout.parts:
         yield Window(open_binary(path), begin, end)
@@ -553,50 +484,3 @@ DECODE = {
     UNCHECKED: functools.partial(_with_pyav, checked=False),
     "tensorflow-io": _with_tensorflow_io,
 }
-
-
-def decode_in_graph(
-    content: "tf.Tensor",
-    container: str,
-    dtype: str = "float32",
-    shape: tuple[int, int] | None = None,
-) -> "tf.Tensor":
-    """Decodes a sound file with operations of tensorflow-io, in a graph.
-
-    For your own `tf.data` pipelines over files of one kind: `files
-    .map(tf.io.read_file).map(lambda file: decode_in_graph(file, "flac", "int16"))`.
-    Use it only on files that you trust: some damaged files make tensorflow-io hang or
-    end the process. `audio.read` checks for that first.
-
-    Args:
-        content: The content of the file, a scalar string.
-        container: `"wav"`, `"flac"`, `"ogg"` or `"mp3"`.
-        dtype: The type of the samples of WAV and FLAC: `"uint8"` (8 bits),
-            `"int16"`, `"int32"` (24 bits), and for WAV `"float32"`. Default:
-            `"float32"`.
-        shape: `(samples, channels)`. Default: `None`, as in the file.
-
-    Returns:
-        The samples, `float32 [samples, channels]`, scaled as by `audio.read`.
-
-    Raises:
-        tf.errors.InvalidArgumentError: The file cannot be read.
-        ImportError: tensorflow-io is not installed, or does not load.
-    """
-    decoder_name("tensorflow-io")
-    import tensorflow as tf
-    from tensorflow_io import audio
-
-    if container in ("wav", "flac"):
-        decode = {"wav": audio.decode_wav, "flac": audio.decode_flac}[container]
-        samples = decode(content, shape, dtype=dtype)
-    else:
-        decode = {"ogg": audio.decode_vorbis, "mp3": audio.decode_mp3}[container]
-        samples = decode(content, shape)
-    kind = samples.dtype
-    samples = tf.cast(samples, tf.float32)
-    if kind == tf.uint8:
-        samples = samples / 128 - 1
-    elif kind.is_integer:
-        samples /= 2 ** (8 * kind.size - 1)
-    return tf.ensure_shape(samples, (None, None))

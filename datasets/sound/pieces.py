@@ -9,6 +9,10 @@ import numpy as np
 
 from ..files import Finding, require
 
+CANCELLED = 0.1
+"""Channels cancel where their mean has less than this fraction of the power that it
+would have if they were independent."""
+
 
 class Decoded(NamedTuple):
     """What a decoder makes of a file."""
@@ -165,3 +169,55 @@ def in_one_form(
             yield block
     if resampler is not None and len(end := rest()):
         yield end
+
+
+def mixed(
+    blocks: Iterator[np.ndarray], findings: list[Finding]
+) -> Iterator[np.ndarray]:
+    """The mean of the channels.
+
+    Args:
+        blocks: The samples, `float32 [samples, channels]`.
+        findings: Is told of channels that cancel each other.
+
+    Yields:
+        The means, `float32 [samples, 1]`.
+    """
+    whole = left = 0.0
+    cancelled = total = 0
+    for block in blocks:
+        mean = block.mean(axis=1, keepdims=True)
+        # What the mean of independent channels would have, and what this one has.
+        power = float(np.vdot(block, block)) / block.shape[1] ** 2
+        kept = float(np.vdot(mean, mean))
+        whole, left = whole + power, left + kept
+        total += len(block)
+        cancelled += len(block) * (kept < CANCELLED * power)
+        yield mean
+    if left < CANCELLED * whole or cancelled > total / 10:
+        reason = (
+            "has channels that cancel each other when they are mixed, in "
+            f"{cancelled / total:.0%} of its length; `channel=0` takes one of them"
+        )
+        findings.append(Finding(reason, "channels that cancel"))
+
+
+def resampled(
+    blocks: Iterator[np.ndarray], channels: int, rate: int, wanted: int
+) -> Iterator[np.ndarray]:
+    """Resamples by soxr, in high quality.
+
+    Args:
+        blocks: The samples, `float32 [samples, channels]`.
+        channels: The number of channels.
+        rate: Samples per second of the blocks.
+        wanted: Samples per second of what comes out.
+
+    Yields:
+        Blocks of samples.
+    """
+    soxr = require("soxr", extra="audio")
+    stream = soxr.ResampleStream(rate, wanted, channels, dtype="float32")
+    for block in blocks:
+        yield stream.resample_chunk(block)
+    yield stream.resample_chunk(np.empty((0, channels), np.float32), last=True)
