@@ -264,6 +264,8 @@ class _Attempts:
             why += [f"{other}: {_reason(e)}" for other, e in self._problems.items()]
             try:
                 decoded = DECODE[name](self._path, self._layout)
+                if name == "soundfile" and not self._asked_for:
+                    _check_promise(decoded, self._layout)
             except ImportError as problem:
                 if self._asked_for:
                     raise
@@ -346,11 +348,25 @@ def _order(decoder: str, layout: Layout) -> tuple[str, ...]:
     """The decoders to try."""
     if decoder != "auto":
         return (decoder,)
-    if layout.doubt or not layout.known or not installed("soundfile"):
+    if not installed("soundfile"):
+        return ("pyav",)
+    if layout.samples is not None and not layout.parts:  # soundfile may read as many
+        return ("soundfile", "pyav")
+    if layout.doubt or not layout.known:
         return ("pyav", "soundfile")
     if layout != WHOLE or why_no_tensorflow_io():
         return ("soundfile", "pyav")
     return ("tensorflow-io", "soundfile", "pyav")
+
+
+def _check_promise(decoded: Decoded, layout: Layout) -> None:
+    """Refuses what would stop before the last of the frames that were counted."""
+    samples = layout.samples or 0
+    if decoded.promised < samples - FRAMES_OF_DELAY and not layout.parts:
+        decoded.blocks.close()
+        raise ValueError(
+            f"it would read only {decoded.promised:,} of {samples:,} samples"
+        )
 
 
 def _reason(error: Exception) -> str:
@@ -416,7 +432,7 @@ def _by_soundfile(source: BinaryIO | bytes | str, layout: Layout) -> Decoded:
                 yield block
         expected = promised
         if layout.samples is not None:
-            expected = max(promised, layout.samples - FRAMES_OF_DELAY)
+            expected = layout.samples - FRAMES_OF_DELAY
         if read < expected:
             raise MissingSamplesError(
                 f"is cut off: its header promises {expected:,} samples, and {read:,} "
@@ -428,7 +444,7 @@ def _by_soundfile(source: BinaryIO | bytes | str, layout: Layout) -> Decoded:
                 f"{reason}; PyAV reads it", "read in part by soundfile"
             )
 
-    return Decoded(file.samplerate, channels, blocks(), [])
+    return Decoded(file.samplerate, channels, blocks(), [], promised)
 
 
 def _with_pyav(path: str, layout: Layout = WHOLE, checked: bool = True) -> Decoded:

@@ -463,16 +463,21 @@ def _after_mp3(span: _Span, begin: int, end: int, first: _Frame) -> _Sound:
     for at in (end, end + first.size):  # some do not count the frame of the index
         if span.read(at, 3) == b"ID3" or _first_frame(span, at) == at:
             return _Sound(end=at, following=True)
-    rest = span.read(end, 2 * SEARCHED)
-    tags = (b"TAG", b"APETAGEX", b"LYRICSBEGIN", b"3DI")
-    if len(rest) <= first.size or rest.startswith(tags) or not rest.strip(b"\0"):
+    if _no_frames(span, end, first):
         return _Sound()
     return _Sound("it is longer than its index says")
 
 
+def _no_frames(span: _Span, at: int, first: _Frame) -> bool:
+    """Whether nothing but tags or zeros follows, or less than a frame."""
+    rest = span.read(at, 2 * SEARCHED)
+    tags = (b"TAG", b"APETAGEX", b"LYRICSBEGIN", b"3DI")
+    return len(rest) <= first.size or rest.startswith(tags) or not rest.strip(b"\0")
+
+
 def _counted(span: _Span, at: int, doubt: str) -> _Sound:
     """Counts the samples in the frames that follow each other."""
-    samples, kind = 0, None
+    samples, first = 0, _frame(span.read(at, 4))
     block, start = b"", at
     while True:
         if at + 4 > start + len(block):
@@ -480,15 +485,16 @@ def _counted(span: _Span, at: int, doubt: str) -> _Sound:
         frame = _frame(block[at - start : at - start + 4])
         if frame is None or at + frame.size > span.end:
             break
-        if kind not in (None, frame.kind):
+        if frame.kind != first.kind:
             if _first_frame(span, at) == at:
                 return _Sound(doubt, samples=samples, end=at, following=True)
             break
-        kind = frame.kind
         samples += frame.samples
         at += frame.size
-    if span.end - at >= 4 and frame is not None:
+    if frame is not None and at + frame.size > span.end:
         reason = "ends within a frame; something may be missing"
         notes = (Finding(reason, "perhaps cut off"),)
         return _Sound(doubt, notes=notes, samples=samples)
+    if not _no_frames(span, at, first):
+        return _Sound(doubt)
     return _Sound(doubt, samples=samples)

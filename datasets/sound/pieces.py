@@ -26,6 +26,8 @@ class Decoded(NamedTuple):
     `MissingSamplesError`."""
     notes: list[Finding]
     """What was noticed; it grows while the blocks are decoded."""
+    promised: int = 0
+    """How many samples the decoder expects, if it says so."""
 
 
 class MissingSamplesError(Exception):
