@@ -140,8 +140,10 @@ def looks_like_sound(head: bytes) -> bool:
     """
     if head[:4] in (b"RIFF", b"RIFX", b"RF64", b"FORM"):
         return head[8:12] in (b"WAVE", b"AIFF", b"AIFC")
-    frame = len(head) > 1 and head[0] == 0xFF and head[1] >= 0xE0  # MP3, AAC
-    return head.startswith(MAGIC) or head[4:8] == b"ftyp" or frame
+    aac = len(head) > 1 and head[0] == 0xFF and head[1] & 0xF6 == 0xF0
+    # Text in UTF-16 begins like MPEG's rare layer 1.
+    mp3 = not head.startswith(b"\xff\xfe") and _frame(head[:4]) is not None
+    return head.startswith(MAGIC) or head[4:8] == b"ftyp" or aac or mp3
 
 
 def _look(span: _Span) -> _Sound:

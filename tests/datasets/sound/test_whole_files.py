@@ -443,7 +443,7 @@ def test_a_folder_of_all_kinds(tmp_path, capsys, monkeypatch):
     encoded(root / "d.mp4", ["mpeg4"])
     written(root / "e.wav", tone(48_000, 48_000), 48_000)
     (root / "voice").write_bytes((root / "e.wav").read_bytes())
-    (root / "README").write_text("no sound")
+    (root / "README").write_text("no sound", "utf-16")
     (root / "f.txt").write_text("no sound")
     (root / "g.wma").write_bytes(b"")
     (root / "h.opus").write_bytes(b"O")
