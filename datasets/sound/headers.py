@@ -433,9 +433,6 @@ def _indexed(span: _Span, at: int, first: _Frame, head: bytes) -> _Sound:
         if flags & 3 != 3 or not frames or size < first.size:
             return _counted(span, at, "its index does not say its length")
         return _after_mp3(span, at, at + size, first)
-    if head[36:40] == b"VBRI":
-        size, frames = struct.unpack(">II", head[46:54].ljust(8, b"\0"))
-        return _after_mp3(span, at, at + size, first)
     return _counted(span, at, "it has no index of its frames")
 
 
