@@ -27,7 +27,8 @@ def find_files(
 
     Args:
         directory: The folder.
-        suffixes: The endings to look for, in lower case; they are found in any.
+        suffixes: The endings to look for, in lower case; they are found in any. An
+            empty one stands for names without an ending.
         kind: What a file is, for messages: `"MIDI file"`.
         follow_links: Whether to go into folders that are links; a folder is read
             once, also where links go in circles. Default: `False`.
@@ -75,7 +76,8 @@ def find_files(
                 skipped[path] = Finding(f"{str(path)!r} {what}.", "not a file")
     if not paths:
         raise ValueError(
-            f"The folder {str(directory)!r} holds no {kind} ({', '.join(suffixes)})."
+            f"The folder {str(directory)!r} holds no {kind} "
+            f"({', '.join(filter(None, suffixes))})."
         )
     return sorted(paths), skipped
 

@@ -86,12 +86,13 @@ class Report:
         except ImportError:
             print(self)
             return
-        table = Table(title=self.title, title_justify="left")
+        console = Console()
+        console.print(escape(self.title), highlight=False, soft_wrap=True)
+        table = Table()
         for column, justify in zip(HEAD, ("left", "right", "left"), strict=True):
             table.add_column(column, justify=justify)
         for row in self.rows():
             table.add_row(*map(escape, row))
-        console = Console()
         console.print(table)
         for line in self._last_line():
             console.print(escape(line), highlight=False, soft_wrap=True)

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import checks
-from ..sound.recordings import Recordings, read_files
+from ..sound.reader import read_files
+from ..sound.recordings import Recordings
 
 ORIGIN = "https://github.com/Jakobovski/free-spoken-digit-dataset"
 DATA_DIR = "KERAS_GATED_FSDD_DIR"

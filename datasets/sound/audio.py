@@ -1,5 +1,6 @@
 """Sound files: to read one or to write one; and the public names for many."""
 
+import logging
 import os
 from pathlib import Path
 
@@ -8,9 +9,11 @@ import numpy as np
 from .. import checks
 from ..files import atomic_path, require
 from .audio_directory import audio_dataset_from_directory, read_directory
-from .decoders import SUFFIXES, AudioError, decode, decode_in_graph
+from .decoders import AudioError, decode, error
 from .frames import frames_dataset
-from .recordings import Recordings, Standardization, read_files
+from .reader import read_files
+from .recordings import Recordings, Standardization
+from .tensorflow_io_decoder import decode_in_graph
 
 __all__ = [
     "AudioError",
@@ -25,27 +28,43 @@ __all__ = [
     "write",
 ]
 
+WRITTEN = (".wav", ".flac", ".ogg", ".mp3")
+"""The endings of the files that `write` writes, in any case."""
+
+log = logging.getLogger("keras_gated")
+
 
 def read(
     path: str | os.PathLike,
     sampling_rate: int | None = None,
     *,
     mono: bool = False,
+    channel: int | None = None,
     decoder: str = "auto",
     max_seconds: float | None = 86_400.0,
+    errors: str = "raise",
 ) -> tuple[np.ndarray, int]:
-    """Reads a sound file: WAV, FLAC, OGG, MP3.
+    """Reads a sound file: WAV, FLAC, OGG, MP3, and with PyAV what FFmpeg reads.
+
+    What should be known of a sound (its channels cancel each other, it is several
+    sounds, a part is missing) is a warning in the log, which names the file.
 
     Args:
         path: The file.
         sampling_rate: Samples per second to resample to (by soxr, in high quality).
             Default: `None`, those of the file.
         mono: Whether to mix the channels to their mean. Default: `False`.
-        decoder: `"soundfile"`, `"tensorflow-io"` (which loads with TensorFlow 2.16
-            and 2.17), or `"auto"`, tensorflow-io if it loads and can read the file.
-            Both give the same samples of PCM and FLAC. Default: `"auto"`.
+        channel: The number of the one channel to keep, from 0. Default: `None`, all
+            of them, or their mean.
+        decoder: `"soundfile"`, `"pyav"`, `"tensorflow-io"` (which loads with
+            TensorFlow 2.16 and 2.17), or `"auto"`: tensorflow-io if it loads, else
+            soundfile; and PyAV for what they do not read, or only in part. All give
+            the same samples of PCM and FLAC. Default: `"auto"`.
         max_seconds: Longer files are refused; `None` for no limit. Default: 86,400,
             a day.
+        errors: What to do if a part of the sound is missing, because the file is cut
+            off or damaged: `"raise"`, or `"warn"`, which gives the rest and warns how
+            much is missing. Default: `"raise"`.
 
     Returns:
         The samples, `float32 [samples, channels]`, where integers of n bits are
@@ -53,7 +72,8 @@ def read(
 
     Raises:
         AudioError: (a `ValueError`) The file is not a readable sound file, is cut
-            off, holds NaN or infinity, or exceeds the limit; the message names it.
+            off, holds NaN or infinity, lacks the channel, or exceeds the limit; the
+            message names it.
         FileNotFoundError: There is no such file.
         OSError: The file cannot be read.
         ImportError: The decoder is not installed.
@@ -68,8 +88,11 @@ def read(
     >>> samples.shape, sampling_rate
     ((4000, 1), 4000)
     """
-    sound = decode(path, sampling_rate, mono, decoder, max_seconds)
-    return np.concatenate(list(sound.blocks)), sound.sampling_rate
+    sound = decode(path, sampling_rate, mono, decoder, max_seconds, channel, errors)
+    samples = np.concatenate(list(sound.blocks))
+    for finding in sound.about:
+        log.warning("%s.", error(path, finding))
+    return samples, sound.sampling_rate
 
 
 def write(
@@ -91,9 +114,9 @@ def write(
     """
     sampling_rate = checks.whole("sampling_rate", sampling_rate)
     suffix = Path(path).suffix.lower()
-    if suffix not in SUFFIXES or bits not in (16, 24):
+    if suffix not in WRITTEN or bits not in (16, 24):
         raise ValueError(
-            f"Sound is written to files that end in {', '.join(SUFFIXES)}, with 16 or "
+            f"Sound is written to files that end in {', '.join(WRITTEN)}, with 16 or "
             f"24 bits. Received: path={os.fspath(path)!r}, bits={bits!r}"
         )
     samples = np.asarray(samples)

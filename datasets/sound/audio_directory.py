@@ -1,20 +1,34 @@
 """Folders of sound files: recordings of all of them, and batches for training."""
 
+import collections
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .. import checks
+from ..files import open_binary
 from ..folders import check_no_labels, check_split, find_files, wanted
-from .decoders import SUFFIXES
 from .frames import frames_dataset
-from .recordings import Recordings, Standardization, read_files
+from .headers import looks_like_sound
+from .reader import read_listed
+from .recordings import Recordings, Standardization
 
 if TYPE_CHECKING:
     import tensorflow as tf
+
+SUFFIXES = (
+    *(".wav", ".flac", ".ogg", ".mp3", ".opus", ".m4a", ".aac", ".wma", ".aif"),
+    *(".aiff", ".aifc", ".3g2", ".3gp", ".ac3", ".alac", ".amr", ".ape", ".asf"),
+    *(".au", ".avi", ".awb", ".bwf", ".caf", ".dts", ".eac3", ".flv", ".gsm"),
+    *(".m4b", ".m4r", ".m4v", ".mka", ".mkv", ".mov", ".mp1", ".mp2", ".mp4"),
+    *(".mpc", ".mpeg", ".mpg", ".mpga", ".oga", ".ogv", ".ogx", ".qcp", ".ra"),
+    *(".rf64", ".rm", ".snd", ".spx", ".tak", ".tta", ".voc", ".w64"),
+    *(".wave", ".weba", ".webm", ".wmv", ".wv"),
+)
+"""The endings by which sound, and video with sound, is known, in any case."""
 
 
 def read_directory(
@@ -24,17 +38,22 @@ def read_directory(
     follow_links: bool = False,
     **arguments: Any,
 ) -> Recordings:
-    """Reads all sound files of a folder and its subfolders: WAV, FLAC, OGG, MP3.
+    """Reads all sound files of a folder and its subfolders.
+
+    Files are known by their endings, or, if they have none, by how they begin: WAV,
+    FLAC, OGG, MP3, and all that PyAV reads, with the sound of videos. What cannot be
+    read is reported.
 
     Args:
         directory: The folder.
         sampling_rate: Samples per second to resample to. Default: `None`, those of
-            the first file; files of another rate are then skipped.
+            most files.
         follow_links: Whether to go into folders that are links. Default: `False`.
         **arguments: Those of `read_files`.
 
     Returns:
-        The recordings, in the order of their paths, and what was skipped and why.
+        The recordings, in the order of their paths, what was skipped and why, and a
+        report of all.
 
     Raises:
         ValueError: The folder does not exist, cannot be read, or holds no sound
@@ -50,10 +69,31 @@ def read_directory(
     >>> audio.read_directory("tones", verbose=False).lengths
     array([900])
     """
-    paths, unlisted = find_files(directory, SUFFIXES, "sound file", follow_links)
-    recordings = read_files(paths, sampling_rate, **arguments)
-    recordings.skipped.update(unlisted)
-    return recordings
+    every, skipped = find_files(directory, (*SUFFIXES, ""), "sound file", follow_links)
+    paths = [path for path in every if path.suffix or _begins_as_sound(path)]
+    if not paths:
+        raise ValueError(f"The folder {str(directory)!r} holds no sound file.")
+    facts = {"other_files": _other_files(directory, {*paths, *skipped})}
+    return read_listed(
+        paths, Path(directory), skipped, facts, sampling_rate, **arguments
+    )
+
+
+def _begins_as_sound(path: Path) -> bool:
+    try:
+        with open_binary(path) as file:
+            return looks_like_sound(file.read(16))
+    except OSError:
+        return True  # so that it is reported
+
+
+def _other_files(directory: str | os.PathLike, known: Collection[Path]) -> dict:
+    """The number of files that are no sound, by their endings."""
+    endings: collections.Counter[str] = collections.Counter()
+    for folder, _, names in os.walk(directory):
+        paths = [Path(folder, name) for name in names]
+        endings.update(path.suffix for path in paths if path not in known)
+    return dict(endings)
 
 
 def audio_dataset_from_directory(
@@ -82,6 +122,7 @@ def audio_dataset_from_directory(
     max_shapes: int = 12,
     groups: Callable[[Path], Any] | None = None,
     decoder: str = "auto",
+    channel: int | None = None,
     max_seconds: float | None = 86_400.0,
     workers: int | None = None,
     cache: bool = True,
@@ -93,16 +134,17 @@ def audio_dataset_from_directory(
     The first arguments are those of `keras.utils.audio_dataset_from_directory`; the
     batches are those of `frames_dataset`. The targets are the samples that follow, so
     there are no class labels; subfolders are only folders. Files are mixed to one
-    channel.
+    channel, unless `channel` picks one.
 
     Args:
-        directory: The folder; its subfolders are read, too. WAV, FLAC, OGG, MP3.
+        directory: The folder; its subfolders are read, too: all kinds of sound, as by
+            `read_directory`.
         labels: Must be `None`.
         label_mode: Must be `None`.
         class_names: Must be `None`.
         batch_size: The largest number of sequences in a batch. Default: 32.
         sampling_rate: Samples per second to resample to. Default: `None`, those of
-            the first file; files of another rate are then skipped.
+            most files.
         output_sequence_length: Must be `None`; `sequence_length` cuts recordings.
         ragged: Must be `False`; padding has weight 0.
         shuffle: Whether to put the files in a random order before they are split,
@@ -133,6 +175,7 @@ def audio_dataset_from_directory(
             path: path.parent.name`); a split never parts a group. Default: `None`,
             each file is its own group.
         decoder: As in `read_files`.
+        channel: As in `read_files`.
         max_seconds: As in `read_files`.
         workers: As in `read_files`.
         cache: As in `read_files`.
@@ -182,6 +225,7 @@ def audio_dataset_from_directory(
         sampling_rate,
         follow_links=follow_links,
         decoder=decoder,
+        channel=channel,
         max_seconds=max_seconds,
         workers=workers,
         cache=cache,
@@ -190,7 +234,7 @@ def audio_dataset_from_directory(
         verbose=verbose,
     )
     if verbose:
-        print(recordings)
+        recordings.report.show()
     parts = {"training": recordings}
     if validation_split is not None:
         both = recordings.split(validation_split, shuffle, seed, groups)

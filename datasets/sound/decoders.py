@@ -1,50 +1,58 @@
-"""Sound files to samples, decoded by soundfile or tensorflow-io.
+"""Sound files to samples, decoded by soundfile, PyAV or tensorflow-io.
 
-Both give the same samples of PCM and FLAC, bit for bit: integers of n bits are divided
+All give the same samples of PCM and FLAC, bit for bit: integers of n bits are divided
 by 2 ** (n - 1). Lossy formats differ in the last bits.
+
+soundfile is the fastest. What it does not read, or only in part, PyAV reads. A sound of
+which a part is missing is an error, or the part with a finding that says how much.
 """
 
+import contextlib
+import dataclasses
 import functools
 import importlib.util
 import logging
 import os
 import re
-import warnings
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import BinaryIO
 
 import numpy as np
 
 from .. import checks
-from ..files import FileError, open_binary, require
+from ..files import FileError, Finding, open_binary, require
+from .headers import WHOLE, Layout, inspect, looks_like_sound
+from .pieces import (
+    Decoded,
+    MissingSamplesError,
+    Window,
+    in_form_of,
+    mixed,
+    one_after_the_other,
+    resampled,
+)
+from .pyav_decoder import DamagedError, NoSoundError, decode_by_pyav
+from .tensorflow_io_decoder import (
+    KINDS,
+    check_tensorflow_io,
+    decode_in_graph,
+    why_no_tensorflow_io,
+)
 
-if TYPE_CHECKING:
-    import tensorflow as tf
-
-DECODERS = ("auto", "soundfile", "tensorflow-io")
-"""The decoders; `"auto"` is tensorflow-io if it loads."""
-SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
-"""The endings by which sound files are known, in any case."""
+DECODERS = ("auto", "soundfile", "pyav", "tensorflow-io")
+"""The decoders; `"auto"` chooses for each file."""
+UNCHECKED = "pyav, without checksums"
+"""What gives something of a damaged file, when nothing else does."""
+ERRORS = ("raise", "warn")
+"""What to do about a sound of which a part is missing."""
 LOWEST_RATE, HIGHEST_RATE = 100, 1_000_000
 """Rates beyond these, in samples per second, are refused as mistakes."""
 BLOCK = 2**18
 """The number of samples that are decoded at a time, to limit the memory."""
 LARGEST_AT_ONCE = 2**24
 """tensorflow-io, which holds all samples in memory, decodes files of up to so many."""
-
-KINDS = {
-    ("WAV", "PCM_U8"): ("wav", "uint8"),
-    ("WAV", "PCM_16"): ("wav", "int16"),
-    ("WAV", "PCM_24"): ("wav", "int32"),
-    ("WAV", "FLOAT"): ("wav", "float32"),
-    ("FLAC", "PCM_S8"): ("flac", "uint8"),
-    ("FLAC", "PCM_16"): ("flac", "int16"),
-    ("FLAC", "PCM_24"): ("flac", "int32"),
-    ("OGG", "VORBIS"): ("ogg", "float32"),
-    ("MP3", "MPEG_LAYER_III"): ("mp3", "float32"),
-}
-"""By soundfile's names of format and subtype: container and type for tensorflow-io. (It
-would read 32-bit integers in WAV files as floating-point numbers.)"""
+FRAMES_OF_DELAY = 2 * 1152
+"""So many samples fewer than the frames of MP3 hold may be decoded from them."""
 
 log = logging.getLogger("keras_gated")
 
@@ -53,64 +61,70 @@ class AudioError(FileError):
     """A sound file cannot be read; the message names it and says why."""
 
 
-class Sound(NamedTuple):
+@dataclasses.dataclass
+class Sound:
     """A sound file that has been opened."""
 
     sampling_rate: int
     """Samples per second."""
     channels: int
     """The number of channels."""
-    blocks: Iterator[np.ndarray]
+    decoder: str
+    """The name of what decodes it; it may change before the last block."""
+    blocks: Iterator[np.ndarray] = dataclasses.field(default_factory=lambda: iter(()))
     """The samples, `float32 [samples, channels]`, one block at a time."""
+    findings: list[Finding] = dataclasses.field(default_factory=list)
+    """What was noticed, complete after the last block; each goes on from the name of
+    the file: `"holds 2 streams of sound; ..."`."""
+    missing: Finding | None = None
+    """What is missing of the sound, known after the last block."""
+
+    @property
+    def about(self) -> list[Finding]:
+        """All that is to be said about it."""
+        return [*self.findings, *filter(None, [self.missing])]
+
+
+def error(path: str | os.PathLike, finding: Finding) -> AudioError:
+    """The error that a finding about a file becomes.
+
+    Args:
+        path: The file.
+        finding: What goes on from its name.
+    """
+    return AudioError(f"{os.fspath(path)!r} {finding}", finding.kind)
 
 
 def decoder_name(decoder: str = "auto") -> str:
-    """The name of the decoder that will be used.
+    """The name of the decoder that is tried first.
 
     Args:
-        decoder: `"soundfile"`, `"tensorflow-io"` (which loads with TensorFlow 2.16
-            and 2.17), or `"auto"`, tensorflow-io if it loads, and soundfile for the
-            files that it cannot read. Default: `"auto"`.
+        decoder: `"soundfile"`, `"pyav"`, `"tensorflow-io"` (which loads with
+            TensorFlow 2.16 and 2.17), or `"auto"`: tensorflow-io if it loads, or else
+            soundfile; and PyAV for what they do not read, or only in part. Default:
+            `"auto"`.
 
     Returns:
-        `"soundfile"` or `"tensorflow-io"`.
+        `"soundfile"`, `"pyav"` or `"tensorflow-io"`.
 
     Raises:
         ImportError: It is not installed, or does not load.
         ValueError: There is no such decoder.
     """
     checks.one_of("decoder", decoder, DECODERS)
+    if decoder == "pyav":
+        require("av", extra="audio")
+        return decoder
+    if decoder == "tensorflow-io":
+        check_tensorflow_io()
+        return decoder
     why = why_no_tensorflow_io() if decoder != "soundfile" else ""
-    if decoder == "tensorflow-io" and why:
-        raise ImportError(
-            f"decoder='tensorflow-io' needs the extra `tfio`, and TensorFlow 2.16 or "
-            f"2.17: {why} (decoder='soundfile' reads the same files.)"
-        )
     if decoder == "soundfile" or why:
+        if decoder == "auto" and not installed("soundfile") and installed("av"):
+            return "pyav"
         require("soundfile", extra="audio")
         return "soundfile"
     return "tensorflow-io"
-
-
-@functools.cache
-def why_no_tensorflow_io() -> str:
-    """The reason why tensorflow-io cannot be used; empty if it can."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            from tensorflow_io import audio
-
-            # If the library does not load, the import only warns.
-            audio.decode_wav(SHORTEST_WAV, dtype="int16")
-    except Exception as error:  # an ImportError, or an error of TensorFlow
-        return f"{type(error).__name__}: {str(error).splitlines()[0]}"
-    return ""
-
-
-SHORTEST_WAV = (
-    b"RIFF\x26\0\0\0WAVEfmt \x10\0\0\0\1\0\1\0\x40\x1f\0\0\x80\x3e\0\0\2\0\x10\0"
-    b"data\2\0\0\0\1\0"
-)
 
 
 def decode(
@@ -119,6 +133,8 @@ def decode(
     mono: bool = False,
     decoder: str = "auto",
     max_seconds: float | None = None,
+    channel: int | None = None,
+    errors: str = "raise",
 ) -> Sound:
     """Opens a sound file.
 
@@ -129,9 +145,14 @@ def decode(
         mono: Whether to mix the channels to their mean. Default: `False`.
         decoder: As in `decoder_name`. Default: `"auto"`.
         max_seconds: Longer sound is refused. Default: `None`, no limit.
+        channel: The number of the one channel to keep, from 0. Default: `None`, all
+            of them, or their mean.
+        errors: What to do if a part of the sound is missing: `"raise"`, or `"warn"`,
+            which gives the rest, and a finding that says how much is missing. Default:
+            `"raise"`.
 
     Returns:
-        The rate, the channels, and an iterator over the samples.
+        The rate, the channels, an iterator over the samples, and what was found.
 
     Raises:
         AudioError: (a `ValueError`) The file cannot be read; the iterator may raise
@@ -144,25 +165,46 @@ def decode(
     decoder_name(decoder)
     sampling_rate = check_rate(sampling_rate)
     checks.number("max_seconds", max_seconds, above=0, optional=True)
+    checks.whole("channel", channel, 0, optional=True)
+    checks.one_of("errors", errors, ERRORS)
     path = os.fspath(path)
     with open_binary(path) as file:  # the decoders' errors are less clear
-        if not file.read(1):
-            raise AudioError(f"{path!r} is not a sound file: it is empty.")
-    sound = _open(path, decoder)
+        head = file.read(16)
+        if not head:
+            raise AudioError(f"{path!r} is not a sound file: it is empty.", "empty")
+        layout = inspect(file)
+    if layout.lost and errors == "raise":
+        raise error(path, layout.lost)
+    partly = errors == "warn"
+    try:
+        attempts = _Attempts(path, decoder, layout, looks_like_sound(head), partly)
+    except AudioError as problem:
+        raise error(path, layout.lost) if layout.lost else problem from None
+    sound = attempts.sound
     if not LOWEST_RATE <= sound.sampling_rate <= HIGHEST_RATE:
         raise AudioError(
             f"{path!r} claims {sound.sampling_rate:,} samples per second; from "
-            f"{LOWEST_RATE:,} to {HIGHEST_RATE:,} are read."
+            f"{LOWEST_RATE:,} to {HIGHEST_RATE:,} are read.",
+            "a rate that is a mistake",
         )
-    rate, channels = sound.sampling_rate, sound.channels
-    blocks = _checked(path, sound, max_seconds)
-    if mono and channels > 1:
-        channels = 1
-        blocks = (block.mean(axis=1, keepdims=True) for block in blocks)
+    if channel is not None and channel >= sound.channels:
+        raise AudioError(
+            f"{path!r} has {sound.channels} channels; there is no channel={channel}.",
+            "too few channels",
+        )
+    rate = sound.sampling_rate
+    blocks = _checked(path, attempts.blocks(), rate, max_seconds)
+    if channel is not None:
+        blocks = (block[:, channel : channel + 1] for block in blocks)
+    elif mono and sound.channels > 1:
+        blocks = mixed(blocks, sound.findings)
+    if mono or channel is not None:
+        sound.channels = 1
     if sampling_rate is not None and sampling_rate != rate:
-        blocks = _resampled(blocks, channels, rate, sampling_rate)
-        rate = sampling_rate
-    return Sound(rate, channels, blocks)
+        blocks = resampled(blocks, sound.channels, rate, sampling_rate)
+        sound.sampling_rate = sampling_rate
+    sound.blocks = blocks
+    return sound
 
 
 def check_rate(sampling_rate: int | None) -> int | None:
@@ -182,70 +224,204 @@ def check_rate(sampling_rate: int | None) -> int | None:
     )
 
 
-def _open(path: str, decoder: str) -> Sound:
-    name = decoder_name(decoder)
-    start = {"soundfile": _with_soundfile, "tensorflow-io": _with_tensorflow_io}[name]
-    try:
-        return start(path)
-    except Exception as error:  # a bad byte makes the decoders raise anything
-        if (decoder, name) == ("auto", "tensorflow-io") and has_soundfile():
-            return _open(path, "soundfile")  # it reads more formats
-        raise _unreadable(path, error) from error
+def installed(package: str) -> bool:
+    """Whether a package is installed.
+
+    Args:
+        package: The name to import.
+    """
+    return importlib.util.find_spec(package) is not None
 
 
-def has_soundfile() -> bool:
-    """Whether the package is installed."""
-    return importlib.util.find_spec("soundfile") is not None
+class _Attempts:
+    """Decoders, one after the other, until one reads all of a file."""
+
+    def __init__(
+        self, path: str, decoder: str, layout: Layout, sound_like: bool, partly: bool
+    ) -> None:
+        self._path, self._layout = path, layout
+        self._sound_like = sound_like
+        self._partly = partly
+        self._asked_for = decoder != "auto"
+        names = list(_order(decoder, layout))
+        if partly and "pyav" in names and (self._asked_for or installed("av")):
+            names.append(UNCHECKED)
+        self._names = iter(names)
+        self._done = 0
+        self._problems: dict[str, Exception] = {}
+        opened = self._next()
+        if opened is None:
+            raise self._not_opened()
+        self._decoded, name = opened
+        self.sound = Sound(self._decoded.sampling_rate, self._decoded.channels, name)
+
+    def _next(self) -> tuple[Decoded, str] | None:
+        """Opens the file with the next decoder that can."""
+        for name in self._names:
+            if name == UNCHECKED and self._done:
+                continue  # something is better, if it is right
+            why = [self._layout.doubt] * (name == "pyav" and not self._asked_for)
+            why += [f"{other}: {_reason(e)}" for other, e in self._problems.items()]
+            try:
+                decoded = DECODE[name](self._path, self._layout)
+                if name == "soundfile" and not self._asked_for:
+                    _check_promise(decoded, self._layout)
+            except ImportError as problem:
+                if self._asked_for:
+                    raise
+                self._problems[name] = problem
+            except Exception as problem:  # a bad byte makes the decoders raise anything
+                self._problems[name] = problem
+            else:
+                why = " (" + "; ".join(filter(None, why)) + ")" if any(why) else ""
+                log.info("%r is decoded by %s%s.", self._path, name, why)
+                return decoded, name
+        return None
+
+    def _not_opened(self) -> AudioError:
+        problems = self._problems
+        for problem in problems.values():
+            if isinstance(problem, NoSoundError):
+                return AudioError(f"{self._path!r} is no sound: {problem}", "no sound")
+            if isinstance(problem, DamagedError):
+                return AudioError(
+                    f"{self._path!r} is not a readable sound file: {problem}", "damaged"
+                )
+        reasons = [_reason(problem) for problem in problems.values()]
+        if len(problems) > 1:
+            reasons = [f"{name}: {_reason(e)}" for name, e in problems.items()]
+        kind = "damaged" if self._layout.parts else "not sound"
+        if self._sound_like and not self._layout.parts:
+            lacks = any(isinstance(e, ImportError) for e in problems.values())
+            kind = "needs PyAV" if lacks else "damaged, or of an unknown format"
+        return AudioError(
+            f"{self._path!r} is not a readable sound file: {'; '.join(reasons)}", kind
+        )
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """The samples; where a decoder fails, the next goes on."""
+        layout, problem, first = self._layout, None, self._decoded
+        decoded, name = self._decoded, self.sound.decoder
+        while True:
+            read, failure = 0, None
+            try:
+                with contextlib.closing(decoded.blocks):
+                    for block in decoded.blocks:
+                        read += len(block)
+                        if read > self._done:
+                            new = block[len(block) - (read - self._done) :]
+                            self._done = read
+                            self.sound.decoder = name
+                            yield new
+            except MissingSamplesError as shortfall:
+                failure = shortfall.finding
+            except Exception as exception:
+                reason = f"cannot be decoded to its end: {_reason(exception)}"
+                failure = Finding(reason, "damaged")
+            if failure is None and not read:
+                failure = Finding("holds no samples", "empty")
+            if failure is None and read >= self._done:
+                self.sound.decoder, problem = name, None
+                break
+            if problem is None or read >= self._done:
+                problem, notes = failure or problem, decoded.notes
+            self._problems[name] = ValueError(problem)
+            opened = self._next()
+            if opened is None or (self._done and not self._same_form(opened[0])):
+                decoded = decoded._replace(notes=notes)
+                break
+            decoded, name = opened
+            if not self._same_form(decoded):
+                decoded = in_form_of(first, decoded)
+        problem = layout.lost or problem
+        if problem is not None and not (self._partly and self._done):
+            raise error(self._path, problem)
+        self.sound.findings[:0] = [*layout.notes, *decoded.notes]
+        self.sound.missing = problem
+
+    def _same_form(self, decoded: Decoded) -> bool:
+        first = self._decoded
+        return decoded[:2] == (first.sampling_rate, first.channels)
 
 
-def _unreadable(path: str, error: Exception) -> AudioError:
-    reason = (str(error) or type(error).__name__).splitlines()[0]
-    reason = re.sub(r"^\{\{.*?\}\} *| \[Op:.*", "", reason)  # TensorFlow's own
-    return AudioError(f"{path!r} is not a readable sound file: {reason}")
+def _order(decoder: str, layout: Layout) -> tuple[str, ...]:
+    """The decoders to try."""
+    if decoder != "auto":
+        return (decoder,)
+    if not installed("soundfile"):
+        return ("pyav",)
+    if layout.samples is not None and not layout.parts:  # soundfile may read as many
+        return ("soundfile", "pyav")
+    if layout.doubt or not layout.known:
+        return ("pyav", "soundfile")
+    if layout != WHOLE or why_no_tensorflow_io():
+        return ("soundfile", "pyav")
+    return ("tensorflow-io", "soundfile", "pyav")
+
+
+def _check_promise(decoded: Decoded, layout: Layout) -> None:
+    """Refuses what would stop before the last of the frames that were counted."""
+    samples = layout.samples or 0
+    if decoded.promised < samples - FRAMES_OF_DELAY and not layout.parts:
+        decoded.blocks.close()
+        raise ValueError(
+            f"it would read only {decoded.promised:,} of {samples:,} samples"
+        )
+
+
+def _reason(error: Exception) -> str:
+    text = getattr(error, "error_string", None) or str(error) or type(error).__name__
+    text = re.sub(r"^\{\{.*?\}\} *| \[Op:.*", "", text.splitlines()[0])  # TensorFlow's
+    return text.rstrip(".")
 
 
 def _checked(
-    path: str, sound: Sound, max_seconds: float | None
+    path: str, blocks: Iterator[np.ndarray], rate: int, max_seconds: float | None
 ) -> Iterator[np.ndarray]:
     total = 0
-    blocks = sound.blocks
-    while True:
-        try:
-            block = next(blocks, None)
-        except Exception as error:
-            raise _unreadable(path, error) from error
-        if block is None:
-            break
+    for block in blocks:
         if not np.isfinite(block).all():
             at = total + int(np.argmin(np.isfinite(block).all(axis=1)))
             raise AudioError(
-                f"{path!r} holds values that are not finite, first in sample {at:,}."
+                f"{path!r} holds values that are not finite, first in sample {at:,}.",
+                "values that are not finite",
             )
         total += len(block)
-        if max_seconds is not None and total > max_seconds * sound.sampling_rate:
+        if max_seconds is not None and total > max_seconds * rate:
             raise AudioError(
                 f"{path!r} lasts longer than {max_seconds:,.0f} seconds, the limit "
-                "(max_seconds)."
+                "(max_seconds).",
+                "too long",
             )
         yield block
-    if not total:
-        raise AudioError(f"{path!r} holds no samples.")
 
 
-def _resampled(
-    blocks: Iterator[np.ndarray], channels: int, rate: int, wanted: int
-) -> Iterator[np.ndarray]:
-    soxr = require("soxr", extra="audio")
-    stream = soxr.ResampleStream(rate, wanted, channels, dtype="float32")
-    for block in blocks:
-        yield stream.resample_chunk(block)
-    yield stream.resample_chunk(np.empty((0, channels), np.float32), last=True)
+def _in_parts(path: str, layout: Layout) -> Iterator[BinaryIO]:
+    for begin, end in layout.parts:
+        yield Window(open_binary(path), begin, end)
 
 
-def _with_soundfile(path: str) -> Sound:
+def _with_soundfile(path: str, layout: Layout = WHOLE) -> Decoded:
+    def decode(file: BinaryIO | bytes | str) -> Decoded:
+        return _by_soundfile(file, layout)
+
+    if layout.parts:
+        return one_after_the_other(decode, _in_parts(path, layout))
+    return decode(_name(path))
+
+
+def _name(path: str) -> str | bytes:
+    """The name for libsndfile: bytes, as it may not be UTF-8; but not on Windows."""
+    return path if os.name == "nt" else os.fsencode(path)
+
+
+def _by_soundfile(source: BinaryIO | bytes | str, layout: Layout) -> Decoded:
     soundfile = require("soundfile", extra="audio")
-    file = soundfile.SoundFile(path)
+    file = soundfile.SoundFile(source)
     promised, channels = file.frames, file.channels
+    if not layout.known and file.format == "MP3":
+        file.close()
+        raise ValueError("Format not recognised")
 
     def blocks() -> Iterator[np.ndarray]:
         read = 0
@@ -254,24 +430,51 @@ def _with_soundfile(path: str) -> Sound:
             while len(block := file.read(size, dtype="float32", always_2d=True)):
                 read += len(block)
                 yield block
-        if read < promised:
-            raise ValueError(
-                f"it is cut off: its header promises {promised:,} samples, and "
-                f"{read:,} can be read."
+        expected = promised
+        if layout.samples is not None:
+            expected = layout.samples - FRAMES_OF_DELAY
+        if read < expected:
+            raise MissingSamplesError(
+                f"is cut off: its header promises {expected:,} samples, and {read:,} "
+                f"can be read; {100 - 100 * read / expected:.3g} % is missing"
+            )
+        if layout.doubt and layout.samples is None:
+            reason = f"may be read only in part by soundfile: {layout.doubt}"
+            raise MissingSamplesError(
+                f"{reason}; PyAV reads it", "read in part by soundfile"
             )
 
-    return Sound(file.samplerate, channels, blocks())
+    return Decoded(file.samplerate, channels, blocks(), [], promised)
 
 
-def _with_tensorflow_io(path: str) -> Sound:
+def _with_pyav(path: str, layout: Layout = WHOLE, checked: bool = True) -> Decoded:
+    require("av", extra="audio")
+    promised = layout.samples and layout.samples - FRAMES_OF_DELAY
+
+    def decode(file: BinaryIO) -> Decoded:
+        try:
+            one = None if layout.parts else promised
+            return decode_by_pyav(file, BLOCK, one, checked)
+        except BaseException:
+            file.close()
+            raise
+
+    if layout.parts and checked:
+        return one_after_the_other(decode, _in_parts(path, layout))
+    return decode(open_binary(path))
+
+
+def _with_tensorflow_io(path: str, layout: Layout = WHOLE) -> Decoded:
     tf = require("tensorflow")
 
     soundfile = require("soundfile", extra="audio")
-    with soundfile.SoundFile(path) as file:
+    with soundfile.SoundFile(_name(path)) as file:
         kind = file.format.removesuffix("EX"), file.subtype
         frames, channels = file.frames, file.channels
     if kind not in KINDS:
         raise ValueError(f"tensorflow-io does not read {' '.join(kind)}")
+    if layout != WHOLE:
+        raise ValueError("tensorflow-io reads only what its header describes exactly")
     if frames * channels > LARGEST_AT_ONCE:
         raise ValueError(
             f"its {frames:,} samples are too many to be held in memory, as "
@@ -279,56 +482,21 @@ def _with_tensorflow_io(path: str) -> Sound:
         )
     # tensorflow-io may hang on a damaged file or end the process; so soundfile, which
     # does neither, reads every file first.
-    checked = _with_soundfile(path)
-    shape = sum(len(block) for block in checked.blocks), checked.channels
-    samples = decode_in_graph(tf.io.read_file(path), *KINDS[kind], shape).numpy()
+    checked = _with_soundfile(path, layout)
+    try:
+        shape = sum(len(block) for block in checked.blocks), checked.channels
+    except MissingSamplesError as shortfall:
+        raise ValueError(shortfall.finding) from shortfall
+    content = tf.io.read_file(os.fsencode(path))
+    samples = decode_in_graph(content, *KINDS[kind], shape).numpy()
     size = max(1, BLOCK // checked.channels)
     blocks = (samples[k : k + size] for k in range(0, len(samples), size))
-    return Sound(checked.sampling_rate, checked.channels, blocks)
+    return checked._replace(blocks=blocks)
 
 
-def decode_in_graph(
-    content: "tf.Tensor",
-    container: str,
-    dtype: str = "float32",
-    shape: tuple[int, int] | None = None,
-) -> "tf.Tensor":
-    """Decodes a sound file with operations of tensorflow-io, in a graph.
-
-    For your own `tf.data` pipelines over files of one kind: `files
-    .map(tf.io.read_file).map(lambda file: decode_in_graph(file, "flac", "int16"))`.
-    Use it only on files that you trust: some damaged files make tensorflow-io hang or
-    end the process. `audio.read` checks for that first.
-
-    Args:
-        content: The content of the file, a scalar string.
-        container: `"wav"`, `"flac"`, `"ogg"` or `"mp3"`.
-        dtype: The type of the samples of WAV and FLAC: `"uint8"` (8 bits),
-            `"int16"`, `"int32"` (24 bits), and for WAV `"float32"`. Default:
-            `"float32"`.
-        shape: `(samples, channels)`. Default: `None`, as in the file.
-
-    Returns:
-        The samples, `float32 [samples, channels]`, scaled as by `audio.read`.
-
-    Raises:
-        tf.errors.InvalidArgumentError: The file cannot be read.
-        ImportError: tensorflow-io is not installed, or does not load.
-    """
-    decoder_name("tensorflow-io")
-    import tensorflow as tf
-    from tensorflow_io import audio
-
-    if container in ("wav", "flac"):
-        decode = {"wav": audio.decode_wav, "flac": audio.decode_flac}[container]
-        samples = decode(content, shape, dtype=dtype)
-    else:
-        decode = {"ogg": audio.decode_vorbis, "mp3": audio.decode_mp3}[container]
-        samples = decode(content, shape)
-    kind = samples.dtype
-    samples = tf.cast(samples, tf.float32)
-    if kind == tf.uint8:
-        samples = samples / 128 - 1
-    elif kind.is_integer:
-        samples /= 2 ** (8 * kind.size - 1)
-    return tf.ensure_shape(samples, (None, None))
+DECODE = {
+    "soundfile": _with_soundfile,
+    "pyav": _with_pyav,
+    UNCHECKED: functools.partial(_with_pyav, checked=False),
+    "tensorflow-io": _with_tensorflow_io,
+}

@@ -1,36 +1,21 @@
 """Many sound files, decoded into one file of samples."""
 
-import concurrent.futures
+import collections
 import contextlib
-import io
-import logging
-import os
-import tempfile
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import checks
-from ..files import cache_directory, open_binary, os_errors_as
+from ..files import Finding
 from ..folders import split
-from ..reading import ERRORS, read_many
-from ..store import Entry, Store, digest
-from .decoders import AudioError, Sound, check_rate, decode, decoder_name
+from ..report import Report
+from ..store import Entry, Store
 
 STORE = "recordings"
 """The name of the files in which samples are kept."""
-RULES = "1"
-"""Changes whenever the same file and settings come to give other samples."""
 BYTES = np.dtype(np.float32).itemsize
-BYTES_IN_MEMORY = 2**22
-"""The samples of a larger file wait on disk until they are stored."""
-AHEAD = 4
-"""How many files are begun for each thread, so that none waits for work."""
-
-log = logging.getLogger("keras_gated")
 
 
 class Standardization(NamedTuple):
@@ -40,6 +25,32 @@ class Standardization(NamedTuple):
     """The mean of the samples."""
     std: float
     """Their standard deviation."""
+
+
+class About(NamedTuple):
+    """What the store keeps with the samples of a file."""
+
+    sampling_rate: int
+    """Samples per second."""
+    total: float
+    """The sum of the samples."""
+    squares: float
+    """The sum of their squares."""
+    decoder: str
+    """The name of the decoder."""
+    findings: list[tuple[str, str]]
+    """The kinds of what was found, and how the sentences go on from the file's name."""
+    missing: bool
+    """Whether the last of them tells of a part that is missing."""
+
+    def warnings(self, path: Path) -> list[Finding]:
+        """What was found, with the name of the file.
+
+        Args:
+            path: The file.
+        """
+        name = f"{str(path)!r}"
+        return [Finding(f"{name} {text}.", kind) for kind, text in self.findings]
 
 
 class Recordings:
@@ -54,7 +65,9 @@ class Recordings:
         paths: Sequence[Path],
         entries: Sequence[Entry],
         sampling_rate: int,
-        skipped: dict[Path, str],
+        skipped: dict[Path, Finding],
+        warnings: dict[Path, list[Finding]],
+        facts: dict[str, Any],
     ) -> None:
         self.paths = list(paths)
         """The files, in their order."""
@@ -62,6 +75,10 @@ class Recordings:
         """Samples per second, of all files."""
         self.skipped = skipped
         """Why files, and folders that cannot be listed, were skipped."""
+        self.warnings = {path: warnings[path] for path in paths if path in warnings}
+        """What was found about files that were read."""
+        self._facts = facts
+        self._report_path: Path | None = None
         self._store = store  # a temporary folder goes with it
         self._entries = list(entries)
         self._files = {entry.file for entry in entries}
@@ -96,13 +113,17 @@ class Recordings:
             members: The numbers of the recordings.
         """
         members = list(members)
-        return Recordings(
+        some = Recordings(
             self._store,
             [self.paths[i] for i in members],
             [self._entries[i] for i in members],
             self.sampling_rate,
             self.skipped,
+            self.warnings,
+            self._facts,
         )
+        some._report_path = self._report_path
+        return some
 
     def split(
         self,
@@ -170,9 +191,9 @@ class Recordings:
             ValueError: All samples are equal, as in silence.
         """
         samples = int(self._joined[-1])
-        _, totals, squares = zip(*(entry.about for entry in self._entries), strict=True)
-        mean = sum(totals) / samples
-        variance = sum(squares) / samples - mean**2
+        about = [About(*entry.about) for entry in self._entries]
+        mean = sum(sound.total for sound in about) / samples
+        variance = sum(sound.squares for sound in about) / samples - mean**2
         if variance <= 1e-12 * mean**2:
             raise ValueError(
                 f"All {samples:,} samples of the {len(self)} recordings are equal, as "
@@ -180,176 +201,34 @@ class Recordings:
             )
         return Standardization(mean, float(np.sqrt(variance)))
 
-    def __str__(self) -> str:
+    @property
+    def report(self) -> Report:
+        """What came of the reading: readers, warnings and what was skipped."""
         minutes = self.seconds / 60
-        lines = [
+        return Report(
             f"{len(self):,} sound files read, {minutes:,.1f} minutes at "
-            f"{self.sampling_rate:,} samples per second."
-        ]
-        if self.skipped:
-            lines.append(f"{len(self.skipped):,} skipped:")
-            lines += [f"  {reason}" for reason in self.skipped.values()]
-        return "\n".join(lines)
-
-
-def read_files(
-    paths: Sequence[str | os.PathLike],
-    sampling_rate: int | None = None,
-    *,
-    decoder: str = "auto",
-    max_seconds: float | None = 86_400.0,
-    workers: int | None = None,
-    cache: bool = True,
-    cache_dir: str | os.PathLike | None = None,
-    errors: str = "skip",
-    verbose: bool = True,
-) -> Recordings:
-    """Reads sound files: WAV, FLAC, OGG, MP3.
-
-    Several threads decode them into one file of plain samples (4 bytes each), from
-    which any stretch can be read at once, however much there is. The samples are kept
-    by the content of the files: reading again is many times faster, also after an
-    interruption.
-
-    Args:
-        paths: The files.
-        sampling_rate: Samples per second to resample to. Default: `None`, those of
-            the first file; files of another rate are then skipped.
-        decoder: `"soundfile"`, `"tensorflow-io"`, or `"auto"`, tensorflow-io where
-            it loads. Default: `"auto"`.
-        max_seconds: Longer files are skipped; `None` for no limit. Default:
-            86,400, a day.
-        workers: The number of threads. Default: `None`, one for each core.
-        cache: Whether to keep the samples for the next time. Default: `True`; else
-            they lie in a temporary file for as long as they are used.
-        cache_dir: The folder of the two files `recordings.sqlite` and
-            `recordings.data`. Default: `datasets/keras_gated` in Keras's folder
-            (`$KERAS_HOME`, or `~/.keras`).
-        errors: `"skip"` files that cannot be read, or `"raise"`. Default: `"skip"`.
-        verbose: Whether to show a progress bar. Default: `True`.
-
-    Returns:
-        The recordings, in the order of `paths`, and what was skipped and why.
-
-    Raises:
-        ValueError: None of the files can be read, or an argument is out of its
-            range.
-        AudioError: With `errors="raise"`: a file cannot be read.
-        ImportError: The decoder is not installed.
-    """
-    rate = check_rate(sampling_rate)
-    checks.one_of("errors", errors, ERRORS)
-    workers = checks.whole("workers", workers, optional=True) or os.cpu_count() or 1
-    paths = [Path(path) for path in paths]
-    if not paths:
-        raise ValueError("Argument `paths` must name one file at least; it is empty.")
-    skipped: dict[Path, str] = {}
-    found: list[tuple[Path, Entry | concurrent.futures.Future[Entry]]] = []
-    with contextlib.ExitStack() as stack:
-        store = Store(STORE, cache_directory(cache_dir) if cache else None)
-        reader = _Reader(stack.enter_context(store), rate, decoder, max_seconds)
-        pool = stack.enter_context(concurrent.futures.ThreadPoolExecutor(workers))
-        stack.callback(reader.cancel, pool)
-        sounds = read_many(
-            paths,
-            lambda path: pool.submit(reader.read, path).result,
-            skipped,
-            errors,
-            AHEAD * workers,
-            verbose,
+            f"{self.sampling_rate:,} samples per second.",
+            dict(collections.Counter(About(*e.about).decoder for e in self._entries)),
+            self.warnings,
+            self.skipped,
+            {
+                "sampling_rate": self.sampling_rate,
+                "seconds": self.seconds,
+                **self._facts,
+            },
+            self._report_path,
         )
-        for path, (key, data, about) in sounds:
-            entry = data if key is None else store.put(key, data, about)
-            rate = rate or about[0]
-            if about[0] == rate:
-                found.append((path, entry))
-                continue
-            problem = (
-                f"{str(path)!r} has {about[0]:,} samples per second, and the first "
-                f"file {rate:,}; sampling_rate={rate} resamples it."
-            )
-            if errors == "raise":
-                raise AudioError(problem)
-            skipped[path] = problem
-    if not found:
-        raise ValueError(
-            f"None of the {len(paths)} sound files can be read; the first: "
-            f"{next(iter(skipped.values()))}"
-        )
-    files, entries = zip(*found, strict=True)
-    entries = [e if isinstance(e, Entry) else e.result() for e in entries]
-    return Recordings(store, files, entries, rate, skipped)
 
+    def __str__(self) -> str:
+        return str(self.report)
 
-class _Reader:
-    """Reads single files, for several threads."""
+    def save_report(self, cache: Path, folder: Path) -> None:
+        """Writes the report beside the cache.
 
-    def __init__(
-        self,
-        store: Store,
-        sampling_rate: int | None,
-        decoder: str,
-        max_seconds: float | None,
-    ) -> None:
-        name = decoder_name(decoder)
-        log.info("Sound files are decoded by %s.", name)
-        self._settings = {
-            "rate": sampling_rate,
-            "decoders": [decoder, name],
-            "rules": RULES,
-        }
-        self._decoding = (sampling_rate, True, decoder, max_seconds)
-        self._store = store
-        self._cancelled = threading.Event()
-
-    def cancel(self, pool: concurrent.futures.Executor) -> None:
-        """Stops reading, and does not begin what waits."""
-        self._cancelled.set()
-        pool.shutdown(wait=False, cancel_futures=True)
-
-    def read(self, path: Path) -> "_Sound":
-        """Decodes a file, unless the store knows its content."""
-        with os_errors_as(AudioError, path):
-            with open_binary(path) as file:
-                version = _version(os.fstat(file.fileno()))
-                key = digest(self._settings, file)
-            if known := self._store.get(key):
-                return _Sound(None, known, known.about)
-            sound = decode(path, *self._decoding)
-        data, sums = self._copy(sound)
-        # Decoders are fastest, and need little memory, if they open the file by its
-        # path; so it has to be checked that it is still the one of the key.
-        with os_errors_as(AudioError, path):
-            if _version(os.stat(path)) != version:
-                raise AudioError(f"{str(path)!r} changed while it was read.")
-        return _Sound(key, data, [sound.sampling_rate, *sums])
-
-    def _copy(self, sound: Sound) -> tuple[BinaryIO, tuple[float, float]]:
-        """The samples in a file, and the sums of them and of their squares."""
-        data: BinaryIO = io.BytesIO()
-        total, squares = 0.0, 0.0
-        for block in sound.blocks:
-            if self._cancelled.is_set():
-                raise concurrent.futures.CancelledError
-            column = np.ascontiguousarray(block[:, 0], np.float32)
-            data.write(column)
-            total += float(column.sum(dtype=np.float64))
-            squares += float(np.square(column, dtype=np.float64).sum())
-            if isinstance(data, io.BytesIO) and data.tell() > BYTES_IN_MEMORY:
-                file = tempfile.TemporaryFile(dir=self._store.file.parent)  # noqa: SIM115
-                file.write(data.getbuffer())
-                data = file
-        return data, (total, squares)
-
-
-class _Sound(NamedTuple):
-    """A sound file: decoded, with its key, or where it lies in the store."""
-
-    key: bytes | None
-    data: BinaryIO | Entry
-    about: list
-    """The sampling rate, and the sums of the samples and of their squares."""
-
-
-def _version(status: os.stat_result) -> tuple:
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+        Args:
+            cache: The folder of the cache.
+            folder: The folder that was read.
+        """
+        report = self.report
+        report.save(STORE, cache, folder)
+        self._report_path = report.path
