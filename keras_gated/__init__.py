@@ -13,6 +13,7 @@ from keras_gated import (
     pictures,
 )
 from keras_gated.cells import *  # noqa: F403
+from keras_gated.encoding import RollEncoding
 from keras_gated.layers import *  # noqa: F403
 from keras_gated.mixture import GaussianMixture
 from keras_gated.nade import NADE
@@ -23,6 +24,7 @@ __version__ = "0.1.0"
 __all__ = [
     "NADE",
     "GaussianMixture",
+    "RollEncoding",
     "callbacks",
     "cells",
     "datasets",
