@@ -9,10 +9,12 @@ PNG), TensorBoard curves and pictures; and for all cells the learning curves.
 """
 
 import argparse
+import dataclasses
 import math
 import sys
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import quiet  # noqa: F401
 import comparison
@@ -40,6 +42,8 @@ PUBLISHED = {
     "muse": (muse_data, 2),
     "piano": (piano_midi, 2),
 }
+JOINT = {"units": 200, "epochs": 60, "patience": 60, "learning_rate": 0.002}
+"""What the model of whole frames is trained with, besides --weight-noise and --seed."""
 MAX_SHAPES_OF_CHORALES = 4
 """The most shapes of batches; the chorales have similar lengths, so more do not pay."""
 PRIMER_BARS, CONTINUATION_BARS, QUARTERS_A_BAR = 4, 16, 4
@@ -74,6 +78,13 @@ def parse_arguments() -> argparse.Namespace:
         help="steps per quarter note, of Bach's chorales and MIDI files; for these "
         "also a fraction such as 4/3, or auto: the coarsest grid that keeps 99 %% of "
         "the notes (default: %(default)s)",
+    )
+    add(
+        "--joint",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="whether to train the model of whole frames, too, whose continuations "
+        "are worth hearing",
     )
     add(
         "--sequence-length",
@@ -149,7 +160,9 @@ def describe(data: bach_chorales.Splits) -> dict:
     }
 
 
-def datasets(args: argparse.Namespace, data: bach_chorales.Splits) -> tuple:
+def datasets(
+    args: argparse.Namespace, data: bach_chorales.Splits, **options: Any
+) -> tuple:
     """For training, in sequences of --sequence-length; the rest in whole pieces."""
     chorales = args.dataset == "bach" and args.midi_dir is None
     return music.batches(
@@ -158,6 +171,7 @@ def datasets(args: argparse.Namespace, data: bach_chorales.Splits) -> tuple:
         args.seed,
         args.sequence_length,
         max_shapes=MAX_SHAPES_OF_CHORALES if chorales else music.MAX_SHAPES,
+        **options,
     )
 
 
@@ -170,6 +184,19 @@ def train_cell(
     parts = datasets(args, data)
     result = comparison.train(model, args, parts, run / name, [picture])
     write_continuation(model, data[2][0], args, run / name)
+    return result
+
+
+def train_joint(
+    args: argparse.Namespace, data: bach_chorales.Splits, run: Path
+) -> tuple[dict, dict]:
+    """Trains the model of whole frames, as `train_cell` does."""
+    settings = comparison.Settings.of(args)
+    settings = dataclasses.replace(settings, decay="cosine", **JOINT)
+    model = comparison.build_joint(settings, args.steps_per_quarter)
+    parts = datasets(args, data, teacher_forcing=True)
+    result = comparison.train(model, settings, parts, run / model.name)
+    write_continuation(model, data[2][0], args, run / model.name)
     return result
 
 
@@ -192,12 +219,19 @@ def write_continuation(
 
 def main() -> int:
     args = parse_arguments()
+
+    def train(name: str, *where: Any) -> tuple[dict, dict]:
+        if name == comparison.JOINT:
+            return train_joint(args, *where)
+        return train_cell(name, args, *where)
+
     return comparison.run_all(
         args,
         lambda: load_music(args),
         describe,
-        lambda name, data, run: train_cell(name, args, data, run),
+        train,
         COLUMNS,
+        more=[comparison.JOINT] * args.joint,
     )
 
 

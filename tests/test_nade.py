@@ -8,7 +8,7 @@ import pytest
 from differentiate import gradients, projection
 from keras import ops
 
-from keras_gated import NADE
+from keras_gated import GRU, NADE, losses
 
 K = 6
 # Keras's own operations compute float64 in float32 on PyTorch.
@@ -165,3 +165,75 @@ def test_gradients_equal_finite_differences(settings):
         found = slope(direction, shift)
         layer.set_weights(weights)
         np.testing.assert_allclose((gradient * direction).sum(), found, max(1e-6, STEP))
+
+
+def model_of(**settings):
+    frames, following = keras.Input((None, K)), keras.Input((None, K))
+    x = keras.layers.Masking()(frames)
+    x = GRU(4, return_sequences=True)(x)
+    return keras.Model([frames, following], NADE(3, **settings)([x, following]))
+
+
+@pytest.mark.parametrize("settings", [{}, {"order": [3, 0, 5, 1, 4, 2]}], ids=str)
+def test_saved_and_loaded(settings, tmp_path):
+    model, random = model_of(**settings), np.random.default_rng(8)
+    batch = [random.integers(0, 2, (2, 5, K)).astype("float32") for _ in range(2)]
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(numpy(model(batch)), numpy(loaded(batch)))
+    assert loaded.layers[-1].get_config() == model.layers[-1].get_config()
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_half_precision(policy):
+    layer, random = NADE(5, dtype=policy), np.random.default_rng(9)
+    features = random.normal(size=(3, 7, 4)).astype("float32")
+    frames = random.integers(0, 2, (3, 7, K)).astype("float32")
+    logits = layer([features, frames])
+    assert keras.backend.standardize_dtype(logits.dtype) == "float32"
+    exact = NADE(5)
+    exact.build([(None, None, 4), (None, None, K)])
+    exact.set_weights(layer.get_weights())
+    np.testing.assert_allclose(
+        numpy(logits), numpy(exact([features, frames])), atol=0.05
+    )
+    drawn = numpy(layer.sample(features, seed=1))
+    assert set(np.unique(drawn)) <= {0, 1}
+
+
+def test_masked_steps_do_not_count():
+    """The loss over a batch with a masked end is that of the sequence without it."""
+    model, random = model_of(), np.random.default_rng(10)
+    frames = random.integers(0, 2, (2, 6, K)).astype("float32")
+    frames[:, 0] = 1  # no step but the masked ones is silent
+    frames[:, :, 0] = 1
+    targets = random.integers(0, 2, (2, 6, K)).astype("float32")
+    padded = frames.copy()
+    padded[0, 4:] = 0
+    model.compile(loss=losses.BernoulliNLL())
+    found = model.evaluate([padded, targets], targets, verbose=0)
+    nll = numpy(losses.bernoulli_nll(targets, model([frames, targets])))
+    nll = nll if nll.ndim == 2 else nll.sum(axis=-1)
+    count = [nll[0, :4], nll[1]]
+    np.testing.assert_allclose(found, np.concatenate(count).mean(), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"hidden_units": -1}, "`hidden_units` must be"),
+        ({"hidden_units": 0, "linear": False}, "the keys are independent"),
+        ({"order": "random"}, "`order` must be"),
+        ({"order": [0, 0, 1]}, "`order` must be"),
+    ],
+)
+def test_bad_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        NADE(**arguments)
+
+
+def test_bad_inputs():
+    with pytest.raises(ValueError, match="called on a list of two tensors"):
+        NADE(2)(np.ones((2, 3, 4)))
+    with pytest.raises(ValueError, match="a permutation of 6 numbers"):
+        NADE(2, order=[1, 0])([np.ones((2, 4)), np.ones((2, K))])

@@ -1,12 +1,13 @@
 """What the examples share that train all cells at equal size and compare them.
 
 `arguments` is the command line. `training` has the `Settings`, and builds and trains a
-model by the paper's recipe. `music` and `sound` say what a model of each predicts, and
-make the batches. `results` runs one cell after another, and makes the table, the record
-and the picture.
+model by the paper's recipe, `joint` builds one of whole frames of music. `music` and
+`sound` say what a model of each predicts, and make the batches. `results` runs one cell
+after another, and makes the table, the record and the picture.
 """
 
 from comparison.arguments import parser, positive, seed
+from comparison.joint import JOINT, build_joint
 from comparison.results import (
     color_of,
     format_table,
@@ -21,8 +22,10 @@ from keras_gated import CELLS
 __all__ = [
     "AT_ONCE",
     "CELLS",
+    "JOINT",
     "Settings",
     "build",
+    "build_joint",
     "color_of",
     "format_table",
     "parser",

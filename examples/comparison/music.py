@@ -47,6 +47,7 @@ def batches(
     sequence_length: int | None = None,
     evaluation_batch_size: int | None = None,
     max_shapes: int = MAX_SHAPES,
+    teacher_forcing: bool = False,
 ) -> "tuple[tf.data.Dataset, ...]":
     """The data sets of training, validation and test.
 
@@ -59,11 +60,13 @@ def batches(
         evaluation_batch_size: Of validation and test: larger ones are faster, and the
             figures do not depend on it. Default: `batch_size`.
         max_shapes: Of batches. Default: 12.
+        teacher_forcing: Whether the targets are inputs, too. Default: `False`.
 
     Returns:
         As `piano_roll.next_step_dataset` returns them; training is shuffled.
     """
     common = {"seed": seed, "max_shapes": max_shapes}
+    common["teacher_forcing"] = teacher_forcing
     training = piano_roll.next_step_dataset(
         data[0], batch_size, shuffle=True, sequence_length=sequence_length, **common
     )

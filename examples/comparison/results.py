@@ -6,7 +6,7 @@ import platform
 import shlex
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +140,7 @@ def run_all(
     train_cell: Callable[[str, Any, Path], tuple[dict, dict]],
     columns: dict[str, str],
     first_rows: Callable[[Any], list[dict]] = lambda data: [],
+    more: Sequence[str] = (),
 ) -> int:
     """Trains one cell after another; errors and Ctrl-C lose nothing that is done.
 
@@ -151,6 +152,7 @@ def run_all(
             this folder; returns its row of the table and its learning curves.
         columns: Of the table.
         first_rows: The rows above the cells'. Default: none.
+        more: Names that `train_cell` takes after those of cells. Default: none.
 
     Returns:
         The exit code.
@@ -173,7 +175,7 @@ def run_all(
         return 130
     curves, code = {}, 0
     try:
-        for name in args.cells:
+        for name in (*args.cells, *more):
             try:
                 row, curves[name] = train_cell(name, data, run)
             except ValueError as error:

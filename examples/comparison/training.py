@@ -170,7 +170,8 @@ def train(
         )
     model.load_weights(best)
     scores = model.evaluate(test, verbose=0, return_dict=True)
-    recurrent = model.layers[0]
+    layers = (layer for layer in model.layers if isinstance(layer, keras.layers.RNN))
+    recurrent = next(layers)
     row = {
         "cell": model.name,
         "units": recurrent.cell.units,

@@ -1,0 +1,49 @@
+"""A model of whole frames of music: keys that sound together are drawn together."""
+
+from fractions import Fraction
+
+import keras
+
+import keras_gated
+from comparison.music import likelihood
+from comparison.training import Settings
+from keras_gated import losses
+from keras_gated.datasets import piano_roll
+
+JOINT = "joint"
+"""The name of the model."""
+DROPOUT = 0.5
+HIDDEN_UNITS = 64
+
+
+def build_joint(settings: Settings, steps_per_quarter: int | Fraction) -> keras.Model:
+    """A GRU with NADE as its output, compiled.
+
+    Args:
+        settings: What to train with; `units` are the GRU's.
+        steps_per_quarter: Of the music, which the model file says to whoever loads it.
+
+    Returns:
+        A model of `[frames, next frames]`, as `next_step_dataset` gives them with
+        `teacher_forcing`.
+    """
+    keras.utils.set_random_seed(settings.seed)
+    frames, following = (
+        keras.Input((None, piano_roll.KEYS), name=name)
+        for name in ("frames", "next_frames")
+    )
+    x = keras_gated.RollEncoding(steps_per_quarter)(frames)
+    x = keras_gated.GRU(
+        settings.units, weight_noise=settings.weight_noise, return_sequences=True
+    )(x)
+    x = keras.layers.Dropout(DROPOUT, seed=settings.seed)(x)
+    logits = keras_gated.NADE(HIDDEN_UNITS)([x, following])
+    model = keras.Model([frames, following], logits, name=JOINT)
+    *_, metrics = likelihood()
+    model.compile(
+        keras.optimizers.Adam(settings.learning_rate, global_clipnorm=1.0),
+        losses.BernoulliNLL(),
+        weighted_metrics=metrics,
+    )
+    print(f"\n{JOINT}: a GRU of {settings.units} units and NADE of {HIDDEN_UNITS}")
+    return model
