@@ -180,7 +180,7 @@ def generate(
             f"{piece.path!r} holds no notes but drums, which the model does not play; "
             "choose a file with a pitched track."
         )
-    options = midi.Options(steps, transpose=encoding.transpose)
+    options = midi.Options(steps, transpose=encoding.transpose, max_seconds=None)
     reading = midi.read_all(piece.path, options, piece.content)
     for finding in reading.findings:
         print(f"{piece.path}: {finding}", file=sys.stderr)
@@ -302,10 +302,14 @@ def write(
     sound = midi.synthesize(path, SAMPLING_RATE, args.sound_font)
     audio.write(sound, f"{stem}.wav", SAMPLING_RATE)
     if args.musicxml:
-        midi.write_musicxml(path, f"{stem}.musicxml")
+        midi.write_musicxml(path, f"{stem}.musicxml", Fraction(steps).numerator)
     made = midi.read_piece(path)
     title = f"{number + 1}: {new.likelihoods[number]:.2f} nats a step"
-    whole = midi.read_all(path, midi.Options(steps)).roll if made.pitched else roll
+    whole = (
+        midi.read_all(path, midi.Options(steps, max_seconds=None)).roll
+        if made.pitched
+        else roll
+    )
     shades = np.zeros((max(len(whole), first + len(roll)), piano_roll.KEYS))
     shades[: len(whole)] = OLD * whole
     shades[first : first + len(roll)][roll > 0] = 1

@@ -25,6 +25,8 @@ PEDAL, PEDAL_DOWN = 64, 64
 """The number of the control, and the value from which on it is down."""
 OF_NOTES = ("note_on", "note_off", "polytouch", "aftertouch", "pitchwheel")
 """The messages that go with notes."""
+OF_MOMENTS = ("text", "lyrics", "marker", "cue_marker")
+"""Those that say something about the tick at which they are."""
 
 
 class Seam(NamedTuple):
@@ -166,15 +168,13 @@ def continue_piece(
         new, end = added[number], piece.ends[number]
         if seam.cuts:
             track, end = [e for e in track if _stands(e, seam.tick)], 0
-        closing = _closing(track, seam.tick)
+        track = _merged(track, _closing(track, seam.tick))
+        end = max(end, seam.end) if new else end
         if only_new:
             track, end = _setup(track, seam.tick), max(0, end - seam.tick)
             new = [(tick - seam.tick, message) for tick, message in new]
-        else:
-            track = _merged(track, closing)
         tracks.append(_merged(track, new))
-        last = seam.end - seam.tick if only_new else seam.end
-        ends.append(max(end, last) if new else end)
+        ends.append(end)
     _save(piece, tracks, ends, path)
 
 
@@ -426,14 +426,15 @@ def _setup(track: Sequence[Event], seam: int) -> list[Event]:
     """What is in force at the seam, at tick 0, and what follows, without notes."""
     first: dict[tuple, Event] = {}
     later = []
-    for tick, message in track:
+    for number, (tick, message) in enumerate(track):
         if message.type in OF_NOTES:
             continue
         if tick > seam:
             later.append((tick - seam, message))
-        elif message.type not in ("text", "lyrics", "marker", "cue_marker"):
-            about = [getattr(message, name, None) for name in ("channel", "control")]
-            key = (message.type, *about, message.type == "sysex" and len(first))
+        elif message.type not in OF_MOMENTS:
+            about = (getattr(message, name, None) for name in ("channel", "control"))
+            every = number if message.type == "sysex" else None
+            key = (message.type, *about, every)
             first.pop(key, None)  # the last of a kind, in its place
             first[key] = 0, message
     return [*first.values(), *later]

@@ -124,8 +124,8 @@ class Piece(NamedTuple):
             if not found:
                 there = ", ".join(map(str, self.pitched)) or "none"
                 raise MIDIError(
-                    f"{self.path!r} has no notes in a track {name!r}; choose from "
-                    f"those that have: {there}."
+                    f"{self.path!r} has no pitched notes in a track {name!r}; choose "
+                    f"from those that have: {there}."
                 )
             chosen |= found
         return [self.voices[number] for number in sorted(chosen)]

@@ -15,8 +15,8 @@ def write_musicxml(
     Args:
         source: The MIDI file.
         path: The file to write, which ends in `.musicxml`; missing folders are made.
-        steps_per_quarter: Steps in a quarter note, a whole number, to which notes are
-            moved; thirds of a quarter are kept, too. Default: 4.
+        steps_per_quarter: Steps in a quarter note, a whole number; notes are moved to
+            the nearest of these, of sixteenths, and of triplets. Default: 4.
 
     Raises:
         ImportError: music21 is not installed.
@@ -34,7 +34,7 @@ def write_musicxml(
     if not os.fspath(path).endswith(".musicxml"):
         raise checks.error("path", path, "a name that ends in .musicxml")
     music21 = require("music21", extra="examples")
-    divisors = sorted({steps, 3})
+    divisors = sorted({3, 4, steps})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         piece = music21.converter.parse(
