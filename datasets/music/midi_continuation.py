@@ -19,6 +19,9 @@ from .midi_voices import Manner, assign, manner
 
 NEAR = 8
 """From so many bars before the new notes it is learned how voices play."""
+BEYOND, BELOW = 7, 24
+"""How many semitones new voices go beyond the range of those that they replace; and
+below all others, if they replace none."""
 OVERHANG = Fraction(1, 8)
 """How much of a quarter note the last notes may sound on into the next bar."""
 PEDAL, PEDAL_DOWN = 64, 64
@@ -186,9 +189,10 @@ def fixed_roll(
 ) -> np.ndarray:
     """What a model must keep to, to find other voices for some that are given.
 
-    The keys of the given voices are on. Where they are the highest of the piece, the
-    keys above them are off, so that they stay so; likewise below the lowest. All others
-    are free. If all voices are given, the new one lies below the highest.
+    The keys of the given voices are on. Off are keys beyond the range of the others, to
+    a fifth, and, where the given voices are the highest of the piece, the keys above
+    them, so that they stay so; likewise below the lowest. All others are free. If all
+    voices are given, the new one lies below the highest, down to two octaves.
 
     Args:
         piece: The piece.
@@ -205,8 +209,15 @@ def fixed_roll(
     fixed = -np.ones((steps, piano_roll.KEYS), np.int8)
     given = _roll(kept, step)
     others = [v for v in piece.pitched if not any(v is voice for voice in kept)]
-    mine = [float(np.median(voice.notes[:, 2])) for voice in kept]
-    theirs = [float(np.median(voice.notes[:, 2])) for voice in others]
+    mine, theirs = (
+        [float(np.median(voice.notes[:, 2])) for voice in voices]
+        for voices in (kept, others)
+    )
+    low = min(int(voice.notes[:, 2].min()) for voice in others or kept)
+    high = max(int(voice.notes[:, 2].max()) for voice in others or kept)
+    low, high = low - (BEYOND if others else BELOW), high + BEYOND
+    pitch = np.arange(piano_roll.KEYS) + piano_roll.LOWEST_PITCH
+    fixed[:, (pitch < low) | (pitch > high)] = 0
     above = given[:, ::-1].cumsum(axis=1)[:, ::-1] == 0  # above the highest key
     below = given.cumsum(axis=1) == 0
     sounding, fixed_part = given.any(axis=1)[:, None], fixed[: len(given)]
