@@ -1,26 +1,35 @@
-r"""Goes on with a piece of music: a saved model continues a MIDI file.
+r"""Goes on with a piece of music, or harmonises it: your MIDI file stays as it is.
 
     python examples/generate_music.py --model runs/polyphonic_music/.../best.keras \
-        --midi tune.mid --output continued
+        --midi tune.mid --output continued --bars 16 --candidates 3
+    python examples/generate_music.py --model runs/polyphonic_music/.../best.keras \
+        --midi quartet.mid --keep Violin --output harmonised
 
-writes `continued.mid`, `continued.wav` and `continued.png`: the piece, and from the
-red line on the model. `make demo` trains such models.
+writes, for each candidate, the MIDI file with every message of the original and new
+notes in its tracks, its sound and a picture, and a page with all of them,
+`continued.html`. `make demo` trains such models.
 """
 
 import argparse
-import math
 import sys
+import tempfile
+import time
 from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
 import quiet  # noqa: F401
 import keras
+import music_page
 import numpy as np
 
 import keras_gated
-from keras_gated.datasets import midi, piano_roll
+from keras_gated.datasets import audio, midi, piano_roll
 
-QUARTERS_A_BAR = 4
+BARS = 16
+SAMPLING_RATE = 44_100
+OLD = 0.4
+"""The shade of what was there."""
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -37,19 +46,56 @@ def parse_arguments() -> argparse.Namespace:
         help="where to write, without ending (default: the MIDI file's name and "
         "-continued, in this folder)",
     )
-    add("--bars", type=int, default=16, metavar="N", help="to add (default: 16)")
-    add(
+    going_on = parser.add_argument_group("to go on")
+    going_on.add_argument(
+        "--bars",
+        type=int,
+        metavar="N",
+        help=f"to add, of the meter of the piece (default: {BARS})",
+    )
+    going_on.add_argument(
         "--primer-bars",
         type=int,
         metavar="N",
         help="go on after so many bars of the piece (default: after all of it)",
     )
+    going_on.add_argument(
+        "--only-new", action="store_true", help="write the continuation alone"
+    )
+    going_on.add_argument(
+        "--repeat-drums",
+        type=int,
+        metavar="N",
+        help="the drums repeat their last N bars (default: they are silent)",
+    )
+    harmony = parser.add_argument_group(
+        "to harmonise",
+        "TRACK is the number or the name of a track, or the number of a track and a "
+        "channel, such as 0:10. Notes of other tracks than those kept, or of those "
+        "replaced, are found anew; if all are kept, in a new track.",
+    )
+    harmony.add_argument("--keep", nargs="+", metavar="TRACK")
+    harmony.add_argument("--replace", nargs="+", metavar="TRACK")
+    harmony.add_argument(
+        "--particles",
+        type=int,
+        default=32,
+        metavar="N",
+        help="so many are tried at a time, so that what is found fits to what comes "
+        "(default: %(default)s)",
+    )
+    add(
+        "--candidates",
+        type=int,
+        default=1,
+        metavar="N",
+        help="how many to write, the likeliest first (default: 1)",
+    )
     add(
         "--steps-per-quarter",
         type=Fraction,
-        default=Fraction(2),
         metavar="N",
-        help="as the model was trained (default: 2; JSB Chorales: 1)",
+        help="as the model was trained, if its file does not say",
     )
     add(
         "--temperature",
@@ -59,13 +105,13 @@ def parse_arguments() -> argparse.Namespace:
         help="below 1 the model keeps to what is likely (default: 1)",
     )
     add("--seed", type=int, metavar="N", help="makes the music repeatable")
-    add("--tempo", type=float, default=90.0, help="quarters a minute (default: 90)")
     add(
         "--sound-font",
         type=Path,
         metavar="FILE",
-        help="an .sf2 file for FluidSynth to play with (default: sine tones)",
+        help="an .sf2 file to play with (default: the one of pretty_midi)",
     )
+    add("--musicxml", action="store_true", help="write MusicXML, too")
     return parser.parse_args()
 
 
@@ -78,35 +124,251 @@ def load_model(path: Path) -> keras.Model:
         raise ValueError(f"{str(path)!r} is no model that loads: {error}") from error
 
 
+def encoding_of(
+    model: keras.Model, args: argparse.Namespace
+) -> keras_gated.RollEncoding:
+    """How music becomes frames: as the model says, or else the command."""
+    found, asked = keras_gated.RollEncoding.of(model), args.steps_per_quarter
+    if found is None and asked is None:
+        raise ValueError(
+            f"{str(args.model)!r} does not say on which grid it was trained; give "
+            "--steps-per-quarter (JSB Chorales: 1, the other published sets: 2)."
+        )
+    if found is None:
+        return keras_gated.RollEncoding(asked)
+    if asked not in (None, found.steps_per_quarter):
+        raise ValueError(
+            f"{str(args.model)!r} was trained with {found.steps_per_quarter} steps per "
+            f"quarter, not {asked}; leave out --steps-per-quarter."
+        )
+    return found
+
+
+class New(NamedTuple):
+    """What the model made."""
+
+    rolls: list[np.ndarray]
+    """The new notes of each candidate, the likeliest first."""
+    likelihoods: list[float]
+    """Their log-likelihoods by step."""
+    seam: midi.Seam | None
+    """Where they begin; `None` if they are in the midst of the piece."""
+    replaced: list[midi.Voice]
+    """Whose notes they take the places of."""
+
+
+def check(args: argparse.Namespace) -> None:
+    harmonise = args.keep or args.replace
+    going_on = (args.bars, args.primer_bars, args.repeat_drums)
+    if harmonise and (args.only_new or any(x is not None for x in going_on)):
+        raise ValueError(
+            "--keep and --replace find other notes for the whole piece; leave out "
+            "--bars, --primer-bars, --only-new and --repeat-drums."
+        )
+    for name in ("bars", "primer_bars", "candidates", "particles"):
+        if (value := getattr(args, name)) is not None and value < 1:
+            raise ValueError(f"--{name.replace('_', '-')} must be 1 or more.")
+
+
+def generate(
+    model: keras.Model, piece: midi.Piece, args: argparse.Namespace
+) -> tuple[New, Fraction]:
+    encoding = encoding_of(model, args)
+    steps = encoding.steps_per_quarter
+    if not piece.pitched:
+        raise ValueError(
+            f"{piece.path!r} holds no notes but drums, which the model does not play; "
+            "choose a file with a pitched track."
+        )
+    options = midi.Options(steps, transpose=encoding.transpose, max_seconds=None)
+    reading = midi.read_all(piece.path, options, piece.content)
+    for finding in reading.findings:
+        print(f"{piece.path}: {finding}", file=sys.stderr)
+    settings = {
+        "temperature": args.temperature,
+        "seed": args.seed,
+        "return_log_likelihood": True,
+    }
+    if args.keep or args.replace:
+        return harmonise(model, piece, args, reading, steps, settings), steps
+    return go_on(model, piece, args, reading, steps, settings), steps
+
+
+def go_on(
+    model: keras.Model,
+    piece: midi.Piece,
+    args: argparse.Namespace,
+    reading: midi.Reading,
+    steps: Fraction,
+    settings: dict,
+) -> New:
+    seam = midi.find_seam(piece, steps, args.bars or BARS, args.primer_bars)
+    if seam.left_out:
+        print(f"{piece.path}: {seam.left_out} notes after bar {seam.bar} are left out.")
+    if seam.meter_left_out:
+        old, new = ("/".join(map(str, m)) for m in (seam.meter, seam.meter_left_out))
+        print(
+            f"{piece.path}: the meter changes to {new} where the continuation begins, "
+            f"which goes on in {old}; --primer-bars {seam.bar + 1} takes {new} in."
+        )
+    primer = np.zeros((seam.step, piano_roll.KEYS), np.uint8)
+    known = reading.roll[: seam.step]
+    primer[: len(known)] = known
+    if not primer.any():
+        raise ValueError(
+            f"{piece.path!r} holds no note of half a step or longer before bar "
+            f"{seam.bar + 1}; give more --primer-bars, or a model with a finer grid."
+        )
+    batch = np.repeat(primer[None], args.candidates, axis=0)
+    rolls, likelihoods = keras_gated.generation.generate(
+        model, batch, seam.steps, **settings
+    )
+    return in_order(rolls, likelihoods, reading.semitones, seam, [])
+
+
+def harmonise(
+    model: keras.Model,
+    piece: midi.Piece,
+    args: argparse.Namespace,
+    reading: midi.Reading,
+    steps: Fraction,
+    settings: dict,
+) -> New:
+    if not isinstance(model.layers[-1], keras_gated.NADE):
+        raise ValueError(
+            f"{str(args.model)!r} draws every key by itself, and cannot fit some to "
+            "others; --keep and --replace need a model that ends in keras_gated.NADE."
+        )
+    kept = piece.choose(args.keep or [])
+    replaced = piece.choose(args.replace or [])
+    both = [voice for voice in kept if any(voice is other for other in replaced)]
+    if both:
+        raise ValueError(f"The track {both[0]} is to be kept and to be replaced.")
+    others = [
+        voice
+        for voice in piece.pitched
+        if not any(voice is other for other in [*kept, *replaced])
+    ]
+    # What is not named is the other.
+    kept, replaced = (kept + others, replaced) if replaced else (kept, others)
+    kept = [voice for voice in piece.pitched if any(voice is v for v in kept)]
+    if not kept:
+        raise ValueError("All tracks are to be replaced; name one for --keep.")
+    fixed = midi.fixed_roll(piece, kept, steps, reading.semitones)
+    start = np.zeros((args.candidates, 1, piano_roll.KEYS), np.uint8)  # from silence
+    rolls, likelihoods = keras_gated.generation.generate(
+        model, start, len(fixed), fixed=fixed, particles=args.particles, **settings
+    )
+    rolls = rolls * (fixed != 1)
+    return in_order(rolls, likelihoods, reading.semitones, None, replaced)
+
+
+def in_order(
+    rolls: np.ndarray,
+    likelihoods: np.ndarray,
+    semitones: int,
+    seam: midi.Seam | None,
+    replaced: list[midi.Voice],
+) -> New:
+    """The likeliest first, as high as the piece."""
+    order = np.argsort(-likelihoods, kind="stable")
+    return New(
+        [piano_roll.transpose(rolls[n], -semitones) for n in order],
+        [float(likelihoods[n] / rolls.shape[1]) for n in order],
+        seam,
+        replaced,
+    )
+
+
+def write(
+    piece: midi.Piece,
+    new: New,
+    number: int,
+    stem: str,
+    args: argparse.Namespace,
+    steps: Fraction,
+) -> music_page.Candidate:
+    """Writes a candidate, and returns what the page shows of it."""
+    roll, path = new.rolls[number], f"{stem}.mid"
+    if new.seam is None:
+        begin, first = 0, 0
+        midi.replace_voices(piece, roll, new.replaced, path, steps)
+    else:
+        begin, first = new.seam.tick, new.seam.step
+        options = {"only_new": args.only_new, "repeat_drums": args.repeat_drums or 0}
+        midi.continue_piece(piece, roll, new.seam, path, steps, **options)
+    if args.only_new:
+        begin, first = 0, 0
+    sound = midi.synthesize(path, SAMPLING_RATE, args.sound_font)
+    audio.write(sound, f"{stem}.wav", SAMPLING_RATE)
+    if args.musicxml:
+        midi.write_musicxml(path, f"{stem}.musicxml", Fraction(steps).numerator)
+    made = midi.read_piece(path)
+    title = f"{number + 1}: {new.likelihoods[number]:.2f} nats a step"
+    whole = (
+        midi.read_all(path, midi.Options(steps, max_seconds=None)).roll
+        if made.pitched
+        else roll
+    )
+    shades = np.zeros((max(len(whole), first + len(roll)), piano_roll.KEYS))
+    shades[: len(whole)] = OLD * whole
+    shades[first : first + len(roll)][roll > 0] = 1
+    axes = piano_roll.plot(shades, title=f"{args.midi.name} and {args.model.name}")
+    if new.seam is not None:
+        axes.axvline(first - 0.5, color="tab:red")
+    axes.figure.savefig(f"{stem}.png", dpi=120)
+    with tempfile.TemporaryDirectory() as folder:  # a page of WAVs would be large
+        audio.write(sound, f"{folder}/sound.mp3", SAMPLING_RATE)
+        small = Path(folder, "sound.mp3").read_bytes()
+    return page_of(made, title, begin, new, len(piece.tracks), small)
+
+
+def page_of(
+    made: midi.Piece, title: str, begin: int, new: New, tracks: int, sound: bytes
+) -> music_page.Candidate:
+    """What the page shows of a candidate."""
+    replaced = {(voice.track, voice.channel) for voice in new.replaced}
+    notes = []
+    for number, voice in enumerate(made.voices):
+        mine = (voice.track, voice.channel) in replaced or voice.track >= tracks
+        seconds = made.score.seconds(voice.notes[:, :2])
+        for (start, end), (tick, _, pitch, _) in zip(
+            seconds.tolist(), voice.notes.tolist(), strict=True
+        ):
+            is_new = mine if new.seam is None else tick >= begin
+            notes.append(music_page.Note(start, end, pitch, number, is_new))
+    at = float(made.score.seconds(np.array([begin]))[0])
+    return music_page.Candidate(title, notes, [*map(str, made.voices)], at, sound)
+
+
 def main() -> int:
     args = parse_arguments()
-    output = args.output or Path(f"{args.midi.stem}-continued")
+    output = str(args.output or f"{args.midi.stem}-continued")
+    begun = time.perf_counter()
     try:
-        if args.bars < 1 or (args.primer_bars is not None and args.primer_bars < 1):
-            raise ValueError("--bars and --primer-bars must be 1 or more.")
+        check(args)
         model = load_model(args.model)
-        primer = midi.read(args.midi, args.steps_per_quarter)
-        bar = math.ceil(QUARTERS_A_BAR * args.steps_per_quarter)
-        if args.primer_bars is not None:
-            primer = primer[: args.primer_bars * bar]
-        continuation = keras_gated.generation.generate(
-            model, primer, args.bars * bar, args.temperature, args.seed
+        piece = midi.read_piece(args.midi)
+        for problem in piece.score.problems:
+            print(f"{args.midi}: was repaired: {problem}", file=sys.stderr)
+        new, steps = generate(model, piece, args)
+        candidates = []
+        for number in range(args.candidates):
+            stem = output if number == 0 else f"{output}-{number + 1}"
+            candidates.append(write(piece, new, number, stem, args, steps))
+        about = (
+            f"{args.midi.name} and {args.model.name}, the likeliest first. Pale is "
+            "what was there, full what is new."
         )
-        music = np.concatenate([primer, continuation])
-        settings = (args.steps_per_quarter, args.tempo)
-        midi.write(music, f"{output}.mid", *settings)
-        midi.write_wav(music, f"{output}.wav", *settings, sound_font=args.sound_font)
-        axes = piano_roll.plot(
-            music, title=f"{args.midi.name}, and from the line on {args.model.name}"
-        )
-        axes.axvline(len(primer) - 0.5, color="tab:red")
-        axes.figure.savefig(f"{output}.png", dpi=120)
+        music_page.write(Path(f"{output}.html"), args.midi.stem, about, candidates)
     except (ValueError, ImportError, OSError) as error:
         print(f"generate_music.py: error: {error}", file=sys.stderr)
         return 2
+    what = "harmonised" if new.seam is None else f"from bar {new.seam.bar + 1} on"
     print(
-        f"{len(primer)} steps of {args.midi.name} and {len(continuation)} of the "
-        f"model: {output}.mid, {output}.wav, {output}.png"
+        f"{args.midi.name}, {what}: {len(new.rolls[0])} steps of the model, in "
+        f"{time.perf_counter() - begun:.1f} s: {output}.mid, .wav, .png, .html"
+        + (f", and {args.candidates - 1} more" if args.candidates > 1 else "")
     )
     return 0
 

@@ -40,9 +40,10 @@ PUBLIC = {
     "datasets.audio": """AudioError Recordings Standardization
         audio_dataset_from_directory decode_in_graph frames_dataset read read_directory
         read_files write""",
-    "datasets.midi": """Beats MIDIError Options Part Reading Score estimate_key
-        fit_reader packed_reader read read_all read_packed read_score write
-        write_wav""",
+    "datasets.midi": """Beats MIDIError Options Part Piece Reading Score Seam Voice
+        continue_piece estimate_key find_seam fit_reader fixed_roll packed_reader read
+        read_all read_packed read_piece read_score replace_voices synthesize write
+        write_musicxml write_wav""",
     "datasets.piano_roll": """KEYS LOWEST_PITCH PACKED PackedRolls check_roll
         count_rounded from_notes next_step_dataset pack plot to_notes transpose""",
     "generation": "generate generate_audio stream_audio",
@@ -117,8 +118,10 @@ def test_every_data_set_is_an_attribute_and_nothing_is_imported_before():
     folder = pathlib.Path(__file__).parents[1] / "datasets"
     files = {path.stem for path in folder.glob("*/*.py")}
     inner = {"audio_directory", "decoders", "frames", "grid", "headers"}
-    inner |= {"midi_engines", "midi_notes", "midi_options", "midi_repair"}
-    inner |= {"midi_writing", "next_step", "notation", "packed_rolls", "pieces"}
+    inner |= {"midi_continuation", "midi_engines", "midi_notes", "midi_options"}
+    inner |= {"midi_piece", "midi_repair", "midi_sound", "midi_voices"}
+    inner |= {"midi_writing", "next_step", "notation", "notation_writing"}
+    inner |= {"packed_rolls", "pieces"}
     inner |= {"published", "pyav_decoder", "reader", "recordings", "score"}
     inner |= {"tensorflow_io_decoder", "__init__"}
     functions = {"audio_dataset_from_directory", "midi_dataset_from_directory"}

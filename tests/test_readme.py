@@ -45,6 +45,14 @@ def test_python_of_the_page_on_audio(tmp_path, monkeypatch):
     run(code.partition("for block in")[0] + "assert sound.any()", epochs=1)
 
 
+def test_python_of_the_page_on_generation(tmp_path, monkeypatch):
+    from keras_gated.datasets import midi
+
+    monkeypatch.chdir(tmp_path)
+    run("\n".join(blocks(README.parent / "docs" / "generation.md")), epochs=0)
+    assert len(midi.read_piece("longer.mid").voices[0].notes) > 3
+
+
 def test_python_of_the_page_on_layers(capsys):
     run("\n".join(blocks(README.parent / "docs" / "layers.md")), epochs=0)
     assert "keras: MinimalEquations has a step, but" in capsys.readouterr().out

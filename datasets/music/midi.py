@@ -13,10 +13,20 @@ import numpy as np
 from ..files import Finding
 from . import packed_rolls, piano_roll
 from .grid import AUTO, Choice, choose, fit
+from .midi_continuation import (
+    Seam,
+    continue_piece,
+    find_seam,
+    fixed_roll,
+    replace_voices,
+)
 from .midi_engines import MIDIError, parse
 from .midi_options import Options, programs
+from .midi_piece import Piece, Voice, read_piece
+from .midi_sound import synthesize
 from .midi_writing import write, write_wav
 from .notation import read_score
+from .notation_writing import write_musicxml
 from .score import MICROSECONDS, Beats, Part, Score
 
 __all__ = [
@@ -24,16 +34,26 @@ __all__ = [
     "MIDIError",
     "Options",
     "Part",
+    "Piece",
     "Reading",
     "Score",
+    "Seam",
+    "Voice",
+    "continue_piece",
     "estimate_key",
+    "find_seam",
     "fit_reader",
+    "fixed_roll",
     "packed_reader",
     "read",
     "read_all",
     "read_packed",
+    "read_piece",
     "read_score",
+    "replace_voices",
+    "synthesize",
     "write",
+    "write_musicxml",
     "write_wav",
 ]
 

@@ -1,18 +1,23 @@
-"""A saved model goes on with a MIDI file."""
+"""A saved model goes on with a MIDI file, and harmonises it."""
 
 import importlib.util
+import re
 import sys
 import wave
 from pathlib import Path
 
 import keras
+import mido
 import numpy as np
 import pytest
+from midi_bytes import END, SCALE, header, meta, off, on, track
 
 import keras_gated
-from keras_gated.datasets import midi
+from keras_gated.datasets import midi, piano_roll
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "generate_music.py"
+WALTZ = meta(0x51, b"\x0b\x71\xb0") + meta(0x58, b"\3\2\x18\x08") + b"\0\xc0\x28"
+"""80 quarters a minute, 3/4, a violin."""
 
 
 @pytest.fixture
@@ -29,60 +34,203 @@ def call(monkeypatch, capsys):
     return run_here
 
 
-@pytest.fixture
-def model(tmp_path):
-    layers = [
-        keras.Input((None, 88)),
-        keras_gated.RNN(keras_gated.GRUCell(4), return_sequences=True),
-        keras.layers.Dense(88, bias_initializer=keras.initializers.Constant(-3.0)),
-    ]
-    keras.Sequential(layers, name="gru").save(tmp_path / "best.keras")
-    return tmp_path / "best.keras"
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """One of independent keys, the same without its grid, and one of whole frames."""
+    folder = tmp_path_factory.mktemp("models")
+    few = keras.initializers.Constant(-3.0)
+    for name, first in (("keys", [keras_gated.RollEncoding(2)]), ("plain", [])):
+        layers = [
+            keras.Input((None, 88)),
+            *first,
+            keras_gated.GRU(4, return_sequences=True),
+            keras.layers.Dense(88, bias_initializer=few),
+        ]
+        keras.Sequential(layers).save(folder / f"{name}.keras")
+    frames, targets = keras.Input((None, 88)), keras.Input((None, 88))
+    x = keras_gated.RollEncoding(2, transpose="C")(frames)
+    x = keras_gated.GRU(4, return_sequences=True)(x)
+    head = keras_gated.NADE(4)
+    model = keras.Model([frames, targets], head([x, targets]))
+    head.bias.assign(-3.0 * np.ones(88))
+    model.save(folder / "frames.keras")
+    return folder
 
 
 @pytest.fixture
 def tune(tmp_path):
-    roll = np.zeros((24, 88), np.uint8)
-    roll[np.arange(24), 40 + np.arange(24) % 5] = 1
-    midi.write(roll, tmp_path / "tune.mid")
-    return tmp_path / "tune.mid"
+    """Seven notes of three keys, the last bar not full, in D."""
+    notes = b"".join(
+        on(pitch) + off(pitch, 480) for pitch in (62, 62, 69, 69, 71, 71, 69)
+    )
+    path = tmp_path / "tune.mid"
+    path.write_bytes(header() + track(WALTZ + notes + END))
+    return path
 
 
-def test_writes_music_sound_and_picture(call, model, tune, tmp_path):
-    def go_on(name, *arguments):
-        code, out, errors = call(
-            *("--model", model, "--midi", tune, "--output", tmp_path / name),
-            *("--bars", 2, "--seed", 3, "--tempo", 120, *arguments),
+@pytest.fixture
+def duet(tmp_path):
+    path = tmp_path / "duet.mid"
+    parts = [
+        meta(3, name) + b"".join(on(p, 0, n) + off(p, 480, n) for p in pitches) + END
+        for n, (name, pitches) in enumerate(
+            [(b"Flute", (74, 76, 77, 76)), (b"Viola", (62, 60, 57, 60))]
         )
-        assert code == 0, errors
-        return out, midi.read(tmp_path / f"{name}.mid")
-
-    out, music = go_on("all")
-    assert "24 steps of tune.mid and 16 of the model" in out
-    np.testing.assert_array_equal(music[:24], midi.read(tune))
-    assert 24 < len(music) <= 40
-    assert music[24:].any()
-    with wave.open(str(tmp_path / "all.wav")) as sound:  # a step is a quarter second
-        assert sound.getnframes() / sound.getframerate() >= 24 / 4
-    assert (tmp_path / "all.png").read_bytes()[1:4] == b"PNG"
-    _, same = go_on("again")
-    np.testing.assert_array_equal(music, same)
-    _, short = go_on("short", "--primer-bars", 1)
-    np.testing.assert_array_equal(short[:8], music[:8])
-    assert len(short) <= 24
+    ]
+    path.write_bytes(header(2) + b"".join(map(track, parts)))
+    return path
 
 
-def test_errors_end_with_2_and_a_line(call, model, tune, tmp_path):
+def messages(path):
+    """Of each track, with ticks, without its end."""
+    found = []
+    for row in mido.MidiFile(path).tracks:
+        ticks = np.cumsum([message.time for message in row]).tolist()
+        pairs = zip(ticks, row, strict=True)
+        found.append([(tick, message.copy(time=0)) for tick, message in pairs][:-1])
+    return found
+
+
+def test_a_tune_goes_on_as_it_was(call, models, tune, tmp_path):
+    out = tmp_path / "new" / "tune"
+    code, said, errors = call(
+        *("--model", models / "frames.keras", "--midi", tune, "--output", out),
+        *("--bars", 2, "--seed", 3, "--candidates", 2),
+    )
+    assert code == 0, errors
+    assert re.search(r"tune.mid, from bar 4 on: 12 steps of the model, in \d", said)
+    (before,), (after,) = messages(tune), messages(f"{out}.mid")
+    assert after[: len(before)] == before
+    added = after[len(before) :]
+    assert added
+    assert all(tick >= 9 * 480 for tick, _ in added)
+    assert {message.type for _, message in added} == {"note_on", "note_off"}
+    score = midi.read_score(f"{out}.mid")
+    assert set(score.notes[:, 3].tolist()) == {80}
+    assert score.parts[0].program == 40
+    assert score.tempi.tolist() == [[0, 750_000]]
+    assert score.time_signatures.tolist() == [[0, 3, 4]]
+    with wave.open(f"{out}.wav") as sound:
+        assert sound.getnframes() / sound.getframerate() >= 9 * 0.75
+    for ending in ("", "-2"):
+        assert Path(f"{out}{ending}.png").read_bytes()[1:4] == b"PNG"
+    page = Path(f"{out}.html").read_text()
+    likelihoods = [float(x) for x in re.findall(r"(-[\d.]+) nats a step", page)]
+    assert likelihoods == sorted(likelihoods, reverse=True)
+    assert len(likelihoods) == 2
+    assert page.count("<audio") == page.count("<svg") == 2
+    assert not re.search(r"(src|href)=\"(?!data:)|url\(|https?:", page)
+    assert page.count("<rect") >= 14
+
+
+def test_the_continuation_is_the_models(call, models, tune, tmp_path):
+    """The roll that the model gives for the piece in C, transposed back."""
+    code, _, errors = call(
+        *("--model", models / "frames.keras", "--midi", tune, "--bars", 4),
+        *("--seed", 5, "--only-new", "--output", tmp_path / "out"),
+    )
+    assert code == 0, errors
+    model = keras.saving.load_model(models / "frames.keras", compile=False)
+    primer = np.zeros((18, 88), np.uint8)
+    roll = midi.read(tune, 2, transpose="C")
+    assert (roll[0] == piano_roll.transpose(midi.read(tune, 2), -2)[0]).all()
+    primer[: len(roll)] = roll
+    made = keras_gated.generation.generate(model, primer[None], 24, seed=5)[0]
+    made = piano_roll.transpose(made, 2)
+    heard = midi.read(tmp_path / "out.mid", 2)
+    np.testing.assert_array_equal(heard, made[: len(heard)])
+    assert not made[len(heard) :].any()
+
+
+@pytest.mark.parametrize("named", [("--keep", "Flute"), ("--replace", "1")])
+def test_a_melody_is_harmonised(call, models, duet, tmp_path, named):
+    out = tmp_path / "out"
+    code, said, errors = call(
+        *("--model", models / "frames.keras", "--midi", duet, "--output", out),
+        *("--seed", 1, "--particles", 4, *named),
+    )
+    assert code == 0, errors
+    assert "duet.mid, harmonised: 8 steps" in said
+    before, after = messages(duet), messages(f"{out}.mid")
+    assert after[0] == before[0]
+    assert after[1] != before[1]
+    roll = midi.read(f"{out}.mid")
+    melody = midi.read(duet, tracks=["Flute"])
+    assert (roll[melody > 0] == 1).all()
+    assert (roll.argmax(axis=1) <= melody.argmax(axis=1)).all()
+    top = 87 - roll[:, ::-1].argmax(axis=1)
+    np.testing.assert_array_equal(top, melody.argmax(axis=1))
+
+
+def test_a_cut_is_said(call, models, tune, tmp_path):
+    arguments = (
+        *("--model", models / "keys.keras", "--midi", tune, "--bars", 1),
+        *("--output", tmp_path / "out", "--primer-bars", 1, "--seed", 1),
+    )
+    code, said, errors = call(*arguments)
+    assert code == 0, errors
+    assert "4 notes after bar 1 are left out" in said
+    assert "from bar 2 on" in said
+
+
+def test_errors_end_with_2_and_a_line(call, models, tune, duet, tmp_path):
     (tmp_path / "text.keras").write_text("no model")
     (tmp_path / "text.mid").write_text("no music")
-    for arguments, message in (
-        (("--model", tmp_path / "none.keras", "--midi", tune), "There is no model"),
-        (("--model", tmp_path / "text.keras", "--midi", tune), "no model that loads"),
-        (("--model", model, "--midi", tmp_path / "none.mid"), "There is no file"),
-        (("--model", model, "--midi", tmp_path / "text.mid"), "is not a MIDI file"),
-        (("--model", model, "--midi", tune, "--bars", 0), "must be 1 or more"),
+    drums = on(36, 0, 9) + off(36, 480, 9) + END
+    (tmp_path / "drums.mid").write_bytes(header() + track(drums))
+    short = on(60) + off(60, 20) + END
+    (tmp_path / "short.mid").write_bytes(header() + track(short))
+    later = on(60) + off(60, 20) + on(60, 4000) + off(60, 480) + END
+    (tmp_path / "later.mid").write_bytes(header() + track(later))
+    keys, frames = models / "keys.keras", models / "frames.keras"
+    for model, file, more, message in (
+        (tmp_path / "none.keras", tune, (), "There is no model"),
+        (tmp_path / "text.keras", tune, (), "no model that loads"),
+        (keys, tmp_path / "none.mid", (), "There is no file"),
+        (keys, tmp_path / "text.mid", (), "is not a MIDI file"),
+        (keys, tune, ("--bars", 0), "must be 1 or more"),
+        (models / "plain.keras", tune, (), "give --steps-per-quarter"),
+        (keys, tune, ("--steps-per-quarter", 4), "with 2 steps per quarter, not 4"),
+        (keys, duet, ("--keep", 0), "ends in keras_gated.NADE"),
+        (frames, duet, ("--keep", "Oboe"), "choose from .*: 0:1 'Flute', 1:2 'Viola'"),
+        (frames, duet, ("--keep", 0, "--replace", "flute"), "to be kept and to be"),
+        (frames, duet, ("--replace", 0, 1), "name one for --keep"),
+        (frames, duet, ("--keep", 0, "--bars", 4), "leave out --bars"),
+        (keys, tune, ("--primer-bars", 9), "no bar 10 to begin at; .* from 1 to 3"),
+        (keys, tune, ("--repeat-drums", 9), "cannot repeat 9"),
+        (keys, tmp_path / "drums.mid", (), "no notes but drums"),
+        (keys, tmp_path / "short.mid", (), "no note of half a step or longer"),
+        (keys, tmp_path / "later.mid", ("--primer-bars", 1), "no note of half a step"),
     ):
-        code, _, errors = call(*arguments, "--output", tmp_path / "out")
-        assert code == 2
-        assert message in errors.splitlines()[-1]
-        assert not list(tmp_path.glob("out*"))
+        arguments = "--model", model, "--midi", file, "--output", tmp_path / "out"
+        code, _, errors = call(*arguments, *more)
+        assert code == 2, (file, more)
+        assert re.search(message, errors.splitlines()[-1]), errors
+        assert not list(tmp_path.glob("out*")), (file, more)
+
+
+def test_a_change_of_meter_at_the_cut_is_said(call, models, tmp_path):
+    """Where both meters could be meant, one is, and the way to the other is named."""
+    bars = on(60) + off(60, 1440) + meta(0x58, b"\4\2\x18\x08") + on(60) + off(60, 1920)
+    path = tmp_path / "two.mid"
+    path.write_bytes(header() + track(WALTZ + bars + END))
+    arguments = "--model", models / "keys.keras", "--midi", path, "--bars", 2
+    arguments += "--output", tmp_path / "out", "--seed", 1
+    _, said, _ = call(*arguments, "--primer-bars", 1)
+    assert "the meter changes to 4/4" in said
+    assert "goes on in 3/4; --primer-bars 2 takes 4/4 in" in said
+    assert "12 steps" in said
+    _, said, _ = call(*arguments)
+    assert "the meter" not in said
+    assert "16 steps" in said
+
+
+def test_models_without_their_grid_take_it_from_the_command(call, models, tmp_path):
+    path = tmp_path / "scale.mid"
+    path.write_bytes(header() + track(SCALE + END))
+    arguments = "--model", models / "plain.keras", "--midi", path, "--bars", 1
+    code, said, errors = call(
+        *arguments, "--steps-per-quarter", "4", "--output", tmp_path / "out"
+    )
+    assert code == 0, errors
+    assert "16 steps" in said

@@ -1,0 +1,115 @@
+"""The sound of MIDI files."""
+
+import importlib.util
+import logging
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+from .. import checks
+from ..files import require
+from .midi_piece import DRUMS
+
+TAIL = 1.0
+"""Seconds after the last message, in which notes die away."""
+
+
+def synthesize(
+    path: str | os.PathLike,
+    sampling_rate: int = 44_100,
+    sound_font: str | os.PathLike | None = None,
+) -> np.ndarray:
+    """Makes the sound of a MIDI file, with its instruments, drums and controls.
+
+    Where the package tinysoundfont is installed, it plays a sound font; else
+    pretty_midi makes sine tones, without drums, and the log says how to get more.
+
+    Args:
+        path: The file.
+        sampling_rate: Samples per second, positive. Default: 44,100.
+        sound_font: An `.sf2` file. Default: `None`, TimGM6mb, a font of all General
+            MIDI instruments that pretty_midi brings.
+
+    Returns:
+        Samples from -1 to 1, `float32 [samples]`, the loudest at 0.9.
+
+    Raises:
+        FileNotFoundError: There is no such file, or sound font.
+        ImportError: pretty_midi is not installed; or there is a `sound_font`, and
+            tinysoundfont is not installed.
+        ValueError: An argument is out of its range.
+
+    Example:
+
+    >>> from keras_gated.datasets import midi, piano_roll
+    >>> midi.write(piano_roll.from_notes([(0, 2, 60)], 1), "note.mid", tempo=120)
+    >>> len(midi.synthesize("note.mid", 8000)) >= 4000  # half a second, and its end
+    True
+    """
+    sampling_rate = checks.whole("sampling_rate", sampling_rate)
+    for what, file in (("file", path), ("sound font", sound_font)):
+        if file is not None and not Path(file).is_file():
+            raise FileNotFoundError(f"There is no {what} {os.fspath(file)!r}.")
+    pretty_midi = require("pretty_midi", extra="examples")
+    has_player = importlib.util.find_spec("tinysoundfont") is not None
+    if sound_font is not None and not has_player:
+        raise ImportError(f"A sound font needs the package {GET_PLAYER}")
+    if has_player:
+        font = sound_font or Path(pretty_midi.__file__).with_name("TimGM6mb.sf2")
+        sound = _played(path, sampling_rate, font)
+    else:
+        log = logging.getLogger("keras_gated")
+        log.warning("Sine tones, without drums; instruments need %s", GET_PLAYER)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # tempi outside the first track
+            parsed = pretty_midi.PrettyMIDI(os.fspath(path))
+        sound = parsed.synthesize(fs=sampling_rate)
+    peak = max(float(np.abs(sound).max(initial=0)), 1e-9)
+    return (0.9 / peak * sound).astype(np.float32)
+
+
+# Without its dependencies: it names pyaudio, which it needs only to play aloud, and
+# which has no wheel for Linux.
+GET_PLAYER = "tinysoundfont: pip install --no-deps tinysoundfont"
+
+
+def _played(
+    path: str | os.PathLike, sampling_rate: int, font: str | os.PathLike
+) -> np.ndarray:
+    """The sound of a file, played with a sound font: the mean of left and right."""
+    import mido
+    import tinysoundfont
+
+    synth = tinysoundfont.Synth(samplerate=sampling_rate)
+    synth.sfload(os.fspath(font))
+    for channel in range(16):
+        synth.program_change(channel, 0, channel == DRUMS)
+    pieces, seconds, done = [], 0.0, 0
+
+    def until(seconds: float) -> None:
+        nonlocal done
+        samples = round(seconds * sampling_rate) - done
+        if samples > 0:
+            stereo = np.frombuffer(synth.generate(samples), np.float32)
+            pieces.append(stereo.reshape(-1, 2).mean(axis=1))
+            done += samples
+
+    for message in mido.MidiFile(path):
+        seconds += message.time
+        until(seconds)
+        kind = message.type
+        if kind == "note_on":
+            synth.noteon(message.channel, message.note, message.velocity)
+        elif kind == "note_off":
+            synth.noteoff(message.channel, message.note)
+        elif kind == "program_change":
+            drums = message.channel == DRUMS
+            synth.program_change(message.channel, message.program, drums)
+        elif kind == "control_change":
+            synth.control_change(message.channel, message.control, message.value)
+        elif kind == "pitchwheel":
+            synth.pitchbend(message.channel, message.pitch + 2**13)
+    until(seconds + TAIL)
+    return np.concatenate(pieces)
