@@ -42,7 +42,7 @@ PUBLISHED = {
     "muse": (muse_data, 2),
     "piano": (piano_midi, 2),
 }
-JOINT = {"units": 200, "epochs": 36, "patience": 36, "learning_rate": 0.002}
+JOINT = {"units": 200, "epochs": 60, "patience": 60, "learning_rate": 0.002}
 """What the model of whole frames is trained with, besides --weight-noise and --seed."""
 MAX_SHAPES_OF_CHORALES = 4
 """The most shapes of batches; the chorales have similar lengths, so more do not pay."""

@@ -1,6 +1,7 @@
 """A joint distribution over the keys of a binary frame, as the output of a model."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -130,7 +131,7 @@ class NADE(keras.layers.Layer):
                 ops.cast(ops.take(part, self._places, axis), logits.dtype)
                 for part, axis in zip(parts, axes, strict=True)
             )
-            nonlinear = _of_hidden_units(hidden, *parts)
+            nonlinear = _compiled_for_tensorflow()(hidden, *parts)
             back = np.argsort(self._places)
             logits = logits + ops.take(nonlinear, back, axis=-1)
         return logits
@@ -306,6 +307,19 @@ def _of_hidden_units(
         )
         logits.append(part)
     return ops.concatenate(logits, axis=-1)
+
+
+@functools.cache
+def _compiled_for_tensorflow() -> Callable:
+    """`_of_hidden_units`, by XLA on TensorFlow, which is three times as fast.
+
+    Keras does not compile models by default there; on JAX it does.
+    """
+    if keras.config.backend() != "tensorflow":
+        return _of_hidden_units
+    import tensorflow as tf
+
+    return tf.function(_of_hidden_units, jit_compile=True, autograph=False)
 
 
 def _check_order(order: Any) -> str | list[int]:

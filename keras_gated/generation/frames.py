@@ -228,7 +228,8 @@ def _resampled(
     number = ops.where(few, drawn, own)
     groups = ops.where(few, 0.0, groups)
     first = particles * ops.expand_dims(ops.arange(groups.shape[0], dtype="int32"), -1)
-    return ops.reshape(groups, (-1,)), ops.reshape(number + first, (-1,))
+    number = ops.cast(number + first, "int32")  # JAX may have made it wider
+    return ops.reshape(groups, (-1,)), ops.reshape(number, (-1,))
 
 
 _FEATURES = weakref.WeakKeyDictionary()
@@ -245,7 +246,7 @@ def _parts(model: keras.Model) -> tuple[keras.Model, NADE | None]:
         try:
             (frames,) = inputs
             _FEATURES[model] = keras.Model(frames, features, name=model.name)
-        except ValueError as error:  # several, or they are not enough
+        except (ValueError, KeyError) as error:  # several, or they are not enough
             raise ValueError(
                 "A model that ends in NADE must map [frames, next frames] to logits, "
                 "and give the next frames to NADE alone, as they are. Received the "
