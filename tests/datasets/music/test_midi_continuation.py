@@ -385,15 +385,29 @@ def test_a_new_track_gets_a_channel_of_its_own():
 
 
 def test_sheet_music_has_the_notes_and_the_meter():
-    pytest.importorskip("music21")
-    piece = piece_of([(0, 0, 480, 72), (0, 480, 720, 74), (1, 0, 720, 60)])
+    """Overlaps, triplets, ties over bar lines and silence, in two staves."""
+    music21 = pytest.importorskip("music21")
+    rows = [(0, 0, 480, 72), (0, 160, 320, 76), (0, 480, 640, 74), (0, 1440, 2400, 74)]
+    rows += [(0, 1560, 2000, 79), (0, 1560, 2000, 83), (1, 960, 6000, 60)]
+    piece = piece_of(rows)
     midi.write_musicxml(piece.path, "out.musicxml")
-    np.testing.assert_array_equal(midi.read("piece.mid"), roll_of("out.musicxml"))
-
-
-def roll_of(path):
-    score = midi.read_score(path)
-    return piano_roll.from_notes(score.notes[:, :3], score.ticks_per_quarter // 2)
+    found = [
+        (
+            int(48 * note.offset),
+            int(48 * (note.offset + note.quarterLength)),
+            pitch.midi,
+        )
+        for part in music21.converter.parse("out.musicxml", forceSource=True).parts
+        for note in part.flatten().notes
+        for pitch in note.pitches
+    ]
+    whole = np.array(rows)[:, 1:]
+    np.testing.assert_array_equal(
+        piano_roll.from_notes(found, 4), piano_roll.from_notes(whole, 40)
+    )
+    score = midi.read_score("out.musicxml")
+    assert score.time_signatures.tolist() == [[0, 4, 4]]
+    assert len(score.parts) == 2
 
 
 def test_instruments_are_heard_where_the_player_is_installed(caplog, monkeypatch):
