@@ -4,6 +4,7 @@ import os
 import warnings
 from collections.abc import Sequence
 from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import checks
@@ -68,6 +69,9 @@ def write_musicxml(
         score = music21.stream.Score(
             [part.makeNotation(inPlace=False) for part in score.parts]
         )
+        # Lengths that one sign cannot show become tied notes.
+        score.splitAtDurations(recurse=True)
+        score.metadata = music21.metadata.Metadata(title=Path(source).stem)
         with atomic_path(path) as file:
             score.write("musicxml", fp=file, makeNotation=False)
 
@@ -78,7 +82,7 @@ def _staff(piece: Piece, voice: Voice, grids: Sequence[int]) -> "music21.stream.
     quarter = piece.ticks_per_quarter
     part = music21.stream.Part()
     instrument = music21.instrument.instrumentFromMidiProgram(voice.program)
-    instrument.partName = voice.name or f"{instrument.instrumentName}"
+    instrument.partName = voice.name or instrument.instrumentName
     part.insert(0, instrument)
     for tick, over, under in piece.score.time_signatures.tolist():
         meter = music21.meter.TimeSignature(f"{over}/{under}")

@@ -388,7 +388,7 @@ def test_sheet_music_has_the_notes_and_the_meter():
     """Overlaps, triplets, ties over bar lines and silence, in two staves."""
     music21 = pytest.importorskip("music21")
     rows = [(0, 0, 480, 72), (0, 160, 320, 76), (0, 480, 640, 74), (0, 1440, 2400, 74)]
-    rows += [(0, 1560, 2000, 79), (0, 1560, 2000, 83), (1, 960, 6000, 60)]
+    rows += [(0, 1560, 2040, 79), (0, 1560, 2040, 83), (1, 960, 6000, 60)]
     piece = piece_of(rows)
     midi.write_musicxml(piece.path, "out.musicxml")
     found = [
