@@ -39,6 +39,11 @@ class Voice(NamedTuple):
     """`int64 [notes, 4]`: start, end (ticks), pitch, velocity; ordered by start."""
 
     @property
+    def place(self) -> tuple[int, int]:
+        """The numbers of its track and its channel."""
+        return self.track, self.channel
+
+    @property
     def is_drum(self) -> bool:
         """Whether it is on the drum channel."""
         return self.channel == DRUMS
