@@ -427,3 +427,15 @@ def test_instruments_are_heard_where_the_player_is_installed(caplog, monkeypatch
     # The loudest of the spectrum is the pitch.
     spectrum = np.abs(np.fft.rfft(played[:4000]))
     assert np.argmax(spectrum) * 2 == pytest.approx(523.25, abs=4)
+
+
+def test_unisons_of_one_track_are_told_apart_by_their_channels():
+    events = b"\0\xc0\x05\0\xc1\x06" + on(60, 0, 0) + on(60, 0, 1) + on(36, 0, DRUMS)
+    events += off(60, 480, 0) + off(60, 480, 1) + off(36, 0, DRUMS)
+    with open("in.mid", "wb") as file:
+        file.write(header(kind=0) + track(events + END))
+    voices = midi.read_piece("in.mid").voices
+    assert [(*voice.place, voice.program) for voice in voices] == [
+        *((0, 0, 5), (0, 1, 6), (0, DRUMS, 0))
+    ]
+    assert [voice.notes[0, 1] for voice in voices] == [480, 960, 960]
