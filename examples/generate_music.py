@@ -27,7 +27,8 @@ import keras_gated
 from keras_gated.datasets import audio, midi, piano_roll
 
 BARS = 16
-SAMPLING_RATE = 44_100
+SAMPLING_RATE, PAGE_RATE = 44_100, 22_050
+"""Of the sound, and of that on the page, which is to stay small."""
 OLD = 0.4
 """The shade of what was there."""
 
@@ -319,8 +320,9 @@ def write(
     if new.seam is not None:
         axes.axvline(first - 0.5, color="tab:red")
     axes.figure.savefig(f"{stem}.png", dpi=120)
-    with tempfile.TemporaryDirectory() as folder:  # a page of WAVs would be large
-        audio.write(sound, f"{folder}/sound.mp3", SAMPLING_RATE)
+    sound, rate = audio.read(f"{stem}.wav", PAGE_RATE)
+    with tempfile.TemporaryDirectory() as folder:
+        audio.write(sound, f"{folder}/sound.mp3", rate)
         small = Path(folder, "sound.mp3").read_bytes()
     return page_of(made, title, begin, new, len(piece.tracks), small)
 
