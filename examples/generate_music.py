@@ -27,7 +27,8 @@ import keras_gated
 from keras_gated.datasets import audio, midi, piano_roll
 
 BARS = 16
-SAMPLING_RATE = 44_100
+SAMPLING_RATE, PAGE_RATE = 44_100, 22_050
+"""Of the sound, and of that on the page, which is to stay small."""
 OLD = 0.4
 """The shade of what was there."""
 
@@ -239,19 +240,21 @@ def harmonise(
             f"{str(args.model)!r} draws every key by itself, and cannot fit some to "
             "others; --keep and --replace need a model that ends in keras_gated.NADE."
         )
-    kept = piece.choose(args.keep or [])
-    replaced = piece.choose(args.replace or [])
-    both = [voice for voice in kept if any(voice is other for other in replaced)]
-    if both:
-        raise ValueError(f"The track {both[0]} is to be kept and to be replaced.")
-    others = [
-        voice
-        for voice in piece.pitched
-        if not any(voice is other for other in [*kept, *replaced])
-    ]
-    # What is not named is the other.
-    kept, replaced = (kept + others, replaced) if replaced else (kept, others)
-    kept = [voice for voice in piece.pitched if any(voice is v for v in kept)]
+    named_kept, named_replaced = (
+        {voice.place for voice in piece.choose(names or [])}
+        for names in (args.keep, args.replace)
+    )
+    for voice in piece.pitched:
+        if voice.place in named_kept & named_replaced:
+            raise ValueError(f"The track {voice} is to be kept and to be replaced.")
+    replaced, kept = [], []
+    for voice in piece.pitched:
+        is_replaced = (
+            voice.place in named_replaced
+            if named_replaced
+            else voice.place not in named_kept
+        )
+        (replaced if is_replaced else kept).append(voice)
     if not kept:
         raise ValueError("All tracks are to be replaced; name one for --keep.")
     fixed = midi.fixed_roll(piece, kept, steps, reading.semitones)
@@ -317,8 +320,9 @@ def write(
     if new.seam is not None:
         axes.axvline(first - 0.5, color="tab:red")
     axes.figure.savefig(f"{stem}.png", dpi=120)
-    with tempfile.TemporaryDirectory() as folder:  # a page of WAVs would be large
-        audio.write(sound, f"{folder}/sound.mp3", SAMPLING_RATE)
+    sound, rate = audio.read(f"{stem}.wav", PAGE_RATE)
+    with tempfile.TemporaryDirectory() as folder:
+        audio.write(sound, f"{folder}/sound.mp3", rate)
         small = Path(folder, "sound.mp3").read_bytes()
     return page_of(made, title, begin, new, len(piece.tracks), small)
 
@@ -327,10 +331,10 @@ def page_of(
     made: midi.Piece, title: str, begin: int, new: New, tracks: int, sound: bytes
 ) -> music_page.Candidate:
     """What the page shows of a candidate."""
-    replaced = {(voice.track, voice.channel) for voice in new.replaced}
+    replaced = {voice.place for voice in new.replaced}
     notes = []
     for number, voice in enumerate(made.voices):
-        mine = (voice.track, voice.channel) in replaced or voice.track >= tracks
+        mine = voice.place in replaced or voice.track >= tracks
         seconds = made.score.seconds(voice.notes[:, :2])
         for (start, end), (tick, _, pitch, _) in zip(
             seconds.tolist(), voice.notes.tolist(), strict=True
@@ -364,6 +368,8 @@ def main() -> int:
     except (ValueError, ImportError, OSError) as error:
         print(f"generate_music.py: error: {error}", file=sys.stderr)
         return 2
+    if not all(roll.any() for roll in new.rolls):
+        print("The model plays nothing in some; try another --seed or --temperature.")
     what = "harmonised" if new.seam is None else f"from bar {new.seam.bar + 1} on"
     print(
         f"{args.midi.name}, {what}: {len(new.rolls[0])} steps of the model, in "

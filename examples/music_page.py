@@ -131,9 +131,9 @@ def write(path: Path, title: str, about: str, candidates: list[Candidate]) -> No
 
 
 def _section(candidate: Candidate) -> str:
-    pitches = [note.pitch for note in candidate.notes]
+    pitches = [note.pitch for note in candidate.notes] or [60]
     highest, lowest = max(pitches) + 2, min(pitches) - 2
-    seconds = max(note.end for note in candidate.notes) + 1
+    seconds = max((note.end for note in candidate.notes), default=0) + 1
 
     def color(voice: int) -> str:
         return COLORS[voice % len(COLORS)]

@@ -208,7 +208,8 @@ def fixed_roll(
     steps = max(len(_roll([voice], step)) for voice in piece.pitched)
     fixed = -np.ones((steps, piano_roll.KEYS), np.int8)
     given = _roll(kept, step)
-    others = [v for v in piece.pitched if not any(v is voice for voice in kept)]
+    places = {voice.place for voice in kept}
+    others = [voice for voice in piece.pitched if voice.place not in places]
     mine, theirs = (
         [float(np.median(voice.notes[:, 2])) for voice in voices]
         for voices in (kept, others)
@@ -255,12 +256,12 @@ def replace_voices(
         ValueError: An argument is out of its range.
     """
     step = _step(piece, steps_per_quarter)
-    mine = {(voice.track, voice.channel) for voice in replaced}
+    places = {voice.place for voice in replaced}
     tracks = [
         [
             (tick, message)
             for tick, message in track
-            if not (message.type in OF_NOTES and (number, message.channel) in mine)
+            if not (message.type in OF_NOTES and (number, message.channel) in places)
         ]
         for number, track in enumerate(piece.tracks)
     ]

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..files import require
 from .midi_engines import MIDIError, parse, read_bytes
-from .midi_repair import looks_whole, repair, text_of
+from .midi_repair import looks_whole, repair
 from .score import Score
 
 if TYPE_CHECKING:
@@ -37,6 +37,11 @@ class Voice(NamedTuple):
     """The last General MIDI instrument, 0 to 127."""
     notes: np.ndarray
     """`int64 [notes, 4]`: start, end (ticks), pitch, velocity; ordered by start."""
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """The numbers of its track and its channel."""
+        return self.track, self.channel
 
     @property
     def is_drum(self) -> bool:
@@ -173,7 +178,7 @@ def read_piece(path: str | os.PathLike) -> Piece:
         events = zip(ticks, track, strict=True)
         tracks.append([event for event in events if event[1].type != "end_of_track"])
         ends.append(ticks[-1] if ticks else 0)
-    voices = [voice for n, track in enumerate(tracks) for voice in _voices(n, track)]
+    voices = _voices(tracks, score)
     score = score._replace(problems=tuple(problems))
     resolution = parsed.ticks_per_beat
     return Piece(path, content, resolution, tracks, ends, voices, score)
@@ -205,30 +210,37 @@ def to_midi_file(
     return made
 
 
-def _voices(number: int, track: Sequence[Event]) -> list[Voice]:
-    """The voices of a track, by channel; notes end as in `read_score`."""
-    name, programs = "", {}
-    notes: dict[int, list] = {}
-    sounding: dict[tuple[int, int], tuple[int, int]] = {}
-    for tick, message in track:
-        kind = message.type
-        if kind in ("note_on", "note_off"):
-            key = message.channel, message.note
-            struck = kind == "note_on" and message.velocity > 0
-            start, velocity = sounding.get(key, (tick, 0))
-            if start < tick:  # a release at the tick of a stroke is of the note before
-                row = start, tick, message.note, velocity
-                notes.setdefault(message.channel, []).append(row)
-                del sounding[key]
-            if struck:
-                sounding[key] = tick, message.velocity
-        elif kind == "program_change":
-            programs[message.channel] = message.program
-        elif kind == "track_name":
-            name = text_of(message.name.encode("latin-1"))
+def _voices(tracks: Sequence[Sequence[Event]], score: Score) -> list[Voice]:
+    """The notes of the score by track and channel; the score knows parts, not channels.
+
+    A note has the channel of its stroke.
+    """
+    strokes: dict[tuple[int, int, int, bool], list[tuple[int, int]]] = {}
+    programs: dict[tuple[int, int], int] = {}
+    for number, track in enumerate(tracks):
+        for tick, message in track:
+            if message.type == "program_change":
+                programs[number, message.channel] = message.program
+            elif message.type == "note_on" and message.velocity:
+                channel = message.channel
+                key = number, tick, message.note, channel == DRUMS
+                stroke = programs.get((number, channel), 0), channel
+                strokes.setdefault(key, []).append(stroke)
+    names: dict[tuple[int, int], str] = {}
+    notes: dict[tuple[int, int], list] = {}
+    for start, end, pitch, velocity, number in score.notes.tolist():
+        part = score.parts[number]
+        some = strokes[part.track, start, pitch, part.is_drum]
+        # In one track several channels may play in unison.
+        stroke = max(some, key=lambda stroke: stroke[0] == part.program)
+        if len(some) > 1:
+            some.remove(stroke)
+        place = part.track, stroke[1]
+        names[place] = part.name
+        notes.setdefault(place, []).append((start, end, pitch, velocity))
     return [
-        Voice(number, channel, name, programs.get(channel, 0), np.array(sorted(rows)))
-        for channel, rows in sorted(notes.items())
+        Voice(*place, names[place], programs.get(place, 0), np.array(sorted(rows)))
+        for place, rows in sorted(notes.items())
     ]
 
 

@@ -2,9 +2,27 @@
 
 import os
 import warnings
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .. import checks
 from ..files import atomic_path, require
+from .midi_piece import Piece, Voice, read_piece
+
+if TYPE_CHECKING:
+    import music21
+
+FINEST = Fraction(1, 32)
+"""The length of notes that are rounded to nothing, in quarter notes."""
+TONICS = {
+    "major": ["C", "D-", "D", "E-", "E", "F", "G-", "G", "A-", "A", "B-", "B"],
+    "minor": ["C", "C#", "D", "E-", "E", "F", "F#", "G", "G#", "A", "B-", "B"],
+}
+"""As music21 spells them, by pitch class."""
+Sounds = list[tuple[Fraction, Fraction, tuple[int, ...]]]
+"""Start and end in quarter notes, and pitches, in the order of time."""
 
 
 def write_musicxml(
@@ -12,13 +30,18 @@ def write_musicxml(
 ) -> None:
     """Writes a MIDI file as MusicXML, by music21.
 
+    Each voice but the drums gets a staff; notes that overlap are in voices of their own
+    on it.
+
     Args:
         source: The MIDI file.
         path: The file to write, which ends in `.musicxml`; missing folders are made.
-        steps_per_quarter: Steps in a quarter note, a whole number; notes are moved to
+        steps_per_quarter: Steps in a quarter note, a whole number; times are moved to
             the nearest of these, of sixteenths, and of triplets. Default: 4.
 
     Raises:
+        MIDIError: (a `ValueError`) The file cannot be read.
+        FileNotFoundError: There is no such file.
         ImportError: music21 is not installed.
         ValueError: `steps_per_quarter` is no whole number, or `path` ends otherwise.
 
@@ -34,11 +57,86 @@ def write_musicxml(
     if not os.fspath(path).endswith(".musicxml"):
         raise checks.error("path", path, "a name that ends in .musicxml")
     music21 = require("music21", extra="examples")
-    divisors = sorted({3, 4, steps})
+    piece, score = read_piece(source), music21.stream.Score()
+    grids = sorted({3, 4, steps}, reverse=True)
+    for voice in piece.pitched:
+        score.insert(0, _staff(piece, voice, grids))
+    for tick, tempo in piece.score.tempi.tolist() if piece.pitched else ():
+        mark = music21.tempo.MetronomeMark(number=round(6e7 / tempo, 2))
+        score.parts[0].insert(Fraction(tick, piece.ticks_per_quarter), mark)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        piece = music21.converter.parse(
-            os.fspath(source), format="midi", quarterLengthDivisors=divisors
+        score = music21.stream.Score(
+            [part.makeNotation(inPlace=False) for part in score.parts]
         )
+        # Lengths that one sign cannot show become tied notes.
+        score.splitAtDurations(recurse=True)
+        score.metadata = music21.metadata.Metadata(title=Path(source).stem)
         with atomic_path(path) as file:
-            piece.write("musicxml", fp=file)
+            score.write("musicxml", fp=file, makeNotation=False)
+
+
+def _staff(piece: Piece, voice: Voice, grids: Sequence[int]) -> "music21.stream.Part":
+    import music21
+
+    quarter = piece.ticks_per_quarter
+    part = music21.stream.Part()
+    instrument = music21.instrument.instrumentFromMidiProgram(voice.program)
+    instrument.partName = voice.name or instrument.instrumentName
+    part.insert(0, instrument)
+    for tick, over, under in piece.score.time_signatures.tolist():
+        meter = music21.meter.TimeSignature(f"{over}/{under}")
+        part.insert(Fraction(tick, quarter), meter)
+    for tick, key in piece.score.key_signatures.tolist():
+        mode = "minor" if key >= 12 else "major"
+        tonic = TONICS[mode][key % 12]
+        part.insert(Fraction(tick, quarter), music21.key.Key(tonic, mode))
+    end = piece.end - FINEST * quarter
+    last = next(line for line in piece.bar_lines() if line >= end) / quarter
+    lines = _lines(_sounds(voice, quarter, grids))
+    last = max([last, *(line[-1][1] for line in lines)])
+    for line in lines:
+        stream = part if len(lines) == 1 else music21.stream.Voice()
+        now = Fraction(0)
+        for start, end, pitches in [*line, (last, last, ())]:
+            if start > now:  # a measure without its rests would be shorter
+                stream.insert(now, music21.note.Rest(quarterLength=start - now))
+            if len(pitches) == 1:
+                sound = music21.note.Note(pitches[0], quarterLength=end - start)
+            else:
+                sound = music21.chord.Chord(pitches, quarterLength=end - start)
+            if pitches:
+                stream.insert(start, sound)
+            now = end
+        if stream is not part:
+            part.insert(0, stream)
+    return part
+
+
+def _sounds(voice: Voice, quarter: int, grids: Sequence[int]) -> Sounds:
+    """The notes of a voice on a grid; those that begin and end together are chords."""
+
+    def nearest(tick: int) -> Fraction:
+        time = Fraction(tick, quarter)
+        lines = [Fraction(round(time * grid), grid) for grid in grids]
+        return min(lines, key=lambda line: abs(line - time))
+
+    chords: dict[tuple[Fraction, Fraction], set[int]] = {}
+    for start, end, pitch, _ in voice.notes.tolist():
+        begin = nearest(start)
+        last = max(nearest(end), begin + FINEST)
+        chords.setdefault((begin, last), set()).add(pitch)
+    return [(*times, tuple(sorted(chords[times]))) for times in sorted(chords)]
+
+
+def _lines(sounds: Sounds) -> list[Sounds]:
+    """Sounds in lines in which none overlaps the next: the first line that is free."""
+    lines: list[Sounds] = []
+    for sound in sounds:
+        for line in lines:
+            if line[-1][1] <= sound[0]:
+                line.append(sound)
+                break
+        else:
+            lines.append([sound])
+    return lines

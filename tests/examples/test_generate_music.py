@@ -234,3 +234,20 @@ def test_models_without_their_grid_take_it_from_the_command(call, models, tmp_pa
     )
     assert code == 0, errors
     assert "16 steps" in said
+
+
+def test_a_model_that_plays_nothing_is_said(call, tune, tmp_path):
+    silent = keras.initializers.Constant(-50.0)
+    layers = [
+        keras.Input((None, 88)),
+        keras_gated.GRU(2, return_sequences=True),
+        keras.layers.Dense(88, bias_initializer=silent),
+    ]
+    keras.Sequential(layers).save(tmp_path / "silent.keras")
+    for more in ((), ("--only-new",)):
+        code, said, errors = call(
+            *("--model", tmp_path / "silent.keras", "--midi", tune, "--bars", 1),
+            *("--steps-per-quarter", 1, "--output", tmp_path / "out", *more),
+        )
+        assert code == 0, errors
+        assert "plays nothing" in said

@@ -385,15 +385,29 @@ def test_a_new_track_gets_a_channel_of_its_own():
 
 
 def test_sheet_music_has_the_notes_and_the_meter():
-    pytest.importorskip("music21")
-    piece = piece_of([(0, 0, 480, 72), (0, 480, 720, 74), (1, 0, 720, 60)])
+    """Overlaps, triplets, ties over bar lines and silence, in two staves."""
+    music21 = pytest.importorskip("music21")
+    rows = [(0, 0, 480, 72), (0, 160, 320, 76), (0, 480, 640, 74), (0, 1440, 2400, 74)]
+    rows += [(0, 1560, 2040, 79), (0, 1560, 2040, 83), (1, 960, 6000, 60)]
+    piece = piece_of(rows)
     midi.write_musicxml(piece.path, "out.musicxml")
-    np.testing.assert_array_equal(midi.read("piece.mid"), roll_of("out.musicxml"))
-
-
-def roll_of(path):
-    score = midi.read_score(path)
-    return piano_roll.from_notes(score.notes[:, :3], score.ticks_per_quarter // 2)
+    found = [
+        (
+            int(48 * note.offset),
+            int(48 * (note.offset + note.quarterLength)),
+            pitch.midi,
+        )
+        for part in music21.converter.parse("out.musicxml", forceSource=True).parts
+        for note in part.flatten().notes
+        for pitch in note.pitches
+    ]
+    whole = np.array(rows)[:, 1:]
+    np.testing.assert_array_equal(
+        piano_roll.from_notes(found, 4), piano_roll.from_notes(whole, 40)
+    )
+    score = midi.read_score("out.musicxml")
+    assert score.time_signatures.tolist() == [[0, 4, 4]]
+    assert len(score.parts) == 2
 
 
 def test_instruments_are_heard_where_the_player_is_installed(caplog, monkeypatch):
@@ -413,3 +427,15 @@ def test_instruments_are_heard_where_the_player_is_installed(caplog, monkeypatch
     # The loudest of the spectrum is the pitch.
     spectrum = np.abs(np.fft.rfft(played[:4000]))
     assert np.argmax(spectrum) * 2 == pytest.approx(523.25, abs=4)
+
+
+def test_unisons_of_one_track_are_told_apart_by_their_channels():
+    events = b"\0\xc0\x05\0\xc1\x06" + on(60, 0, 0) + on(60, 0, 1) + on(36, 0, DRUMS)
+    events += off(60, 480, 0) + off(60, 480, 1) + off(36, 0, DRUMS)
+    with open("in.mid", "wb") as file:
+        file.write(header(kind=0) + track(events + END))
+    voices = midi.read_piece("in.mid").voices
+    assert [(*voice.place, voice.program) for voice in voices] == [
+        *((0, 0, 5), (0, 1, 6), (0, DRUMS, 0))
+    ]
+    assert [voice.notes[0, 1] for voice in voices] == [480, 960, 960]
