@@ -77,8 +77,13 @@ class Piece(NamedTuple):
 
     @property
     def end(self) -> int:
-        """The tick at which the last note ends."""
-        return max((int(voice.notes[:, 1].max()) for voice in self.voices), default=0)
+        """The tick at which the last note ends.
+
+        One that is never released has half a quarter.
+        """
+        ends = [voice.notes[:, 1] for voice in self.voices]
+        ends.append(self.score.unreleased[:, 0] + self.ticks_per_quarter // 2)
+        return int(np.concatenate(ends).max(initial=0))
 
     def bar_lines(self, before: int | None = None) -> Iterator[Fraction]:
         """The ticks of the bar lines, from 0 on, without end.

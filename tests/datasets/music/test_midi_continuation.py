@@ -287,6 +287,20 @@ def test_a_cut_ends_what_sounds_and_takes_the_rest_away():
         midi.find_seam(piece, 1, bars=1, primer_bars=3)
 
 
+def test_a_last_chord_that_is_never_released_sounds_to_the_seam():
+    with open("in.mid", "wb") as file:
+        file.write(header() + track(SCALE + on(67, 480) + on(72) + end(0)))
+    piece = midi.read_piece("in.mid")
+    seam = midi.find_seam(piece, 1, bars=1)
+    roll = np.zeros((4, KEYS), np.uint8)
+    roll[:, 67 - 21] = 1
+    midi.continue_piece(piece, roll, seam, "out.mid", 1)
+    notes = piano_roll.to_notes(midi.read("out.mid", 1)).tolist()
+    assert notes[3:] == [[4, 12, 67], [4, 8, 72]]  # in a roll, repeated notes are one
+    starts = midi.read_piece("out.mid").voices[0].notes[3:, :2].tolist()
+    assert starts == [[1920, 3840], [1920, 3840], [3840, 5760]]
+
+
 def test_a_note_that_sounds_into_the_bar_does_not_end_the_new_one():
     piece = piece_of([(0, 0, 1950, 60)])
     seam = midi.find_seam(piece, 1, bars=1)
