@@ -192,7 +192,9 @@ def train_joint(
 ) -> tuple[dict, dict]:
     """Trains the model of whole frames, as `train_cell` does."""
     settings = comparison.Settings.of(args)
-    settings = dataclasses.replace(settings, decay="cosine", **JOINT)
+    chosen = {"units": args.units or JOINT["units"]}
+    chosen["epochs"] = min(JOINT["epochs"], args.epochs)
+    settings = dataclasses.replace(settings, decay="cosine", **(JOINT | chosen))
     model = comparison.build_joint(settings, args.steps_per_quarter)
     parts = datasets(args, data, teacher_forcing=True)
     result = comparison.train(model, settings, parts, run / model.name)

@@ -66,6 +66,8 @@ def synthesize(
             warnings.simplefilter("ignore")  # tempi outside the first track
             parsed = pretty_midi.PrettyMIDI(os.fspath(path))
         sound = parsed.synthesize(fs=sampling_rate)
+        length = round((parsed.get_end_time() + TAIL) * sampling_rate)
+        sound = np.pad(sound, (0, max(0, length - len(sound))))  # with its silence
     peak = max(float(np.abs(sound).max(initial=0)), 1e-9)
     return (0.9 / peak * sound).astype(np.float32)
 

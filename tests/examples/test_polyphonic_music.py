@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
+from keras_gated import RollEncoding
 from keras_gated.datasets import midi
 from keras_gated.datasets.sets import published
 
@@ -24,9 +25,10 @@ SCRIPT = ROOT / "examples" / "polyphonic_music.py"
 CELLS = ["tanh", "lstm", "gru", "simplified_gru"]
 
 
-def run(*arguments, **options):
+def run(*arguments, joint=False, **options):
+    more = [] if joint else ["--no-joint"]
     return subprocess.run(
-        [sys.executable, str(SCRIPT), *map(str, arguments)],
+        [sys.executable, str(SCRIPT), *map(str, arguments), *more],
         capture_output=True,
         text=True,
         **options,
@@ -77,6 +79,7 @@ def test_short_run_writes_everything(music, tmp_path):
     done = run(
         *("--midi-dir", music, "--log-dir", tmp_path / "runs", "--epochs", 3),
         *("--cells", "gru", "tanh", "--units", 7, "--seed", 5, "--batch-size", 4),
+        joint=True,
         check=True,
     )
     assert "AutoGraph" not in done.stderr  # its warnings are for who wrote the code
@@ -84,7 +87,7 @@ def test_short_run_writes_everything(music, tmp_path):
     assert "broken.mid" in done.stdout
     assert "training: 6 pieces" in done.stdout
     folder, record = results(tmp_path / "runs")
-    assert [row["cell"] for row in record["rows"]] == ["gru", "tanh"]
+    assert [row["cell"] for row in record["rows"]] == ["gru", "tanh", "joint"]
     assert "--seed 5" in record["command"]
     for row in record["rows"]:
         assert (row["units"], row["epochs"]) == (7, 3)
@@ -96,6 +99,10 @@ def test_short_run_writes_everything(music, tmp_path):
 
         written = folder / row["cell"]
         model = keras.saving.load_model(written / "best.keras")
+        if row["cell"] == "joint":
+            assert RollEncoding.of(model).steps_per_quarter == 2
+            assert midi.read(written / "continuation.mid").any()
+            continue
         assert model.layers[0].cell.weight_noise == 0.075
         assert model.optimizer.global_clipnorm == 1.0
         assert midi.read(written / "continuation.mid").shape[1] == 88
@@ -264,12 +271,13 @@ def test_ctrl_c_leaves_the_logs_and_the_best_model(music, tmp_path):
 @pytest.mark.slow
 def test_the_demo_as_a_user_runs_it(tmp_path):
     """Four cells on the chorales; ten epochs show that all of them learn."""
-    done = run("--log-dir", tmp_path / "runs", "--epochs", 10, check=True)
+    where = ("--log-dir", tmp_path / "runs", "--epochs", 10)
+    done = run(*where, joint=True, check=True)
     folder, record = results(tmp_path / "runs")
-    assert [row["cell"] for row in record["rows"]] == CELLS
+    assert [row["cell"] for row in record["rows"]] == [*CELLS, "joint"]
     assert record["sequences"] == [210, 69, 69]
     for row in record["rows"]:
-        assert 19_700 < row["parameters"] < 20_300
+        assert row["cell"] == "joint" or 19_700 < row["parameters"] < 20_300
         # Every key at its training rate gives 11.70, and after 10 epochs the cells
         # were between 8.2 and 9.9 by validation (docs/demo/results.json).
         assert row["test_nll"] < 10.3, done.stdout
