@@ -29,9 +29,9 @@ def public_objects():
 
 PUBLIC = {
     "": """CELLS Equations GRU GRUCell GatedCell GatedEquations GaussianMixture LAYERS
-        LSTM LSTMCell RNN Recurrence RecurrentCell SimplifiedGRU SimplifiedGRUCell
-        TanhCell TanhRNN callbacks cells datasets from_addons from_keras from_torch
-        generation inspection layer_by_units layers losses match_units metrics
+        LSTM LSTMCell NADE RNN Recurrence RecurrentCell RollEncoding SimplifiedGRU
+        SimplifiedGRUCell TanhCell TanhRNN callbacks cells datasets from_addons
+        from_keras from_torch generation inspection layer_by_units layers losses match_units metrics
         optimizers pictures to_keras""",
     "callbacks": "BestModel EpochProgress GateMonitor PianoRollImage SoundSummary",
     "datasets": """audio audio_dataset_from_directory bach_chorales fsdd jsb_chorales
