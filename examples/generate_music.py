@@ -99,6 +99,12 @@ def parse_arguments() -> argparse.Namespace:
         help="as the model was trained, if its file does not say",
     )
     add(
+        "--in-c",
+        action="store_true",
+        help="the model was trained on music in C, as the published sets are, if its "
+        "file does not say",
+    )
+    add(
         "--temperature",
         type=float,
         default=1.0,
@@ -136,11 +142,15 @@ def encoding_of(
             "--steps-per-quarter (JSB Chorales: 1, the other published sets: 2)."
         )
     if found is None:
-        return keras_gated.RollEncoding(asked)
+        return keras_gated.RollEncoding(asked, "C" if args.in_c else 0)
     if asked not in (None, found.steps_per_quarter):
         raise ValueError(
             f"{str(args.model)!r} was trained with {found.steps_per_quarter} steps per "
             f"quarter, not {asked}; leave out --steps-per-quarter."
+        )
+    if args.in_c and found.transpose != "C":
+        raise ValueError(
+            f"{str(args.model)!r} was not trained on music in C; leave out --in-c."
         )
     return found
 

@@ -191,6 +191,7 @@ def test_errors_end_with_2_and_a_line(call, models, tune, duet, tmp_path):
         (keys, tune, ("--bars", 0), "must be 1 or more"),
         (models / "plain.keras", tune, (), "give --steps-per-quarter"),
         (keys, tune, ("--steps-per-quarter", 4), "with 2 steps per quarter, not 4"),
+        (keys, tune, ("--in-c",), "not trained on music in C"),
         (keys, duet, ("--keep", 0), "ends in keras_gated.NADE"),
         (frames, duet, ("--keep", "Oboe"), "choose from .*: 0:1 'Flute', 1:2 'Viola'"),
         (frames, duet, ("--keep", 0, "--replace", "flute"), "to be kept and to be"),
