@@ -195,7 +195,10 @@ def train_joint(
     chosen = {"units": args.units or JOINT["units"]}
     chosen["epochs"] = min(JOINT["epochs"], args.epochs)
     settings = dataclasses.replace(settings, decay="cosine", **(JOINT | chosen))
-    model = comparison.build_joint(settings, args.steps_per_quarter)
+    published = args.midi_dir is None and args.dataset in PUBLISHED
+    in_c = {"transpose": "C"} if published else {}  # as those sets are
+    encoding = keras_gated.RollEncoding(args.steps_per_quarter, **in_c)
+    model = comparison.build_joint(settings, encoding)
     parts = datasets(args, data, teacher_forcing=True)
     result = comparison.train(model, settings, parts, run / model.name)
     write_continuation(model, data[2][0], args, run / model.name)

@@ -1,7 +1,5 @@
 """A model of whole frames of music: keys that sound together are drawn together."""
 
-from fractions import Fraction
-
 import keras
 
 import keras_gated
@@ -16,12 +14,12 @@ DROPOUT = 0.5
 HIDDEN_UNITS = 64
 
 
-def build_joint(settings: Settings, steps_per_quarter: int | Fraction) -> keras.Model:
+def build_joint(settings: Settings, encoding: keras_gated.RollEncoding) -> keras.Model:
     """A GRU with NADE as its output, compiled.
 
     Args:
         settings: What to train with; `units` are the GRU's.
-        steps_per_quarter: Of the music, which the model file says to whoever loads it.
+        encoding: How the music was read, which the model file says to who loads it.
 
     Returns:
         A model of `[frames, next frames]`, as `next_step_dataset` gives them with
@@ -32,7 +30,7 @@ def build_joint(settings: Settings, steps_per_quarter: int | Fraction) -> keras.
         keras.Input((None, piano_roll.KEYS), name=name)
         for name in ("frames", "next_frames")
     )
-    x = keras_gated.RollEncoding(steps_per_quarter)(frames)
+    x = encoding(frames)
     x = keras_gated.GRU(
         settings.units, weight_noise=settings.weight_noise, return_sequences=True
     )(x)
