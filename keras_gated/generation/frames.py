@@ -91,7 +91,10 @@ def generate(
     batch = primer.reshape(-1, *primer.shape[-2:]).astype("float32")
     batch = np.repeat(batch, particles, axis=0)
     size, _, notes = batch.shape
-    stepper = stepping.stepper(features, size)
+    try:
+        stepper = stepping.stepper(features, size)
+    except KeyError as error:  # Keras 3.8 finds only here that inputs are missing
+        raise _not_for_head(model) from error
     if stepper.output_shape[:2] != (size, 1) or (
         head is None and stepper.output_shape[2] != notes
     ):
@@ -246,13 +249,17 @@ def _parts(model: keras.Model) -> tuple[keras.Model, NADE | None]:
         try:
             (frames,) = inputs
             _FEATURES[model] = keras.Model(frames, features, name=model.name)
-        except (ValueError, KeyError) as error:  # several, or they are not enough
-            raise ValueError(
-                "A model that ends in NADE must map [frames, next frames] to logits, "
-                "and give the next frames to NADE alone, as they are. Received the "
-                f"model {model.name!r} with {len(model.inputs)} inputs"
-            ) from error
+        except ValueError as error:  # several, or they are not enough
+            raise _not_for_head(model) from error
     return _FEATURES[model], head
+
+
+def _not_for_head(model: keras.Model) -> ValueError:
+    return ValueError(
+        "A model that ends in NADE must map [frames, next frames] to logits, and give "
+        "the next frames to NADE alone, as they are. Received the model "
+        f"{model.name!r} with {len(model.inputs)} inputs"
+    )
 
 
 def _check_primer(model: keras.Model, primer: np.ndarray) -> np.ndarray:
