@@ -3,7 +3,6 @@
 import functools
 import logging
 import os
-import unicodedata
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any, NamedTuple
@@ -27,7 +26,7 @@ from .midi_sound import synthesize
 from .midi_writing import write, write_wav
 from .notation import read_score
 from .notation_writing import write_musicxml
-from .score import MICROSECONDS, Beats, Part, Score
+from .score import MICROSECONDS, PEDAL_DOWN, Beats, Part, Score, plain_name
 
 __all__ = [
     "Beats",
@@ -57,8 +56,6 @@ __all__ = [
     "write_wav",
 ]
 
-PEDAL_DOWN = 64
-"""From this value on, of 0 to 127, the sustain pedal is down."""
 OCTAVE = 12
 # Krumhansl and Kessler (1982), from C: how well each pitch class fits a key.
 MAJOR = (6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88)
@@ -373,22 +370,17 @@ def _chosen(parts: Sequence[Part], options: Options) -> list[int]:
     """The numbers of the parts that are to be read."""
     instruments, tracks = options.instruments, options.tracks
     chosen = None if instruments is None else programs(instruments)
-    wanted = {_plain(track) for track in tracks or ()}
+    wanted = {
+        plain_name(track) if isinstance(track, str) else track for track in tracks or ()
+    }
     return [
         number
         for number, part in enumerate(parts)
         if (options.drums or not part.is_drum)
         # The program number of a drum part does not name an instrument.
         and (chosen is None or part.is_drum or part.program in chosen)
-        and (not wanted or part.track in wanted or _plain(part.name) in wanted)
+        and (not wanted or part.track in wanted or plain_name(part.name) in wanted)
     ]
-
-
-def _plain(name: int | str) -> int | str:
-    """A name as it is compared: some are padded, and letters are written in ways."""
-    if isinstance(name, int):
-        return name
-    return unicodedata.normalize("NFC", name).strip("\0 \t\r\n").casefold()
 
 
 def _why_no_notes(score: Score, options: Options, unreleased: int) -> str:

@@ -14,8 +14,9 @@ from ..files import atomic_path
 from . import piano_roll
 from .grid import rate
 from .midi_engines import MIDIError
-from .midi_piece import DRUMS, Event, Piece, Voice, to_midi_file
+from .midi_piece import Event, Piece, Voice, to_midi_file
 from .midi_voices import Manner, assign, manner
+from .score import DRUMS, PEDAL, PEDAL_DOWN
 
 NEAR = 8
 """From so many bars before the new notes it is learned how voices play."""
@@ -24,8 +25,6 @@ BEYOND, BELOW = 7, 24
 below all others, if they replace none."""
 OVERHANG = Fraction(1, 8)
 """How much of a quarter note the last notes may sound on into the next bar."""
-PEDAL, PEDAL_DOWN = 64, 64
-"""The number of the control, and the value from which on it is down."""
 OF_NOTES = ("note_on", "note_off", "polytouch", "aftertouch", "pitchwheel")
 """The messages that go with notes."""
 OF_MOMENTS = ("text", "lyrics", "marker", "cue_marker")

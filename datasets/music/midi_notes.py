@@ -19,6 +19,7 @@ from ..files import require
 from .midi_repair import END_OF_TRACK, bodies, names_in_utf8, text_of
 from .score import (
     DEFAULT_TEMPO,
+    PEDAL,
     Changes,
     Part,
     Score,
@@ -29,8 +30,6 @@ from .score import (
     of_one_key,
 )
 
-PEDAL = 64
-"""The number of the MIDI control of the sustain pedal."""
 ONE_TRACK = b"MThd\0\0\0\6\0\1\0\1"
 """The header of a file with one track, but for the resolution."""
 MANY_TICKS = 10**6

@@ -3,7 +3,6 @@
 import io
 import itertools
 import os
-import unicodedata
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING, NamedTuple
@@ -13,13 +12,11 @@ import numpy as np
 from ..files import require
 from .midi_engines import MIDIError, parse, read_bytes
 from .midi_repair import looks_whole, repair
-from .score import Score
+from .score import DRUMS, Score, plain_name
 
 if TYPE_CHECKING:
     import mido
 
-DRUMS = 9
-"""The channel of the drums, from 0."""
 Event = tuple[int, "mido.Message | mido.MetaMessage"]
 """A tick since the beginning, and a message."""
 
@@ -123,12 +120,12 @@ class Piece(NamedTuple):
         """
         chosen: set[int] = set()
         for name in names:
-            plain = _plain(name)
+            plain = plain_name(name)
             found = {
                 number
                 for number, voice in enumerate(self.voices)
                 if plain
-                in (str(voice.track), str(voice).split()[0], _plain(voice.name))
+                in (str(voice.track), str(voice).split()[0], plain_name(voice.name))
                 and not voice.is_drum
             }
             if not found:
@@ -247,7 +244,3 @@ def _voices(tracks: Sequence[Sequence[Event]], score: Score) -> list[Voice]:
         Voice(*place, names[place], programs.get(place, 0), np.array(sorted(rows)))
         for place, rows in sorted(notes.items())
     ]
-
-
-def _plain(name: str) -> str:
-    return unicodedata.normalize("NFC", name).strip("\0 \t\r\n").casefold()

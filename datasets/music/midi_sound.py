@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import checks
 from ..files import require
-from .midi_piece import DRUMS
+from .score import DRUMS
 
 TAIL = 1.0
 """Seconds after the last message, in which notes die away."""

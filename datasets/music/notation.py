@@ -12,6 +12,7 @@ from .. import checks
 from ..files import open_binary, require
 from .midi_engines import MIDIError, parse
 from .score import (
+    DRUMS,
     MICROSECONDS,
     Changes,
     Part,
@@ -31,8 +32,6 @@ RESOLUTION = 480
 """Ticks in a quarter note, at least."""
 FINEST = 2**20
 """Ticks in a quarter note, at most; finer times are rounded."""
-DRUMS = 9
-"""The channel of the drums, from 0."""
 
 
 def read_score(

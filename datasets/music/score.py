@@ -1,5 +1,6 @@
 """What a piece of music holds, in ticks: more than a piano roll shows."""
 
+import unicodedata
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -13,6 +14,12 @@ DEFAULT_TEMPO = 500_000
 DEFAULT_METER = (4, 4)
 """The time signature, unless a file says otherwise."""
 MICROSECONDS = 1_000_000
+DRUMS = 9
+"""The channel of the drums, from 0."""
+PEDAL = 64
+"""The number of the MIDI control of the sustain pedal."""
+PEDAL_DOWN = 64
+"""From this value on, of 0 to 127, the sustain pedal is down."""
 
 
 class Part(NamedTuple):
@@ -259,6 +266,17 @@ def _keys(events: list[tuple[int, int]]) -> np.ndarray:
     for tick, key in events:
         first.setdefault(tick, key)
     return np.array(sorted(first.items()), np.int64).reshape(-1, 2)
+
+
+def plain_name(name: str) -> str:
+    """The name of a track as it is compared.
+
+    Some are padded, and letters can be written in several ways.
+
+    Args:
+        name: The name, of a file or a person.
+    """
+    return unicodedata.normalize("NFC", name).strip("\0 \t\r\n").casefold()
 
 
 def _changes(events: list[tuple], default: int | tuple) -> np.ndarray:

@@ -13,7 +13,7 @@ from ..files import open_binary
 from ..folders import check_no_labels, check_split, find_files, wanted
 from .frames import frames_dataset
 from .headers import looks_like_sound
-from .reader import read_listed
+from .reader import Listing, read_files
 from .recordings import Recordings, Standardization
 
 if TYPE_CHECKING:
@@ -74,9 +74,8 @@ def read_directory(
     if not paths:
         raise ValueError(f"The folder {str(directory)!r} holds no sound file.")
     facts = {"other_files": _other_files(directory, {*paths, *skipped})}
-    return read_listed(
-        paths, Path(directory), skipped, facts, sampling_rate, **arguments
-    )
+    listing = Listing(paths, Path(directory), skipped, facts)
+    return read_files(listing, sampling_rate, **arguments)
 
 
 def _begins_as_sound(path: Path) -> bool:

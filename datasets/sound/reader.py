@@ -32,8 +32,33 @@ AHEAD = 4
 log = logging.getLogger("keras_gated")
 
 
+class Listing(NamedTuple):
+    """Files that were found in a folder."""
+
+    paths: list[Path]
+    """The files."""
+    folder: Path
+    """The folder that the report is about."""
+    skipped: dict[Path, Finding]
+    """What was skipped before."""
+    facts: dict[str, Any]
+    """What else the report is to say."""
+
+
+def _listing(paths: Sequence[str | os.PathLike]) -> Listing:
+    """Files of which nothing else is known, in the folder that has them all."""
+    paths = [Path(path) for path in paths]
+    if not paths:
+        raise ValueError("Argument `paths` must name one file at least; it is empty.")
+    try:
+        folder = os.path.commonpath([path.absolute().parent for path in paths])
+    except ValueError:  # on two drives
+        folder = paths[0].parent
+    return Listing(paths, Path(folder), {}, {})
+
+
 def read_files(
-    paths: Sequence[str | os.PathLike],
+    paths: Sequence[str | os.PathLike] | Listing,
     sampling_rate: int | None = None,
     *,
     decoder: str = "auto",
@@ -53,7 +78,7 @@ def read_files(
     interruption.
 
     Args:
-        paths: The files.
+        paths: The files, or what was found in a folder.
         sampling_rate: Samples per second to resample to. Default: `None`, those of
             most files.
         decoder: `"soundfile"`, `"pyav"`, `"tensorflow-io"`, or `"auto"`, which
@@ -83,66 +108,8 @@ def read_files(
         AudioError: With `errors="raise"`: a file cannot be read.
         ImportError: The decoder is not installed.
     """
-    paths = [Path(path) for path in paths]
-    if not paths:
-        raise ValueError("Argument `paths` must name one file at least; it is empty.")
-    try:
-        folder = os.path.commonpath([path.absolute().parent for path in paths])
-    except ValueError:  # on two drives
-        folder = paths[0].parent
-    return read_listed(
-        paths,
-        Path(folder),
-        {},
-        {},
-        sampling_rate,
-        decoder=decoder,
-        channel=channel,
-        max_seconds=max_seconds,
-        workers=workers,
-        cache=cache,
-        cache_dir=cache_dir,
-        errors=errors,
-        verbose=verbose,
-    )
-
-
-def read_listed(
-    paths: Sequence[Path],
-    folder: Path,
-    skipped: dict[Path, Finding],
-    facts: dict[str, Any],
-    sampling_rate: int | None = None,
-    *,
-    decoder: str = "auto",
-    channel: int | None = None,
-    max_seconds: float | None = 86_400.0,
-    workers: int | None = None,
-    cache: bool = True,
-    cache_dir: str | os.PathLike | None = None,
-    errors: str = "skip",
-    verbose: bool = True,
-) -> Recordings:
-    """Reads the files that were found in a folder.
-
-    Args:
-        paths: The files.
-        folder: The folder that the report is about.
-        skipped: What was skipped before.
-        facts: What else the report is to say.
-        sampling_rate: As in `read_files`.
-        decoder: As in `read_files`.
-        channel: As in `read_files`.
-        max_seconds: As in `read_files`.
-        workers: As in `read_files`.
-        cache: As in `read_files`.
-        cache_dir: As in `read_files`.
-        errors: As in `read_files`.
-        verbose: As in `read_files`.
-
-    Returns:
-        The recordings.
-    """
+    listing = paths if isinstance(paths, Listing) else _listing(paths)
+    paths, folder, skipped, facts = listing
     rate = check_rate(sampling_rate)
     checks.whole("channel", channel, 0, optional=True)
     checks.one_of("errors", errors, (*ERRORS, "warn"))
