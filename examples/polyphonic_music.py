@@ -137,7 +137,6 @@ def load_music(args: argparse.Namespace) -> bach_chorales.Splits:
     corpus = midi_directory.read_directory(
         args.midi_dir, steps_per_quarter=args.steps_per_quarter
     )
-    corpus.report.show()
     args.steps_per_quarter = corpus.steps_per_quarter
     rolls = [roll for roll in corpus.rolls if len(roll) > 1]
     if len(rolls) < 3:

@@ -126,7 +126,6 @@ def load_sound(args: argparse.Namespace) -> Parts:
         )
         folder = synthesized.speech() if spoken else synthesized.chorales()
     recordings = audio.read_directory(folder, **reading)
-    print(recordings)
     groups = (lambda path: path.parent) if args.split == "speaker" else None
     rest, test = recordings.split(0.1, seed=args.seed, groups=groups)
     train, valid = rest.split(1 / 9, seed=args.seed, groups=groups)

@@ -97,7 +97,7 @@ def read_directory(
             (`$KERAS_HOME`, or `~/.keras`).
         errors: `"skip"` files that cannot be read, or `"raise"`, also where a file has
             to be repaired. Default: `"skip"`.
-        verbose: Whether to show a progress bar. Default: `True`.
+        verbose: Whether to show a progress bar and the report. Default: `True`.
         **options: How to read the files: those of `midi.Options` but `velocity`.
             `transpose="random"` moves all files by the same number of semitones if
             there is a `seed`; without one rolls are not kept.
@@ -163,6 +163,8 @@ def read_directory(
     corpus = _corpus(found, skipped, settings.steps_per_quarter, choice)
     if cache:
         corpus.report.save(STORE, cache_dir, directory)
+    if verbose:
+        corpus.report.show()
     return corpus
 
 
@@ -336,8 +338,6 @@ def midi_dataset_from_directory(
         verbose=verbose,
         **options,
     )
-    if verbose:
-        corpus.report.show()
     parts = _parts(corpus, validation_split, shuffle, seed, groups)
     datasets = []
     for name in wanted(subset):

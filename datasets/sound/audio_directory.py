@@ -232,8 +232,6 @@ def audio_dataset_from_directory(
         errors=errors,
         verbose=verbose,
     )
-    if verbose:
-        recordings.report.show()
     parts = {"training": recordings}
     if validation_split is not None:
         both = recordings.split(validation_split, shuffle, seed, groups)

@@ -96,7 +96,7 @@ def read_files(
         errors: What to do about files that cannot be read or are cut off: `"skip"` or
             `"raise"`; or `"warn"`, which keeps the part that is there and skips what
             cannot be read at all. Default: `"skip"`.
-        verbose: Whether to show a progress bar. Default: `True`.
+        verbose: Whether to show a progress bar and the report. Default: `True`.
 
     Returns:
         The recordings, in the order of `paths`; what was skipped and why; and a
@@ -165,6 +165,8 @@ def read_files(
     _log_warnings(warnings)
     if kept_in is not None:
         recordings.save_report(kept_in, folder)
+    if verbose:
+        recordings.report.show()
     return recordings
 
 
