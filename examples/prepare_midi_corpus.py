@@ -69,11 +69,19 @@ def parse_arguments() -> tuple[argparse.Namespace, list[str]]:
     add("--start", default="zero", choices=("zero", "first_note"))
     add("--transpose", default="0", metavar="N", help="semitones up, or C")
     add("--drums", action="store_true", help="read the drums, too")
+    # Beam would take it silently for one of its own.
+    add("--features", nargs="*", help=argparse.SUPPRESS)
+    add("--onsets", action="store_true", help="mark keys that are struck again")
     add("--engine", default="auto", choices=("auto", "pretty_midi", "symusic"))
     return parser.parse_known_args()
 
 
 def reading_options(args: argparse.Namespace) -> midi.Options:
+    if args.features:
+        sys.exit(
+            "Shards hold rolls alone; features of steps are read from a folder, with "
+            "midi_dataset_from_directory(features=...)."
+        )
     if args.steps_per_quarter == "auto":
         sys.exit(
             "Shards are read apart, so that no grid can be chosen for all: choose one "
@@ -87,6 +95,7 @@ def reading_options(args: argparse.Namespace) -> midi.Options:
         start=args.start,
         transpose=int(args.transpose) if number else args.transpose,
         drums=args.drums,
+        onsets=args.onsets,
         engine=args.engine,
     )
 
@@ -147,9 +156,10 @@ def make_shard(
                 repaired[name] = "; ".join(problems)
     with tempfile.TemporaryDirectory() as folder:
         local = Path(folder, shard)
-        midi_records.write_shard(local, rolls)
+        midi_records.write_shard(local, rolls, options.onsets)
         data = local.read_bytes()
-    lengths = collections.Counter(len(roll) // piano_roll.PACKED for _, roll in rolls)
+    packed = piano_roll.PackedRolls((roll for _, roll in rolls), options.onsets)
+    lengths = collections.Counter(packed.lengths)
     summary = {
         "shard": shard,
         "sha256": hashlib.sha256(data).hexdigest(),

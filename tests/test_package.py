@@ -43,10 +43,11 @@ PUBLIC = {
         read_files write""",
     "datasets.midi": """Beats MIDIError Options Part Piece Reading Score Seam Voice
         continue_piece estimate_key find_seam fit_reader fixed_roll packed_reader read
-        read_all read_packed read_piece read_score replace_voices synthesize write
-        write_musicxml write_wav""",
+        read_all read_packed read_piece read_score replace_voices step_features
+        synthesize write write_musicxml write_wav""",
     "datasets.piano_roll": """KEYS LOWEST_PITCH PACKED PackedRolls check_roll
-        count_rounded from_notes next_step_dataset pack plot to_notes transpose""",
+        count_rounded from_notes halves next_step_dataset pack plot to_notes transpose
+        with_onsets""",
     "generation": "generate generate_audio stream_audio",
     "inspection": "gates jacobian_norms recurrent_layers",
     "losses": "BernoulliNLL GaussianMixtureNLL StepLoss bernoulli_nll weigh_steps",
@@ -124,6 +125,7 @@ def test_every_data_set_is_an_attribute_and_nothing_is_imported_before():
     inner |= {"midi_writing", "next_step", "notation", "notation_writing"}
     inner |= {"packed_rolls", "pieces"}
     inner |= {"published", "pyav_decoder", "reader", "recordings", "score"}
+    inner |= {"step_features"}
     inner |= {"tensorflow_io_decoder", "__init__"}
     functions = {"audio_dataset_from_directory", "midi_dataset_from_directory"}
     assert set(done.stdout.split()) == files - inner | functions

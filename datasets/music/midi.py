@@ -27,6 +27,7 @@ from .midi_writing import write, write_wav
 from .notation import read_score
 from .notation_writing import write_musicxml
 from .score import MICROSECONDS, PEDAL_DOWN, Beats, Part, Score, plain_name
+from .step_features import pack_features, step_features
 
 __all__ = [
     "Beats",
@@ -50,6 +51,7 @@ __all__ = [
     "read_piece",
     "read_score",
     "replace_voices",
+    "step_features",
     "synthesize",
     "write",
     "write_musicxml",
@@ -66,7 +68,7 @@ class Reading(NamedTuple):
     """What `read_all` returns."""
 
     roll: np.ndarray
-    """The roll, `uint8 [T, 88]`."""
+    """The roll, `uint8 [T, 88]`; `[T, 176]` with `onsets` in the options."""
     onsets: np.ndarray
     """Where notes begin, `uint8 [T, 88]`."""
     dropped_notes: int
@@ -83,6 +85,8 @@ class Reading(NamedTuple):
     """The parser: `"pretty_midi"` or `"symusic"`."""
     grid: Choice | None = None
     """What `steps_per_quarter="auto"` chose."""
+    features: np.ndarray | None = None
+    """What the score says about each step, `float32 [T, F]`, if the options ask."""
 
     @property
     def findings(self) -> list[Finding]:
@@ -153,7 +157,8 @@ def read(
 
     Returns:
         The roll, `uint8 [T, 88]`; with `onsets=True` also the onsets, `uint8 [T,
-        88]`, ones where notes begin. What was repaired or left out (notes outside the
+        88]`, ones where notes begin (`piano_roll.with_onsets` makes one roll of both,
+        as `read_all` does). What was repaired or left out (notes outside the
         88 keys, rounded to nothing, never released), and the grid that was chosen, is
         in the log (logger `keras_gated`); `read_all` returns it, too.
 
@@ -236,7 +241,8 @@ def read_packed(
 
     Returns:
         The roll as `piano_roll.pack` gives it, and a list: the reader, and the
-        arguments of `findings`.
+        arguments of `findings`. If features are asked for, they follow the roll as
+        `pack_features` gives them, and the bytes of the roll are the last of the list.
 
     Raises:
         MIDIError: As `read` does.
@@ -245,7 +251,10 @@ def read_packed(
     reading = read_all(path, options, content)
     lost = reading.dropped_notes, reading.rounded_notes, reading.unreleased_notes
     about = [reading.reader, *lost, list(reading.problems)]
-    return packed_rolls.pack(reading.roll), about
+    packed = packed_rolls.pack(reading.roll)
+    if reading.features is None:
+        return packed, about
+    return packed + pack_features(reading.features), [*about, len(packed)]
 
 
 def fit_reader(**options: Any) -> Callable[[str, bytes], tuple[bytes, list]]:
@@ -303,13 +312,19 @@ def _to_reading(score: Score, options: Options) -> Reading:
         raise _NothingToReadError(
             "holds no note of half a step or longer (short_notes='keep' reads them)."
         )
+    if options.onsets:
+        roll = packed_rolls.with_onsets(roll, onsets)
+    features = None
+    if options.features:
+        features = score.features(options.features, grid, len(roll), semitones)
     if options.start == "first_note":
         first = int(placed.first[keep_short | (placed.first < placed.last)].min())
         roll, onsets = roll[first:], onsets[first:]
+        features = None if features is None else features[first:]
     rounded = 0 if keep_short else placed.rounded
     lost = outside, rounded, unreleased
     said = score.problems, score.reader
-    return Reading(roll, onsets, lost[0], semitones, *lost[1:], *said, chosen)
+    return Reading(roll, onsets, lost[0], semitones, *lost[1:], *said, chosen, features)
 
 
 def _notes(

@@ -126,7 +126,8 @@ def continue_piece(
 
     Args:
         piece: The piece.
-        roll: `[T, 88]`, zeros and ones: the continuation, from the step `seam.step` on.
+        roll: `[T, 88]`, or `[T, 176]` with onsets, zeros and ones: the continuation,
+            from the step `seam.step` on.
         seam: Where it begins.
         path: The file to write; missing folders are made.
         steps_per_quarter: Steps in a quarter note.
@@ -185,6 +186,7 @@ def fixed_roll(
     kept: Sequence[Voice],
     steps_per_quarter: int | Fraction | str,
     semitones: int = 0,
+    onsets: bool = False,
 ) -> np.ndarray:
     """What a model must keep to, to find other voices for some that are given.
 
@@ -198,15 +200,17 @@ def fixed_roll(
         kept: The voices that are given.
         steps_per_quarter: Steps in a quarter note.
         semitones: How far up to transpose. Default: 0.
+        onsets: Whether to say, too, where keys are struck again. Default: `False`.
 
     Returns:
         `int8 [T, 88]`: 1 where a key is on, 0 where it is off, -1 where it is free; as
-        `generation.generate` takes it.
+        `generation.generate` takes it. With `onsets` `[T, 176]`: the strokes of the
+        given voices are fixed, those of free keys are free.
     """
     step = _step(piece, steps_per_quarter)
     steps = max(len(_roll([voice], step)) for voice in piece.pitched)
     fixed = -np.ones((steps, piano_roll.KEYS), np.int8)
-    given = _roll(kept, step)
+    given, again = piano_roll.halves(_roll(kept, step, onsets))
     places = {voice.place for voice in kept}
     others = [voice for voice in piece.pitched if voice.place not in places]
     mine, theirs = (
@@ -226,6 +230,8 @@ def fixed_roll(
     if others and min(mine) < min(theirs):
         fixed_part[below & sounding] = 0
     fixed_part[given > 0] = 1
+    if again is not None:
+        fixed = np.concatenate([fixed, _fixed_strokes(fixed, given, again)], axis=1)
     return piano_roll.transpose(fixed + 1, semitones) - 1
 
 
@@ -244,7 +250,8 @@ def replace_voices(
 
     Args:
         piece: The piece.
-        roll: `[T, 88]`, zeros and ones: what the replaced voices play.
+        roll: `[T, 88]`, or `[T, 176]` with onsets, zeros and ones: what the replaced
+            voices play.
         replaced: The voices. If there is none, the notes get a track of their own.
         path: The file to write; missing folders are made.
         steps_per_quarter: Steps in a quarter note.
@@ -309,9 +316,30 @@ def _within(voice: Voice, begin: int, end: int) -> np.ndarray:
     return voice.notes[(begin <= start) & (start < end)]
 
 
-def _roll(voices: Sequence[Voice], step: Fraction) -> np.ndarray:
+def _roll(voices: Sequence[Voice], step: Fraction, onsets: bool = False) -> np.ndarray:
     notes = np.concatenate([voice.notes[:, :3] for voice in voices])
-    return piano_roll.from_notes(notes, step)
+    if not onsets:
+        return piano_roll.from_notes(notes, step)
+    return piano_roll.with_onsets(*piano_roll.from_notes(notes, step, onsets=True))
+
+
+def _fixed_strokes(
+    fixed: np.ndarray, given: np.ndarray, again: np.ndarray
+) -> np.ndarray:
+    """Which keys are struck again, 1 or 0, or free, -1.
+
+    Args:
+        fixed: Which keys are on, off or free, `int8 [T, 88]`.
+        given: Where the given voices sound, `[at most T, 88]`.
+        again: Where these strike keys again that they held.
+    """
+    before = np.pad(fixed, ((1, 0), (0, 0)))[:-1]  # it begins after silence
+    strokes = -np.ones_like(fixed)
+    known = (given > 0) & (np.pad(given, ((1, 0), (0, 0)))[:-1] > 0)
+    strokes[: len(given)][known] = again[known]
+    # What is off is not struck, nor struck again what was off before.
+    strokes[(fixed == 0) | (before == 0)] = 0
+    return strokes
 
 
 def _place(lines: Sequence[Fraction], step: Fraction) -> Callable[[int], int]:

@@ -22,6 +22,7 @@ from ..store import Store, digest
 from . import midi, piano_roll
 from .grid import AUTO, Choice, Fit, choose, total
 from .midi_engines import MIDIError, engine_name, read_bytes
+from .step_features import PackedFeatures, tonic_column
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -60,6 +61,8 @@ class Corpus:
     """All of this as a table, and as JSON."""
     grid: Choice | None = None
     """What `steps_per_quarter="auto"` chose."""
+    features: PackedFeatures | None = None
+    """What the scores say about each step, if the options ask for it."""
 
     def __str__(self) -> str:
         return str(self.report)
@@ -160,7 +163,7 @@ def read_directory(
             chosen = {"steps_per_quarter": choice.steps_per_quarter}
             settings = dataclasses.replace(settings, **chosen)
         found = read_files("packed_reader")
-    corpus = _corpus(found, skipped, settings.steps_per_quarter, choice)
+    corpus = _corpus(found, skipped, settings, choice)
     if cache:
         corpus.report.save(STORE, cache_dir, directory)
     if verbose:
@@ -171,11 +174,21 @@ def read_directory(
 def _corpus(
     found: dict[Path, Read],
     skipped: dict[Path, Finding],
-    steps_per_quarter: int | Fraction,
+    settings: midi.Options,
     choice: Choice | None,
 ) -> Corpus:
     """The corpus, with its report."""
-    rolls = piano_roll.PackedRolls(data for data, _ in found.values())
+    features, steps_per_quarter = None, settings.steps_per_quarter
+    if settings.features:
+        apart = [(data, *about) for data, about in found.values()]
+        features = (data[of_roll:] for data, *_, of_roll in apart)
+        features = PackedFeatures(features, settings.features)
+        found = {
+            path: (data[:of_roll], about)
+            for path, (data, *about, of_roll) in zip(found, apart, strict=True)
+        }
+    packed = (data for data, _ in found.values())
+    rolls = piano_roll.PackedRolls(packed, settings.onsets)
     skipped = dict(sorted(skipped.items()))
     readers, *counts, _ = zip(*(about for _, about in found.values()), strict=True)
     lost = [sum(count) for count in counts]
@@ -195,7 +208,7 @@ def _corpus(
         kept = {"notes": choice.notes, "kept": choice.kept}
         facts["grid"] = {"steps_per_quarter": str(choice.steps_per_quarter), **kept}
     report = Report(summary, collections.Counter(readers), warnings, skipped, facts)
-    what = problems, steps_per_quarter, report, choice
+    what = problems, steps_per_quarter, report, choice, features
     return Corpus([*found], rolls, skipped, *lost, *what)
 
 
@@ -258,6 +271,7 @@ def midi_dataset_from_directory(
     sequence_length: int | None = None,
     max_shapes: int = 12,
     random_transpose: bool = False,
+    teacher_forcing: bool = False,
     groups: Callable[[Path], Any] | None = None,
     workers: int | None = None,
     cache: bool = True,
@@ -293,7 +307,10 @@ def midi_dataset_from_directory(
             steps. Default: `None`, whole files.
         max_shapes: The largest number of different shapes of batches. Default: 12.
         random_transpose: Whether each pass transposes each sequence of the training
-            part by -5 to 6 semitones. Default: `False`.
+            part by -5 to 6 semitones, and the tonics of its features. Default:
+            `False`.
+        teacher_forcing: Whether the targets are an input, too, as a model that ends in
+            `keras_gated.NADE` needs them. Default: `False`.
         groups: Maps a path to the group of the file, such as its composer
             (`lambda path: path.parent.name`); a split never parts a group. Default:
             `None`, each file is its own group.
@@ -301,13 +318,16 @@ def midi_dataset_from_directory(
         cache: As in `read_directory`.
         cache_dir: As in `read_directory`.
         errors: As in `read_directory`.
-        **options: Those of `midi.Options` but `velocity` and `seed`.
+        **options: Those of `midi.Options` but `velocity` and `seed`: with `onsets=True`
+            frames have 176 columns, with `features=["meter", "key"]` these are an input
+            more.
 
     Returns:
         A `tf.data.Dataset` of `(inputs [batch, time, 88], targets [batch, time,
         88], weights [batch, time])`; with `subset="both"` that of training and
-        that of validation. Each has the attributes `file_paths` (its files) and
-        `corpus` (the `Corpus`, with what was skipped).
+        that of validation. With `teacher_forcing` the inputs are `(inputs, targets)`,
+        and features `[batch, time, F]` follow them. Each has the attributes
+        `file_paths` (its files) and `corpus` (the `Corpus`, with what was skipped).
 
     Raises:
         ValueError: As `read_directory` does; or a part has no music of two
@@ -341,6 +361,7 @@ def midi_dataset_from_directory(
     parts = _parts(corpus, validation_split, shuffle, seed, groups)
     datasets = []
     for name in wanted(subset):
+        features = corpus.features
         dataset = piano_roll.next_step_dataset(
             corpus.rolls.take(parts[name]),
             batch_size,
@@ -349,6 +370,9 @@ def midi_dataset_from_directory(
             max_shapes,
             sequence_length,
             random_transpose and name == "training",
+            teacher_forcing,
+            None if features is None else features.take(parts[name]),
+            None if features is None else tonic_column(features.kinds),
         )
         dataset.file_paths = [corpus.paths[i] for i in parts[name]]
         dataset.corpus = corpus

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Collection, Set
+from collections.abc import Callable, Collection, Sequence, Set
 from fractions import Fraction
 from numbers import Integral
 from typing import Any
@@ -11,6 +11,7 @@ from .. import checks
 from ..files import require
 from .grid import AUTO, rate
 from .midi_engines import ENGINES
+from .step_features import check_kinds
 
 NOTES = ("drop", "keep")
 STARTS = ("zero", "first_note")
@@ -49,6 +50,10 @@ class Options:
             `None`, only with `step_seconds`.
         velocity: Whether the roll holds the notes' velocities, 1 to 127, instead
             of ones. Default: `False`.
+        onsets: Whether the roll has 88 more columns, ones where a key that sounds
+            already is struck again: `[T, 176]`. Default: `False`.
+        features: What the score says about each step: some of `"meter"` and `"key"`
+            (see `step_features`). Default: `()`, nothing.
         engine: `"pretty_midi"`, the faster `"symusic"`, which gives the same, or
             `"auto"`, symusic where it is installed. Default: `"auto"`.
         strict: Whether to refuse files that are cut off, or have to be repaired in
@@ -75,6 +80,8 @@ class Options:
     drums: bool = False
     pedal: bool | None = None
     velocity: bool = False
+    onsets: bool = False
+    features: Sequence[str] = ()
     engine: str = "auto"
     strict: bool = False
     max_steps: int | None = 1_000_000
@@ -94,17 +101,25 @@ class Options:
         check(checks.whole, "seed", 0, optional=True)
         check(_numbers_and_names, "instruments")
         check(_numbers_and_names, "tracks")
+        check(checks.one_of, "onsets", (False, True))
+        check(check_kinds, "features")
         check(checks.one_of, "engine", ENGINES)
         check(checks.whole, "max_steps", optional=True)
         check(checks.number, "max_seconds", above=0, optional=True)
         if self.instruments is not None:
             programs(self.instruments)
+        if self.features and self.step_seconds is not None:
+            raise ValueError(
+                "Features of steps follow the score, not the clock; leave out either "
+                f"features={self.features} or step_seconds={self.step_seconds}."
+            )
 
     def to_json(self) -> dict[str, Any]:
         """The options as JSON holds them; `Options(**options.to_json())` is equal."""
         grid = self.steps_per_quarter
         plain = str(grid) if isinstance(grid, Fraction) else grid
-        return dataclasses.asdict(self) | {"steps_per_quarter": plain}
+        fields = dataclasses.asdict(self) | {"steps_per_quarter": plain}
+        return {k: [*x] if isinstance(x, tuple) else x for k, x in fields.items()}
 
 
 def _grid(name: str, value: Any) -> int | Fraction | str:

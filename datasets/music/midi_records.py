@@ -87,7 +87,8 @@ def midi_dataset_from_records(
 
     Returns:
         A `tf.data.Dataset` of `(inputs [batch, time, 88], targets [batch, time,
-        88], weights [batch, time])`, all `float32`. Processes may have different
+        88], weights [batch, time])`, all `float32`; 176 columns where the shards were
+        prepared with onsets. Processes may have different
         numbers of batches: train together with `.repeat()` and `steps_per_epoch`.
 
     Raises:
@@ -126,7 +127,10 @@ def midi_dataset_from_records(
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=not shuffle or seed is not None,
     )
-    rolls = records.map(_roll, num_parallel_calls=tf.data.AUTOTUNE)
+    onsets = manifest.get("settings", {}).get("onsets", False)
+    rolls = records.map(
+        lambda record: _roll(record, onsets), num_parallel_calls=tf.data.AUTOTUNE
+    )
     rolls = rolls.filter(lambda roll: tf.shape(roll)[0] > 1)
     if sequence_length is not None:
         rolls = rolls.flat_map(lambda roll: _windows(roll, sequence_length))
@@ -155,13 +159,14 @@ def midi_dataset_from_records(
     return batches.map(fill).prefetch(tf.data.AUTOTUNE)
 
 
-def _roll(record: "tf.Tensor") -> "tf.Tensor":
-    """`uint8 [T, 88]` of a record."""
+def _roll(record: "tf.Tensor", onsets: bool) -> "tf.Tensor":
+    """`uint8 [T, 88]` of a record, or `[T, 176]`."""
     import tensorflow as tf
 
     features = {"roll": tf.io.FixedLenFeature([], tf.string)}
     packed = tf.io.parse_single_example(record, features)["roll"]
-    octets = tf.reshape(tf.io.decode_raw(packed, tf.uint8), (-1, packed_rolls.PACKED))
+    width = packed_rolls.octets(onsets)
+    octets = tf.reshape(tf.io.decode_raw(packed, tf.uint8), (-1, width))
     return packed_rolls.unpack_bits(octets)
 
 
@@ -193,12 +198,15 @@ def _boundaries(
     return lengths_with_least_padding(counts, max_shapes)
 
 
-def write_shard(path: str | os.PathLike, rolls: list[tuple[str, bytes]]) -> None:
+def write_shard(
+    path: str | os.PathLike, rolls: list[tuple[str, bytes]], onsets: bool = False
+) -> None:
     """Writes one shard; the same rolls give the same bytes.
 
     Args:
         path: The file.
         rolls: Names and packed rolls.
+        onsets: Whether they have onsets. Default: `False`.
     """
     tf = require("tensorflow")
 
@@ -213,7 +221,7 @@ def write_shard(path: str | os.PathLike, rolls: list[tuple[str, bytes]]) -> None
             features = {
                 "path": feature(name.encode("utf-8", "surrogateescape")),
                 "roll": feature(packed),
-                "steps": feature(len(packed) // packed_rolls.PACKED),
+                "steps": feature(len(packed) // packed_rolls.octets(onsets)),
             }
             example = tf.train.Example(features=tf.train.Features(feature=features))
             writer.write(example.SerializeToString(deterministic=True))

@@ -27,18 +27,18 @@ def write(
 ) -> None:
     """Writes a piano roll as a MIDI file that `read` reads back as the same roll.
 
-    Consecutive steps of a pitch become one note. Silence at the end is lost, because
-    there is no note in it.
+    Consecutive steps of a pitch become one note, unless the roll has onsets. Silence at
+    the end is lost, because there is no note in it.
 
     Args:
-        roll: `[T, 88]`, zeros and ones.
+        roll: `[T, 88]`, or `[T, 176]` with onsets, zeros and ones.
         path: The file to write; missing folders are made.
         steps_per_quarter: Steps in a quarter note, a positive number or a `Fraction`.
             Default: 2.
         tempo: Quarter notes per minute, positive. Default: 90.
         program: General MIDI instrument, 0 to 127. Default: 0, a grand piano.
         onsets: `[T, 88]`, ones where notes begin: keeps repeated notes apart.
-            Default: none.
+            Default: none, or those of the roll.
 
     Raises:
         ImportError: pretty_midi is not installed.

@@ -2,6 +2,10 @@
 
 A roll is `uint8 [T, 88]`: `roll[t, j]` is 1 while the MIDI pitch `21 + j`
 sounds in step `t`. A row of zeros is a rest, which is data like any other.
+
+A roll with onsets is `uint8 [T, 176]`: `roll[t, 88 + j]` is 1 where the key sounds in
+step `t` and in the step before, and is struck again in between. A note after silence is
+plain from the first half, so that off, held and struck are each written in one way.
 """
 
 from collections.abc import Sequence
@@ -14,7 +18,17 @@ from .. import checks
 from ..files import require
 from .grid import round_to_grid
 from .next_step import next_step_dataset
-from .packed_rolls import KEYS, LOWEST_PITCH, PACKED, PackedRolls, check_roll, pack
+from .packed_rolls import (
+    KEYS,
+    LOWEST_PITCH,
+    PACKED,
+    PackedRolls,
+    check_roll,
+    check_shape,
+    halves,
+    pack,
+    with_onsets,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,11 +41,13 @@ __all__ = [
     "check_roll",
     "count_rounded",
     "from_notes",
+    "halves",
     "next_step_dataset",
     "pack",
     "plot",
     "to_notes",
     "transpose",
+    "with_onsets",
 ]
 
 CELLS = 2**22
@@ -206,9 +222,9 @@ def to_notes(roll: np.ndarray, onsets: np.ndarray | None = None) -> np.ndarray:
     """Finds the notes of a roll; consecutive steps of a pitch are one note.
 
     Args:
-        roll: `[T, 88]`, zeros and ones.
+        roll: `[T, 88]`, or `[T, 176]` with onsets, zeros and ones.
         onsets: `[T, 88]`, ones where notes begin: consecutive steps are parted
-            there. Default: `None`, they never are.
+            there. Default: `None`, where `roll` has onsets.
 
     Returns:
         Integers `(notes, 3)`: the first step, the step after the last, the MIDI
@@ -224,17 +240,18 @@ def to_notes(roll: np.ndarray, onsets: np.ndarray | None = None) -> np.ndarray:
     >>> piano_roll.to_notes(roll).tolist()
     [[0, 2, 60], [1, 4, 64]]
     """
-    roll = check_roll(roll, "roll")
+    roll, again = halves(check_roll(roll, "roll"))
     before, after = np.pad(roll, ((1, 0), (0, 0))), np.pad(roll, ((0, 1), (0, 0)))
     begins, ends = after > before, before > after  # at the T + 1 lines of the grid
     if onsets is not None:
-        onsets = check_roll(onsets, "onsets")
-        if onsets.shape != roll.shape:
+        again = check_roll(onsets, "onsets")
+        if again.shape != roll.shape:
             raise ValueError(
                 "Argument `onsets` must have the shape of `roll`. Received: "
-                f"{list(onsets.shape)} and {list(roll.shape)}"
+                f"{list(again.shape)} and {list(roll.shape)}"
             )
-        parted = np.pad(onsets, ((0, 1), (0, 0))) & before & after
+    if again is not None:
+        parted = np.pad(again, ((0, 1), (0, 0))) & before & after
         begins, ends = begins | (parted > 0), ends | (parted > 0)
     key, start = np.nonzero(begins.T)
     _, end = np.nonzero(ends.T)
@@ -246,7 +263,7 @@ def transpose(roll: np.ndarray, semitones: int) -> np.ndarray:
     """Transposes a roll; notes that leave the 88 keys are lost.
 
     Args:
-        roll: `[T, 88]`.
+        roll: `[T, 88]`, or `[T, 176]` with onsets.
         semitones: How far up; negative is down.
 
     Returns:
@@ -259,10 +276,13 @@ def transpose(roll: np.ndarray, semitones: int) -> np.ndarray:
     >>> piano_roll.to_notes(piano_roll.transpose(roll, -12)).tolist()
     [[0, 1, 48]]
     """
+    roll = np.asarray(roll)
+    check_shape(roll.shape)
     moved = np.zeros_like(roll)
     low, high = max(semitones, 0), KEYS + min(semitones, 0)
-    if low < high:
-        moved[:, low:high] = roll[:, low - semitones : high - semitones]
+    for first in range(0, roll.shape[1], KEYS) if low < high else ():
+        keys = roll[:, first + low - semitones : first + high - semitones]
+        moved[:, first + low : first + high] = keys
     return moved
 
 
@@ -275,7 +295,9 @@ def plot(
     """Draws a roll: time to the right, pitch upward.
 
     Args:
-        roll: `[T, 88]`, values from 0 (white) to 1 (black), such as probabilities.
+        roll: `[T, 88]`, values from 0 (white) to 1 (black), such as probabilities; or
+            `[T, 176]` with onsets: thin white lines part notes where those are 0.5 or
+            more.
         axes: Where to draw. Default: `None`, a new figure that fits the roll; save it
             with `axes.figure.savefig(path)`.
         title: The title. Default: `None`, no title.
@@ -286,7 +308,7 @@ def plot(
 
     Raises:
         ImportError: matplotlib is not installed.
-        ValueError: `roll` is not `[T, 88]`.
+        ValueError: `roll` has another shape.
 
     Example:
 
@@ -298,10 +320,8 @@ def plot(
     """
     figure = require("matplotlib.figure", extra="examples")
     roll = np.asarray(roll)
-    if roll.ndim != 2 or roll.shape[1] != KEYS:
-        raise ValueError(
-            f"A piano roll has the shape [T, {KEYS}]. Received: {list(roll.shape)}"
-        )
+    check_shape(roll.shape)
+    roll, again = halves(roll)
     if axes is None:
         width = min(max(4.0, len(roll) / 16), 24.0)
         axes = figure.Figure((width, 4), layout="constrained").subplots()
@@ -318,6 +338,10 @@ def plot(
             **imshow_arguments,
         },
     )
+    if again is not None:
+        step, key = np.nonzero(again >= 0.5)
+        lowest = key + LOWEST_PITCH - 0.5
+        axes.vlines(step - 0.5, lowest, lowest + 1, colors="white", linewidth=1)
     octaves = range(1, 9)
     axes.set_yticks(
         [12 * (octave + 1) for octave in octaves], [f"C{o}" for o in octaves]

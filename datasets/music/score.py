@@ -1,6 +1,7 @@
 """What a piece of music holds, in ticks: more than a piano roll shows."""
 
 import unicodedata
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -8,6 +9,7 @@ import numpy as np
 
 from .. import checks
 from .grid import rate, round_to_grid
+from .step_features import Beats, beats, step_features
 
 DEFAULT_TEMPO = 500_000
 """Microseconds in a quarter note, unless a file says otherwise."""
@@ -51,17 +53,6 @@ class Voice(NamedTuple):
     """`int64 [notes, 4]`, without the number of the part."""
     pedal: np.ndarray
     """`int64 [n, 2]`, without the number of the part."""
-
-
-class Beats(NamedTuple):
-    """Where steps lie in the bars of a score."""
-
-    bar: np.ndarray
-    """The number of the bar, from 0, `int64 [T]`."""
-    position: np.ndarray
-    """Quarter notes since the beginning of the bar, `float64 [T]`."""
-    length: np.ndarray
-    """Quarter notes in the bar, `float64 [T]`."""
 
 
 class Score(NamedTuple):
@@ -145,25 +136,56 @@ class Score(NamedTuple):
         """
         steps_per_quarter = rate(steps_per_quarter)
         steps = checks.whole("steps", steps, 0, optional=True)
-        step = Fraction(self.ticks_per_quarter) / steps_per_quarter
         if steps is None:
+            step = Fraction(self.ticks_per_quarter) / steps_per_quarter
             ends = round_to_grid(self.notes[:, 1], step)
             steps = int(ends.max(initial=0))
-        # In parts of a tick, so that all are whole.
-        tick, quarter = step.denominator, step.denominator * self.ticks_per_quarter
-        times = np.arange(steps, dtype=np.int64) * step.numerator
-        change, over, under = (self.time_signatures * [tick, 1, 1]).T
-        length = quarter * 4 * over / under
-        since = np.diff(change) / length[:-1]
-        first_bar = np.concatenate([[0], np.cumsum(np.ceil(since))])
-        last = np.searchsorted(change, times, side="right") - 1
-        elapsed, length = times - change[last], length[last]
-        bar = np.floor(elapsed / length)
-        return Beats(
-            (first_bar[last] + bar).astype(np.int64),
-            (elapsed - bar * length) / quarter,
-            length / quarter,
+        meters = self.time_signatures
+        return beats(meters, self.ticks_per_quarter, steps_per_quarter, steps)
+
+    def features(
+        self,
+        kinds: Sequence[str],
+        steps_per_quarter: int | Fraction = 2,
+        steps: int | None = None,
+        semitones: int = 0,
+        before: int | None = None,
+    ) -> np.ndarray:
+        """What the time and key signatures say about each step.
+
+        Steps after the end of the music go on in its last meter and key.
+
+        Args:
+            kinds: Some of `"meter"` and `"key"`, as in `step_features`.
+            steps_per_quarter: Steps in a quarter note, positive. Default: 2.
+            steps: The number of steps, T. Default: those of the roll of the score.
+            semitones: How far up the music is transposed. Default: 0.
+            before: Only signatures before this tick count. Default: `None`, all do.
+
+        Returns:
+            `float32 [T, F]`, as `step_features` gives them.
+
+        Raises:
+            ValueError: An argument is out of its range.
+
+        Example:
+
+        >>> from keras_gated.datasets import midi, piano_roll
+        >>> midi.write(piano_roll.from_notes([(0, 5, 60)], 1), "long.mid", 1)
+        >>> score = midi.read_score("long.mid")
+        >>> score.features(["meter"], 1, steps=9)[:, 4]  # also beyond the end
+        array([1., 0., 0., 0., 1., 0., 0., 0., 1.], dtype=float32)
+        """
+        if steps is None:
+            steps = len(self.beats(steps_per_quarter).bar)
+        end = np.inf if before is None else max(before, 1)
+        meters, keys = (
+            table[table[:, 0] < end]
+            for table in (self.time_signatures, self.key_signatures)
         )
+        resolution = self.ticks_per_quarter
+        where = steps, steps_per_quarter, meters, keys, resolution, semitones
+        return step_features(kinds, *where)
 
 
 def in_order(voices: list[Voice]) -> list[Voice]:
