@@ -1,5 +1,6 @@
 """What the frames of a model stand for, kept in the model."""
 
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -7,6 +8,7 @@ import keras
 
 from keras_gated.datasets import checks
 from keras_gated.datasets.music.grid import rate
+from keras_gated.datasets.music.step_features import check_kinds
 
 
 @keras.saving.register_keras_serializable(package="keras_gated")
@@ -21,6 +23,10 @@ class RollEncoding(keras.layers.Layer):
             its text. Default: 2.
         transpose: How the music was transposed: semitones, or `"C"`, to C major or
             C minor, as in `datasets.midi.Options`. Default: 0.
+        onsets: Whether frames have 88 more columns, ones where a key that sounds
+            already is struck again. Default: `False`.
+        features: What the model is told of each step besides, as in
+            `datasets.midi.Options`: some of `"meter"` and `"key"`. Default: `()`.
         **kwargs: Further arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -50,6 +56,8 @@ class RollEncoding(keras.layers.Layer):
         self,
         steps_per_quarter: int | Fraction | str = 2,
         transpose: int | str = 0,
+        onsets: bool = False,
+        features: Sequence[str] = (),
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -58,6 +66,8 @@ class RollEncoding(keras.layers.Layer):
         if transpose != "C":
             transpose = checks.whole("transpose", transpose, -127)
         self.transpose = transpose
+        self.onsets = checks.one_of("onsets", onsets, (False, True))
+        self.features = check_kinds("features", features)
 
     @staticmethod
     def of(model: keras.Model) -> "RollEncoding | None":
@@ -80,4 +90,6 @@ class RollEncoding(keras.layers.Layer):
             **super().get_config(),
             "steps_per_quarter": str(self.steps_per_quarter),
             "transpose": self.transpose,
+            "onsets": self.onsets,
+            "features": [*self.features],
         }

@@ -171,6 +171,9 @@ def _configuration(layer: keras.layers.Layer) -> list[Any]:
 class Stepper:
     """A model as a pure function of its recurrent states and one frame.
 
+    A model of several inputs takes a list of one frame of each, in the order of its
+    inputs, wherever one of a single input takes a frame.
+
     Args:
         model: A built Sequential or functional model.
         size: The number of sequences in a batch.
@@ -185,9 +188,16 @@ class Stepper:
     """
 
     def __init__(self, model: keras.Model, size: int) -> None:
-        frame = keras.Input(batch_shape=(size, 1, input_shape(model)[-1]))
-        if not isinstance(model, keras.Sequential):
-            frame = keras.tree.map_structure(lambda _: frame, model.input)
+        shapes = input_shape(model)
+        several = isinstance(shapes, list)
+        frame = [
+            keras.Input(batch_shape=(size, 1, shape[-1]))
+            for shape in (shapes if several else [shapes])
+        ]
+        if isinstance(model, keras.Sequential):
+            (frame,) = frame
+        else:
+            frame = keras.tree.pack_sequence_as(model.input, frame)
         with _links_kept(model.layers):
             self.model = keras.models.clone_model(
                 model, input_tensors=frame, clone_function=_one_step
@@ -236,13 +246,15 @@ class Stepper:
         )
         return weights, (ops.zeros(self.output_shape, "float32"), states)
 
-    def step(self, weights: list[Tensor], carry: Carry, frame: Tensor) -> Carry:
+    def step(
+        self, weights: list[Tensor], carry: Carry, frame: Tensor | list[Tensor]
+    ) -> Carry:
         """Runs one frame.
 
         Args:
             weights: From `start`.
             carry: From `start` or the step before.
-            frame: `(batch, 1, size)`.
+            frame: `(batch, 1, size)`, or a list of such.
 
         Returns:
             The carry after it; its outputs are in float32.
@@ -277,14 +289,14 @@ class Stepper:
         return ops.take(carry[0], rows, axis=0), states
 
     def read(
-        self, weights: list[Tensor], carry: Carry, frames: Tensor
+        self, weights: list[Tensor], carry: Carry, frames: Tensor | list[Tensor]
     ) -> tuple[Carry, Tensor]:
         """Runs several frames, one after the other.
 
         Args:
             weights: As in `step`.
             carry: As in `step`.
-            frames: `(time, batch, 1, size)`.
+            frames: `(time, batch, 1, size)`, or a list of such.
 
         Returns:
             The carry after the last frame, and the outputs of all, `(time, batch, 1,

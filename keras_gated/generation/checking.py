@@ -17,21 +17,29 @@ def frames_shape(model: keras.Model) -> tuple | None:
     return shape if isinstance(shape, tuple) and len(shape) == 3 else None
 
 
-def check_stepwise(model: keras.Model, frames: np.ndarray, outputs: Tensor) -> None:
+def check_stepwise(
+    model: keras.Model, frames: np.ndarray | list[np.ndarray], outputs: Tensor
+) -> None:
     """Checks that a model gives step by step what it gives for the whole sequence.
 
     Args:
         model: The model.
-        frames: Some frames, `(batch, time, size)`. Use only the beginning of a long
-            sequence, because rounding errors grow along a recurrence.
+        frames: Some frames, `(batch, time, size)`, or a list of those of each input.
+            Use only the beginning of a long sequence, because rounding errors grow
+            along a recurrence.
         outputs: The outputs of its stepper for these frames, or for more,
             `(time, batch, 1, size)`.
 
     Raises:
         ValueError: The outputs of the model itself are others, or are not finite.
     """
-    rows, size = len(frames), stepping.input_shape(model)[0] or len(frames)
-    frames = frames[np.arange(size) % rows]  # the batch size may be fixed
+    several = isinstance(frames, list)
+    first = frames[0] if several else frames
+    rows, steps = first.shape[:2]
+    shape = stepping.input_shape(model)
+    size = (shape[0] if several else shape)[0] or rows
+    places = np.arange(size) % rows  # the batch size may be fixed
+    frames = keras.tree.map_structure(lambda part: part[places], frames)
     with stepping.unchanged(model):
         (whole,) = keras.tree.flatten(model(frames, training=False))
     whole = ops.convert_to_numpy(ops.cast(whole, "float32"))[:rows]
@@ -40,7 +48,7 @@ def check_stepwise(model: keras.Model, frames: np.ndarray, outputs: Tensor) -> N
             f"The output of the model {model.name!r} is not finite (NaN or infinity): "
             "its training has failed, or the primer is far from what it was trained on."
         )
-    stepwise = ops.convert_to_numpy(outputs)[: frames.shape[1], : len(whole), 0]
+    stepwise = ops.convert_to_numpy(outputs)[:steps, : len(whole), 0]
     # Wide enough for half precision, and far below the effect of a wrong context.
     if not np.allclose(whole.swapaxes(0, 1), stepwise, 0.1, 0.1):
         raise not_stepwise(model)
