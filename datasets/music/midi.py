@@ -87,6 +87,8 @@ class Reading(NamedTuple):
     """What `steps_per_quarter="auto"` chose."""
     features: np.ndarray | None = None
     """What the score says about each step, `float32 [T, F]`, if the options ask."""
+    stated: tuple[str, ...] = ()
+    """The kinds of features that the file states."""
 
     @property
     def findings(self) -> list[Finding]:
@@ -242,7 +244,8 @@ def read_packed(
     Returns:
         The roll as `piano_roll.pack` gives it, and a list: the reader, and the
         arguments of `findings`. If features are asked for, they follow the roll as
-        `pack_features` gives them, and the bytes of the roll are the last of the list.
+        `pack_features` gives them; and the list has two members more: the bytes of the
+        roll, and the kinds that the file states.
 
     Raises:
         MIDIError: As `read` does.
@@ -254,7 +257,11 @@ def read_packed(
     packed = packed_rolls.pack(reading.roll)
     if reading.features is None:
         return packed, about
-    return packed + pack_features(reading.features), [*about, len(packed)]
+    return packed + pack_features(reading.features), [
+        *about,
+        len(packed),
+        [*reading.stated],
+    ]
 
 
 def fit_reader(**options: Any) -> Callable[[str, bytes], tuple[bytes, list]]:
@@ -314,8 +321,10 @@ def _to_reading(score: Score, options: Options) -> Reading:
         )
     if options.onsets:
         roll = packed_rolls.with_onsets(roll, onsets)
-    features = None
+    features, stated = None, ()
     if options.features:
+        states = {"meter": score.states_meter, "key": len(score.key_signatures) > 0}
+        stated = tuple(kind for kind in options.features if states[kind])
         features = score.features(options.features, grid, len(roll), semitones)
     if options.start == "first_note":
         first = int(placed.first[keep_short | (placed.first < placed.last)].min())
@@ -324,7 +333,8 @@ def _to_reading(score: Score, options: Options) -> Reading:
     rounded = 0 if keep_short else placed.rounded
     lost = outside, rounded, unreleased
     said = score.problems, score.reader
-    return Reading(roll, onsets, lost[0], semitones, *lost[1:], *said, chosen, features)
+    about = chosen, features, stated
+    return Reading(roll, onsets, lost[0], semitones, *lost[1:], *said, *about)
 
 
 def _notes(

@@ -4,6 +4,7 @@ import collections
 import contextlib
 import dataclasses
 import functools
+import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
@@ -63,6 +64,8 @@ class Corpus:
     """What `steps_per_quarter="auto"` chose."""
     features: PackedFeatures | None = None
     """What the scores say about each step, if the options ask for it."""
+    stated: dict[str, int] | None = None
+    """How many files state each kind of the features; others have 4/4, and no key."""
 
     def __str__(self) -> str:
         return str(self.report)
@@ -178,14 +181,18 @@ def _corpus(
     choice: Choice | None,
 ) -> Corpus:
     """The corpus, with its report."""
-    features, steps_per_quarter = None, settings.steps_per_quarter
+    features = stated = None
     if settings.features:
-        apart = [(data, *about) for data, about in found.values()]
-        features = (data[of_roll:] for data, *_, of_roll in apart)
-        features = PackedFeatures(features, settings.features)
+        *_, sizes, kinds = zip(*(about for _, about in found.values()), strict=True)
+        both = list(zip((data for data, _ in found.values()), sizes, strict=True))
+        features = PackedFeatures((d[size:] for d, size in both), settings.features)
+        stated = collections.Counter(itertools.chain(*kinds))
+        stated = {kind: stated[kind] for kind in settings.features}
         found = {
-            path: (data[:of_roll], about)
-            for path, (data, *about, of_roll) in zip(found, apart, strict=True)
+            path: (data[:size], about[:-2])
+            for (path, (_, about)), (data, size) in zip(
+                found.items(), both, strict=True
+            )
         }
     packed = (data for data, _ in found.values())
     rolls = piano_roll.PackedRolls(packed, settings.onsets)
@@ -208,7 +215,7 @@ def _corpus(
         kept = {"notes": choice.notes, "kept": choice.kept}
         facts["grid"] = {"steps_per_quarter": str(choice.steps_per_quarter), **kept}
     report = Report(summary, collections.Counter(readers), warnings, skipped, facts)
-    what = problems, steps_per_quarter, report, choice, features
+    what = problems, settings.steps_per_quarter, report, choice, features, stated
     return Corpus([*found], rolls, skipped, *lost, *what)
 
 

@@ -87,6 +87,8 @@ class Score(NamedTuple):
     """The parser."""
     problems: tuple[str, ...] = ()
     """What was wrong with the file and repaired."""
+    states_meter: bool = True
+    """Whether the file has a time signature; without any it is 4/4."""
 
     def seconds(self, ticks: np.ndarray) -> np.ndarray:
         """The times of ticks, by the tempi.
@@ -279,6 +281,7 @@ def compose(
         pedals[:, [2, 0, 1]],
         notes[~released],
         reader,
+        states_meter=bool(changed.meters),
     )
 
 

@@ -146,8 +146,10 @@ def test_folders_and_their_cache(tmp_path):
     """With one process and two, parsed and kept, beside the rolls of each file."""
     folder = tmp_path / "music"
     paths = [
-        write_file(folder / f"{k}.mid", [(0, k + 2, 4)], [(0, key)], 12 + k)
-        for k, key in enumerate(["C", "Dm", "F#"])
+        write_file(
+            folder / f"{k}.mid", [(0, k + 2, 4)], [(0, key)] if key else [], 12 + k
+        )
+        for k, key in enumerate(["C", "Dm", None])
     ]
     options = {"steps_per_quarter": "auto", "onsets": True, "features": BOTH}
     for workers in (1, 2, 1, 2):
@@ -156,6 +158,7 @@ def test_folders_and_their_cache(tmp_path):
             folder, workers=workers, transpose=1, **common, **options
         )
         assert corpus.steps_per_quarter == 1
+        assert corpus.stated == {"meter": 3, "key": 2}
         for path, roll, features in zip(
             paths, corpus.rolls, corpus.features, strict=True
         ):
