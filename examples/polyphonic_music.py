@@ -12,6 +12,7 @@ import argparse
 import dataclasses
 import math
 import sys
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,6 @@ from keras_gated.datasets import (
     bach_chorales,
     jsb_chorales,
     midi,
-    midi_directory,
     muse_data,
     nottingham,
     piano_midi,
@@ -73,11 +73,10 @@ def parse_arguments() -> argparse.Namespace:
     add(
         "--steps-per-quarter",
         type=grid,
-        default=2,
         metavar="N",
-        help="steps per quarter note, of Bach's chorales and MIDI files; for these "
-        "also a fraction such as 4/3, or auto: the coarsest grid that keeps 99 %% of "
-        "the notes (default: %(default)s)",
+        help="steps per quarter note, of Bach's chorales (default: 2) and MIDI files; "
+        "for these also a fraction such as 4/3, or auto: the coarsest grid that keeps "
+        "99 %% of the notes (default: auto)",
     )
     add(
         "--joint",
@@ -128,44 +127,46 @@ def grid(text: str) -> int | Fraction | str:
     return int(number) if number.denominator == 1 else number
 
 
-def load_music(args: argparse.Namespace) -> bach_chorales.Splits:
-    if args.midi_dir is None:
-        if args.dataset == "bach":
-            return bach_chorales.load_data(args.steps_per_quarter)
-        module, args.steps_per_quarter = PUBLISHED[args.dataset]
-        return module.load_data(args.data_dir)
-    corpus = midi_directory.read_directory(
-        args.midi_dir, steps_per_quarter=args.steps_per_quarter
-    )
-    args.steps_per_quarter = corpus.steps_per_quarter
-    rolls = [roll for roll in corpus.rolls if len(roll) > 1]
-    if len(rolls) < 3:
-        raise ValueError(
-            f"The folder {str(args.midi_dir)!r} holds {len(rolls)} MIDI file(s) of two "
-            "steps or more; training, validation and test need one each, so 3."
-        )
-    order = np.random.default_rng(args.seed).permutation(len(rolls))
-    held_out = max(1, len(rolls) // 5)
-    test, valid, train = np.split(order, [held_out, 2 * held_out])
-    return tuple([rolls[i] for i in part] for part in (train, valid, test))
+def load_music(args: argparse.Namespace) -> music.Music:
+    asked = args.steps_per_quarter
+    if args.midi_dir is not None:
+        return music.read_folder(args.midi_dir, asked or "auto", args.seed, args.joint)
+    if args.dataset == "bach":
+        steps = asked or 2
+        rolls = bach_chorales.load_data(steps)
+    else:
+        module, steps = PUBLISHED[args.dataset]
+        rolls = module.load_data(args.data_dir)
+    return music.Music(rolls, rolls, steps)
 
 
-def describe(data: bach_chorales.Splits) -> dict:
-    for part, rolls in zip(("training", "validation", "test"), data, strict=True):
+def describe(data: music.Music) -> dict:
+    parts = ("training", "validation", "test")
+    for part, rolls in zip(parts, data.rolls, strict=True):
         print(f"{part}: {len(rolls)} pieces, {sum(map(len, rolls)):,} steps")
     return {
-        "sequences": [len(part) for part in data],
-        "steps": [sum(map(len, part)) for part in data],
+        "sequences": [len(part) for part in data.rolls],
+        "steps": [sum(map(len, part)) for part in data.rolls],
+        "steps_per_quarter": str(data.steps_per_quarter),
+        "onsets": data.onsets,
+        "features": data.kinds,
     }
 
 
-def datasets(
-    args: argparse.Namespace, data: bach_chorales.Splits, **options: Any
-) -> tuple:
+def encoding_of(
+    args: argparse.Namespace, data: music.Music, **options: Any
+) -> keras_gated.RollEncoding:
+    """What a model file says about the music."""
+    published = args.midi_dir is None and args.dataset in PUBLISHED
+    in_c = {"transpose": "C"} if published else {}  # as those sets are
+    return keras_gated.RollEncoding(data.steps_per_quarter, **in_c, **options)
+
+
+def datasets(args: argparse.Namespace, rolls: music.Rolls, **options: Any) -> tuple:
     """For training, in sequences of --sequence-length; the rest in whole pieces."""
     chorales = args.dataset == "bach" and args.midi_dir is None
     return music.batches(
-        data,
+        rolls,
         args.batch_size,
         args.seed,
         args.sequence_length,
@@ -175,46 +176,55 @@ def datasets(
 
 
 def train_cell(
-    name: str, args: argparse.Namespace, data: bach_chorales.Splits, run: Path
+    name: str, args: argparse.Namespace, data: music.Music, run: Path
 ) -> tuple[dict, dict]:
     """Trains one cell; returns its row of the table and its learning curves."""
-    model = comparison.build(name, args, *music.likelihood())
-    picture = callbacks.PianoRollImage(run / name, data[2][0], every=10)
-    parts = datasets(args, data)
+    model = comparison.build(
+        name, args, *music.likelihood(), encoding=encoding_of(args, data)
+    )
+    test_piece = data.rolls[2][0]
+    picture = callbacks.PianoRollImage(run / name, test_piece, every=10)
+    parts = datasets(args, data.rolls)
     result = comparison.train(model, args, parts, run / name, [picture])
-    write_continuation(model, data[2][0], args, run / name)
+    write_continuation(model, test_piece, data, args.seed, run / name)
     return result
 
 
 def train_joint(
-    args: argparse.Namespace, data: bach_chorales.Splits, run: Path
+    args: argparse.Namespace, data: music.Music, run: Path
 ) -> tuple[dict, dict]:
     """Trains the model of whole frames, as `train_cell` does."""
     settings = comparison.Settings.of(args)
     chosen = {"units": args.units or JOINT["units"]}
     chosen["epochs"] = min(JOINT["epochs"], args.epochs)
     settings = dataclasses.replace(settings, decay="cosine", **(JOINT | chosen))
-    published = args.midi_dir is None and args.dataset in PUBLISHED
-    in_c = {"transpose": "C"} if published else {}  # as those sets are
-    encoding = keras_gated.RollEncoding(args.steps_per_quarter, **in_c)
+    encoding = encoding_of(args, data, onsets=data.onsets, features=data.kinds)
     model = comparison.build_joint(settings, encoding)
-    parts = datasets(args, data, teacher_forcing=True)
-    result = comparison.train(model, settings, parts, run / model.name)
-    write_continuation(model, data[2][0], args, run / model.name)
+    rolls, told = data.of_joint, data.features
+    parts = datasets(args, rolls, teacher_forcing=True, features=told)
+    folder = run / model.name
+    result = comparison.train(model, settings, parts, folder)
+    write_continuation(model, rolls[2][0], data, args.seed, folder, data.kinds)
     return result
 
 
 def write_continuation(
-    model: keras.Model, roll: np.ndarray, args: argparse.Namespace, folder: Path
+    model: keras.Model,
+    roll: np.ndarray,
+    data: music.Music,
+    seed: int,
+    folder: Path,
+    told: Sequence[str] = (),
 ) -> None:
     """Writes the beginning of a test piece and the model's continuation of it."""
-    bar = math.ceil(QUARTERS_A_BAR * args.steps_per_quarter)
-    primer = roll[: PRIMER_BARS * bar]
+    bar = math.ceil(QUARTERS_A_BAR * data.steps_per_quarter)
+    primer, steps = roll[: PRIMER_BARS * bar], CONTINUATION_BARS * bar
+    features = data.continued(len(primer), len(primer) + steps) if told else None
     continuation = keras_gated.generation.generate(
-        model, primer, CONTINUATION_BARS * bar, seed=args.seed
+        model, primer, steps, seed=seed, features=features
     )
     whole = np.concatenate([primer, continuation])
-    midi.write(whole, folder / "continuation.mid", args.steps_per_quarter)
+    midi.write(whole, folder / "continuation.mid", data.steps_per_quarter)
     title = f"{comparison.title_of(model.name)}: a test piece, continued from the line"
     axes = piano_roll.plot(whole, title=title)
     axes.axvline(len(primer) - 0.5, color="tab:red")

@@ -42,7 +42,8 @@ PUBLIC = {
         audio_dataset_from_directory decode_in_graph frames_dataset read read_directory
         read_files write""",
     "datasets.midi": """Beats MIDIError Options Part Piece Reading Score Seam Voice
-        continue_piece estimate_key find_seam fit_reader fixed_roll packed_reader read
+        continue_piece estimate_key feature_columns find_seam fit_reader fixed_roll
+        packed_reader read
         read_all read_packed read_piece read_score replace_voices step_features
         synthesize write write_musicxml write_wav""",
     "datasets.piano_roll": """KEYS LOWEST_PITCH PACKED PackedRolls check_roll

@@ -27,7 +27,7 @@ from .midi_writing import write, write_wav
 from .notation import read_score
 from .notation_writing import write_musicxml
 from .score import MICROSECONDS, PEDAL_DOWN, Beats, Part, Score, plain_name
-from .step_features import pack_features, step_features
+from .step_features import feature_columns, pack_features, step_features
 
 __all__ = [
     "Beats",
@@ -41,6 +41,7 @@ __all__ = [
     "Voice",
     "continue_piece",
     "estimate_key",
+    "feature_columns",
     "find_seam",
     "fit_reader",
     "fixed_roll",

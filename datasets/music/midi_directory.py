@@ -23,7 +23,7 @@ from ..store import Store, digest
 from . import midi, piano_roll
 from .grid import AUTO, Choice, Fit, choose, total
 from .midi_engines import MIDIError, engine_name, read_bytes
-from .step_features import PackedFeatures, tonic_column
+from .step_features import PackedFeatures, feature_columns
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -368,7 +368,10 @@ def midi_dataset_from_directory(
     parts = _parts(corpus, validation_split, shuffle, seed, groups)
     datasets = []
     for name in wanted(subset):
-        features = corpus.features
+        features, tonic = corpus.features, None
+        if features is not None:
+            features = features.take(parts[name])
+            tonic = feature_columns(features.kinds).get("key", slice(None)).start
         dataset = piano_roll.next_step_dataset(
             corpus.rolls.take(parts[name]),
             batch_size,
@@ -378,8 +381,8 @@ def midi_dataset_from_directory(
             sequence_length,
             random_transpose and name == "training",
             teacher_forcing,
-            None if features is None else features.take(parts[name]),
-            None if features is None else tonic_column(features.kinds),
+            features,
+            tonic,
         )
         dataset.file_paths = [corpus.paths[i] for i in parts[name]]
         dataset.corpus = corpus

@@ -61,7 +61,8 @@ def next_step_dataset(
             `midi.step_features` gives it: an input more, which tells of a step when
             that step is predicted. Default: `None`, nothing.
         tonic: The first of the twelve columns of `features` that are the tonic, C to
-            B, which `random_transpose` moves with the keys. Default: `None`, none are.
+            B, which `random_transpose` moves with the keys
+            (`midi.feature_columns(kinds)["key"].start`). Default: `None`, none are.
 
     Returns:
         A `tf.data.Dataset` of `(inputs [batch, time, 88], targets [batch, time,

@@ -81,14 +81,29 @@ def check_kinds(name: str, kinds: Sequence[str]) -> tuple[str, ...]:
     return tuple(kinds)
 
 
-def tonic_column(kinds: Sequence[str]) -> int | None:
-    """The first of the twelve columns of the tonic, or `None` if there are none.
+def feature_columns(kinds: Sequence[str]) -> dict[str, slice]:
+    """The columns of each kind of features.
 
     Args:
-        kinds: The kinds of features, in their order.
+        kinds: Some of `"meter"` and `"key"`, in their order.
+
+    Returns:
+        A slice for each; the first twelve columns of the key are the tonic.
+
+    Raises:
+        ValueError: They are something else.
+
+    Example:
+
+    >>> from keras_gated.datasets import midi
+    >>> midi.feature_columns(["meter", "key"])["key"].start
+    6
     """
-    before = kinds[: kinds.index("key")] if "key" in kinds else None
-    return None if before is None else sum(SIZES[kind] for kind in before)
+    columns, begin = {}, 0
+    for kind in check_kinds("kinds", kinds):
+        columns[kind] = slice(begin, begin + SIZES[kind])
+        begin += SIZES[kind]
+    return columns
 
 
 def step_features(

@@ -76,6 +76,7 @@ def build(
     loss: keras.losses.Loss,
     metrics: Sequence[keras.metrics.Metric],
     cells: Mapping[str, Callable[..., keras.layers.Layer]] = CELLS,
+    encoding: keras_gated.RollEncoding | None = None,
 ) -> keras.Model:
     """The model of one cell, compiled by the paper's recipe.
 
@@ -87,6 +88,8 @@ def build(
         loss: Of the head's outputs.
         metrics: Weighted as the loss is; `train` needs one that is named `nll`.
         cells: Classes of cells by name. Default: those of `keras_gated`.
+        encoding: How music was read, which the model file says to who loads it.
+            Default: `None`.
 
     Returns:
         A sequential model of the recurrent layer and the head, for inputs of shape
@@ -103,9 +106,10 @@ def build(
     recurrent = keras_gated.RNN(
         cell, return_sequences=True, truncate_gradient=settings.truncate_gradient
     )
-    model = keras.Sequential(
-        [keras.Input((None, input_dim)), recurrent, head()], name=name
-    )
+    layers = [keras.Input((None, input_dim)), recurrent, head()]
+    if encoding is not None:
+        layers.insert(1, encoding)
+    model = keras.Sequential(layers, name=name)
     model.compile(
         optimizer=optimizers.RMSprop(
             settings.learning_rate,

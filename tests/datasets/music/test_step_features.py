@@ -13,7 +13,6 @@ from keras_gated.datasets import (
     midi_directory,
     piano_roll,
 )
-from keras_gated.datasets.music import step_features
 
 pretty_midi = pytest.importorskip("pretty_midi")
 NOTTINGHAM = Path(__file__).parents[4] / "shared" / "data" / "nottingham_midi"
@@ -235,9 +234,3 @@ def test_features_that_do_not_match(features, tonic, message):
     rolls = [np.ones((3, 88)), np.ones((4, 88))]
     with pytest.raises(ValueError, match=message):
         piano_roll.next_step_dataset(rolls, features=features, tonic=tonic)
-
-
-def test_the_tonic_has_its_place():
-    assert step_features.tonic_column(("key", "meter")) == 0
-    assert step_features.tonic_column(BOTH) == 6
-    assert step_features.tonic_column(("meter",)) is None
