@@ -11,10 +11,67 @@ from keras_gated import stepping
 Tensor = Any
 
 
-def frames_shape(model: keras.Model) -> tuple | None:
-    """The shape of a model's input if that is (batch, time, size), else `None`."""
+def frames_shape(model: keras.Model, features: bool = False) -> tuple | None:
+    """The shape of a model's input if that is (batch, time, size), else `None`.
+
+    Args:
+        model: The model.
+        features: Whether it may have a second input, of features. Default: `False`.
+    """
     shape = stepping.input_shape(model)
+    if features and isinstance(shape, list) and [*map(len, shape)] == [3, 3]:
+        shape = shape[0]
     return shape if isinstance(shape, tuple) and len(shape) == 3 else None
+
+
+def check_features(
+    model: keras.Model,
+    features: np.ndarray | None,
+    primer: tuple[int, ...],
+    steps: int,
+) -> list[np.ndarray]:
+    """Checks the features of the steps of a primer and its continuation.
+
+    Args:
+        model: The model.
+        features: As in `generate`.
+        primer: The shape of the primer without its last axis.
+        steps: The number of steps to sample.
+
+    Returns:
+        What the model is told with each frame, which is what is known of the next
+        step, `float32 (batch, time, F)`, in a list; it is empty if the model has no
+        such input. With the last frame, whose next step is not sampled, it is told the
+        same as before.
+
+    Raises:
+        ValueError: The features are not those that the model takes.
+    """
+    shape = stepping.input_shape(model)
+    if not isinstance(shape, list):
+        if features is None:
+            return []
+        raise ValueError(
+            f"The model {model.name!r} has no input of features; leave out the "
+            "argument `features`."
+        )
+    time, size = primer[-1] + steps, shape[1][-1]
+    if features is None:
+        raise ValueError(
+            f"The model {model.name!r} has an input of features; give `features` of "
+            f"the shape ({time}, {size}): of each step of primer and continuation."
+        )
+    features = np.asarray(features, "float32")
+    whole = (*primer[:-1], time, size)
+    if features.shape not in (whole, whole[-2:]):
+        raise ValueError(
+            f"Argument `features` must have the shape {whole[-2:]} (primer steps + "
+            f"steps, features), or {whole}. Received: features.shape={features.shape}"
+        )
+    if not np.isfinite(features).all():
+        raise ValueError("Argument `features` must hold finite numbers only.")
+    rows = np.broadcast_to(features, whole).reshape(-1, time, size)
+    return [np.concatenate([rows[:, 1:], rows[:, -1:]], axis=1)]
 
 
 def check_stepwise(

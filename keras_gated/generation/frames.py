@@ -1,6 +1,7 @@
 """Sampling binary frames, such as those of a piano roll, from a trained model."""
 
 import weakref
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import keras
@@ -9,7 +10,12 @@ from keras import ops
 
 from keras_gated import stepping
 from keras_gated.datasets import checks
-from keras_gated.generation.checking import check_stepwise, frames_shape, not_stepwise
+from keras_gated.generation.checking import (
+    check_features,
+    check_stepwise,
+    frames_shape,
+    not_stepwise,
+)
 from keras_gated.nade import NADE
 from keras_gated.stepping import Carry, Stepper, Tensor
 
@@ -23,6 +29,7 @@ def generate(
     fixed: np.ndarray | None = None,
     particles: int = 1,
     return_log_likelihood: bool = False,
+    features: np.ndarray | None = None,
 ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
     """Continues a sequence of binary frames, such as a piano roll, with a model.
 
@@ -34,7 +41,8 @@ def generate(
         model: A Sequential or functional model that maps frames `(batch, time,
             notes)` to the logits of the next frames, of the same shape; or one that
             maps the frames and the next frames to logits by a `NADE` as its last
-            layer, whose keys are drawn one after the other. Only its recurrent layers
+            layer, whose keys are drawn one after the other. It may have a last input
+            more, of features. Only its recurrent layers
             (`keras.layers.RNN` and subclasses) may combine steps, and none of its
             layers may be a model.
         primer: The beginning of the sequence, zeros and ones, `(time, notes)` or
@@ -55,6 +63,10 @@ def generate(
             1.
         return_log_likelihood: Whether to return the log-likelihood of the
             continuation, too. Default: `False`.
+        features: What is known of each step of the primer and of the continuation,
+            such as `datasets.midi.step_features` gives it, `(primer steps + steps, F)`
+            or `(batch, primer steps + steps, F)`, for a model with such an input; it
+            tells of a step when that step is predicted. Default: `None`, nothing.
 
     Returns:
         The continuation without the primer, `uint8`, `(steps, notes)` or
@@ -80,19 +92,20 @@ def generate(
     """
     if not isinstance(model, keras.Model):
         raise checks.error("model", model, "a Keras model")
-    features, head = _parts(model)
-    primer = _check_primer(features, primer)
+    body, head = _parts(model)
+    primer = _check_primer(body, primer)
     steps = checks.whole("steps", steps)
     temperature = checks.number("temperature", temperature, low=0)
     seed = checks.whole("seed", seed, 0, 2**32 - 1, optional=True)
     particles = checks.whole("particles", particles)
     fixed = _check_fixed(fixed, (*primer.shape[:-2], steps, primer.shape[-1]))
+    told = check_features(body, features, primer.shape[:-1], steps)
 
     batch = primer.reshape(-1, *primer.shape[-2:]).astype("float32")
     batch = np.repeat(batch, particles, axis=0)
     size, _, notes = batch.shape
     try:
-        stepper = stepping.stepper(features, size)
+        stepper = stepping.stepper(body, size)
     except KeyError as error:  # Keras 3.8 finds only here that inputs are missing
         raise _not_for_head(model) from error
     if stepper.output_shape[:2] != (size, 1) or (
@@ -106,7 +119,11 @@ def generate(
     noise = temperature * (ops.log(uniform) - ops.log1p(-uniform))
     random = np.random.default_rng(seed)
     # The loop runs along the first axis: (time, batch, 1, notes).
-    frames = np.expand_dims(batch.swapaxes(0, 1), 2)
+    past = batch.shape[1]
+    told = [np.repeat(rows, particles, axis=0) for rows in told]
+    of_steps = [np.expand_dims(rows.swapaxes(0, 1), 2) for rows in told]
+    frames = [np.expand_dims(batch.swapaxes(0, 1), 2)]
+    frames += [rows[:past] for rows in of_steps]
     marks = -np.ones(shape[:2] + shape[3:], "float32")
     if fixed is not None:
         rows = np.repeat(fixed.reshape(-1, steps, notes), particles, axis=0)
@@ -115,16 +132,18 @@ def generate(
     play = stepper.compiled(_play, head, particles)
     weights, carry = stepper.start()
     of_head = [ops.convert_to_tensor(w) for w in (head.weights if head else [])]
-    what = frames, noise, marks[:, :, None], draws
+    what = frames, noise, marks[:, :, None], draws, [rows[past:] for rows in of_steps]
     read, first, *found = play(weights, of_head, carry, *what)
     sampled, likelihoods, log_weights, ancestors = map(ops.convert_to_numpy, found)
 
     heard = np.concatenate([batch, sampled[:8, :, 0].swapaxes(0, 1)], axis=1)[:, :24]
     outputs = map(ops.convert_to_numpy, (read, first))
     if particles == 1:
-        check_stepwise(features, heard, np.concatenate([*outputs]))
+        checked, outputs = heard, np.concatenate([*outputs])
     else:
-        check_stepwise(features, batch[:, :24], ops.convert_to_numpy(read))
+        checked, outputs = batch[:, :24], ops.convert_to_numpy(read)
+    rows = [rows[:, : checked.shape[1]] for rows in told]
+    check_stepwise(body, _given(checked, rows), outputs)
     last = log_weights[-1].reshape(-1, particles)
     # Of the particles that are left, one by its weight.
     chosen = np.argmax(last + random.gumbel(size=last.shape), axis=1)
@@ -155,6 +174,11 @@ class _State(NamedTuple):
     """Whose place each took, `int32 (batch,)`."""
 
 
+def _given(frame: Tensor, rows: Sequence[Tensor]) -> Tensor | list[Tensor]:
+    """What a model takes: the frame alone, or a list of it and the features."""
+    return [frame, *rows] if rows else frame
+
+
 def _play(
     stepper: Stepper,
     head: NADE | None,
@@ -162,10 +186,11 @@ def _play(
     weights: list[Tensor],
     head_weights: list[Tensor],
     carry: Carry,
-    primer: Tensor,
+    primer: list[Tensor],
     noise: Tensor,
     fixed: Tensor,
     draws: Tensor,
+    told: list[Tensor],
 ) -> tuple[Tensor, ...]:
     """The outputs after each frame of the primer, and after each sampled one.
 
@@ -182,7 +207,7 @@ def _play(
 
     def sample(state: tuple, at: tuple) -> tuple[tuple, tuple]:
         carry, *_, log_weight, ancestor = state
-        noise, fixed, uniform = at
+        noise, fixed, uniform, *rows = at
         frame, logits = draw(carry[0], noise, fixed)
         of_keys = frame * logits - ops.softplus(logits)
         likelihood = ops.sum(of_keys, axis=(1, 2))
@@ -192,16 +217,17 @@ def _play(
             log_weight, ancestor = _resampled(log_weight + given, uniform, particles)
             next_frame = ops.take(frame, ancestor, axis=0)
             carry = stepper.take(carry, ancestor)
-        carry = stepper.step(weights, carry, next_frame)
+        carry = stepper.step(weights, carry, _given(next_frame, rows))
         state = _State(carry, frame, likelihood, log_weight, ancestor)
         return tuple(state), tuple(state)
 
-    carry, primed = stepper.read(weights, carry, primer)
+    first, *rows = primer
+    carry, primed = stepper.read(weights, carry, _given(first, rows))
     size, zeros = noise.shape[1], ops.zeros(noise.shape[1], "float32")
     start = _State(
         carry, ops.zeros_like(noise[0]), zeros, zeros, ops.arange(size, dtype="int32")
     )
-    _, states = ops.scan(sample, tuple(start), (noise, fixed, draws))
+    _, states = ops.scan(sample, tuple(start), (noise, fixed, draws, *told))
     (outputs, _), *rest = states
     return primed, outputs, *rest
 
@@ -246,9 +272,9 @@ def _parts(model: keras.Model) -> tuple[keras.Model, NADE | None]:
     if model not in _FEATURES:
         features, frames = head.input
         inputs = [tensor for tensor in model.inputs if tensor is not frames]
+        inputs = inputs[0] if len(inputs) == 1 else inputs
         try:
-            (frames,) = inputs
-            _FEATURES[model] = keras.Model(frames, features, name=model.name)
+            _FEATURES[model] = keras.Model(inputs, features, name=model.name)
         except ValueError as error:  # several, or they are not enough
             raise _not_for_head(model) from error
     return _FEATURES[model], head
@@ -264,7 +290,7 @@ def _not_for_head(model: keras.Model) -> ValueError:
 
 def _check_primer(model: keras.Model, primer: np.ndarray) -> np.ndarray:
     """The primer as an array, if the model takes it."""
-    shape = frames_shape(model)
+    shape = frames_shape(model, features=True)
     if shape is None:
         raise not_stepwise(model)
     primer, notes = np.asarray(primer), shape[-1]
