@@ -183,15 +183,19 @@ def check(args: argparse.Namespace) -> None:
 
 def generate(
     model: keras.Model, piece: midi.Piece, args: argparse.Namespace
-) -> tuple[New, Fraction]:
+) -> tuple[New, keras_gated.RollEncoding]:
     encoding = encoding_of(model, args)
-    steps = encoding.steps_per_quarter
     if not piece.pitched:
         raise ValueError(
             f"{piece.path!r} holds no notes but drums, which the model does not play; "
             "choose a file with a pitched track."
         )
-    options = midi.Options(steps, transpose=encoding.transpose, max_seconds=None)
+    options = midi.Options(
+        encoding.steps_per_quarter,
+        transpose=encoding.transpose,
+        onsets=encoding.onsets,
+        max_seconds=None,
+    )
     reading = midi.read_all(piece.path, options, piece.content)
     for finding in reading.findings:
         print(f"{piece.path}: {finding}", file=sys.stderr)
@@ -201,8 +205,22 @@ def generate(
         "return_log_likelihood": True,
     }
     if args.keep or args.replace:
-        return harmonise(model, piece, args, reading, steps, settings), steps
-    return go_on(model, piece, args, reading, steps, settings), steps
+        return harmonise(model, piece, args, reading, encoding, settings), encoding
+    return go_on(model, piece, args, reading, encoding, settings), encoding
+
+
+def told(
+    piece: midi.Piece,
+    encoding: keras_gated.RollEncoding,
+    reading: midi.Reading,
+    steps: int,
+    before: int | None = None,
+) -> np.ndarray | None:
+    """What the model is told of each step, if it wants to be: also beyond the end."""
+    if not encoding.features:
+        return None
+    where = encoding.steps_per_quarter, steps, reading.semitones, before
+    return piece.score.features(encoding.features, *where)
 
 
 def go_on(
@@ -210,9 +228,10 @@ def go_on(
     piece: midi.Piece,
     args: argparse.Namespace,
     reading: midi.Reading,
-    steps: Fraction,
+    encoding: keras_gated.RollEncoding,
     settings: dict,
 ) -> New:
+    steps = encoding.steps_per_quarter
     seam = midi.find_seam(piece, steps, args.bars or BARS, args.primer_bars)
     if seam.left_out:
         print(f"{piece.path}: {seam.left_out} notes after bar {seam.bar} are left out.")
@@ -222,8 +241,8 @@ def go_on(
             f"{piece.path}: the meter changes to {new} where the continuation begins, "
             f"which goes on in {old}; --primer-bars {seam.bar + 1} takes {new} in."
         )
-    primer = np.zeros((seam.step, piano_roll.KEYS), np.uint8)
     known = reading.roll[: seam.step]
+    primer = np.zeros((seam.step, known.shape[1]), np.uint8)
     primer[: len(known)] = known
     if not primer.any():
         raise ValueError(
@@ -231,8 +250,10 @@ def go_on(
             f"{seam.bar + 1}; give more --primer-bars, or a model with a finer grid."
         )
     batch = np.repeat(primer[None], args.candidates, axis=0)
+    before = seam.tick if seam.cuts else None
+    features = told(piece, encoding, reading, seam.step + seam.steps, before)
     rolls, likelihoods = keras_gated.generation.generate(
-        model, batch, seam.steps, **settings
+        model, batch, seam.steps, features=features, **settings
     )
     return in_order(rolls, likelihoods, reading.semitones, seam, [])
 
@@ -242,7 +263,7 @@ def harmonise(
     piece: midi.Piece,
     args: argparse.Namespace,
     reading: midi.Reading,
-    steps: Fraction,
+    encoding: keras_gated.RollEncoding,
     settings: dict,
 ) -> New:
     if not isinstance(model.layers[-1], keras_gated.NADE):
@@ -267,10 +288,15 @@ def harmonise(
         (replaced if is_replaced else kept).append(voice)
     if not kept:
         raise ValueError("All tracks are to be replaced; name one for --keep.")
-    fixed = midi.fixed_roll(piece, kept, steps, reading.semitones)
-    start = np.zeros((args.candidates, 1, piano_roll.KEYS), np.uint8)  # from silence
+    steps, onsets = encoding.steps_per_quarter, encoding.onsets
+    fixed = midi.fixed_roll(piece, kept, steps, reading.semitones, onsets)
+    start = np.zeros((args.candidates, 1, fixed.shape[1]), np.uint8)  # from silence
+    features = told(piece, encoding, reading, len(fixed))
+    if features is not None:  # the silent step before has some, too
+        features = np.concatenate([features[:1], features])
+    settings |= {"fixed": fixed, "particles": args.particles, "features": features}
     rolls, likelihoods = keras_gated.generation.generate(
-        model, start, len(fixed), fixed=fixed, particles=args.particles, **settings
+        model, start, len(fixed), **settings
     )
     rolls = rolls * (fixed != 1)
     return in_order(rolls, likelihoods, reading.semitones, None, replaced)
@@ -299,10 +325,11 @@ def write(
     number: int,
     stem: str,
     args: argparse.Namespace,
-    steps: Fraction,
+    encoding: keras_gated.RollEncoding,
 ) -> music_page.Candidate:
     """Writes a candidate, and returns what the page shows of it."""
     roll, path = new.rolls[number], f"{stem}.mid"
+    steps = encoding.steps_per_quarter
     if new.seam is None:
         begin, first = 0, 0
         midi.replace_voices(piece, roll, new.replaced, path, steps)
@@ -318,13 +345,11 @@ def write(
         midi.write_musicxml(path, f"{stem}.musicxml", Fraction(steps).numerator)
     made = midi.read_piece(path)
     title = f"{number + 1}: {new.likelihoods[number]:.2f} nats a step"
-    whole = (
-        midi.read_all(path, midi.Options(steps, max_seconds=None)).roll
-        if made.pitched
-        else roll
-    )
-    shades = np.zeros((max(len(whole), first + len(roll)), piano_roll.KEYS))
-    shades[: len(whole)] = OLD * whole
+    options = midi.Options(steps, onsets=encoding.onsets, max_seconds=None)
+    whole = midi.read_all(path, options).roll if made.pitched else roll
+    shades = np.zeros((max(len(whole), first + len(roll)), roll.shape[1]))
+    shades[: len(whole)] = whole
+    shades[:, : piano_roll.KEYS] *= OLD
     shades[first : first + len(roll)][roll > 0] = 1
     axes = piano_roll.plot(shades, title=f"{args.midi.name} and {args.model.name}")
     if new.seam is not None:
@@ -365,11 +390,11 @@ def main() -> int:
         piece = midi.read_piece(args.midi)
         for problem in piece.score.problems:
             print(f"{args.midi}: was repaired: {problem}", file=sys.stderr)
-        new, steps = generate(model, piece, args)
+        new, encoding = generate(model, piece, args)
         candidates = []
         for number in range(args.candidates):
             stem = output if number == 0 else f"{output}-{number + 1}"
-            candidates.append(write(piece, new, number, stem, args, steps))
+            candidates.append(write(piece, new, number, stem, args, encoding))
         about = (
             f"{args.midi.name} and {args.model.name}, the likeliest first. Pale is "
             "what was there, full what is new."
