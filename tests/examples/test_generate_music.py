@@ -54,7 +54,21 @@ def models(tmp_path_factory):
     model = keras.Model([frames, targets], head([x, targets]))
     head.bias.assign(-3.0 * np.ones(88))
     model.save(folder / "frames.keras")
+    told_model(few).save(folder / "told.keras")
     return folder
+
+
+def told_model(few):
+    """One of frames with onsets, which is told the meter and the key."""
+    frames, targets = keras.Input((None, 176)), keras.Input((None, 176))
+    told = keras.Input((None, 19))
+    encoding = keras_gated.RollEncoding(2, "C", onsets=True, features=["meter", "key"])
+    x = keras.layers.Concatenate()([encoding(frames), told])
+    x = keras_gated.GRU(4, return_sequences=True)(x)
+    head = keras_gated.NADE(4)
+    model = keras.Model([frames, targets, told], head([x, targets]))
+    head.bias.assign(np.repeat([-2.0, 0.0], 88))  # half of what is held is struck
+    return model
 
 
 @pytest.fixture
@@ -140,6 +154,46 @@ def test_the_continuation_is_the_models(call, models, tune, tmp_path):
     heard = midi.read(tmp_path / "out.mid", 2)
     np.testing.assert_array_equal(heard, made[: len(heard)])
     assert not made[len(heard) :].any()
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_repeated_notes_meter_and_key_are_the_models(call, models, tune, tmp_path, cut):
+    """It hears the strokes of the piece, and goes on in its meter and key."""
+    more = ("--primer-bars", 2) if cut else ()
+    code, _, errors = call(
+        *("--model", models / "told.keras", "--midi", tune, "--bars", 4),
+        *("--seed", 5, "--only-new", "--output", tmp_path / "out", *more),
+    )
+    assert code == 0, errors
+    model = keras.saving.load_model(models / "told.keras", compile=False)
+    past = 12 if cut else 18
+    primer = np.zeros((past, 176), np.uint8)
+    options = midi.Options(2, transpose="C", onsets=True)
+    roll = midi.read_all(tune, options).roll[:past]
+    assert roll[:, 88:].sum() >= 2
+    primer[: len(roll)] = roll
+    about = midi.step_features(["meter", "key"], past + 24, 2, meters=[(0, 3, 4)])
+    made = keras_gated.generation.generate(
+        model, primer[None], 24, seed=5, features=about
+    )[0]
+    made = piano_roll.transpose(made, 2)
+    heard = midi.read_all(tmp_path / "out.mid", midi.Options(2, onsets=True)).roll
+    notes = piano_roll.to_notes(made)
+    assert len(notes) > len(piano_roll.to_notes(made[:, :88]))
+    np.testing.assert_array_equal(piano_roll.to_notes(heard), notes)
+
+
+def test_a_melody_with_repeated_notes_is_harmonised(call, models, duet, tmp_path):
+    out = tmp_path / "out"
+    code, _, errors = call(
+        *("--model", models / "told.keras", "--midi", duet, "--output", out),
+        *("--seed", 1, "--particles", 4, "--keep", "Flute"),
+    )
+    assert code == 0, errors
+    before, after = messages(duet), messages(f"{out}.mid")
+    assert after[0] == before[0]
+    strokes = [m.note for _, m in after[1] if m.type == "note_on"]
+    assert len(strokes) > 4
 
 
 @pytest.mark.parametrize("named", [("--keep", "Flute"), ("--replace", "1")])

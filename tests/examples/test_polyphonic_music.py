@@ -17,7 +17,7 @@ import pytest
 from scipy.io import savemat
 
 from keras_gated import RollEncoding
-from keras_gated.datasets import midi
+from keras_gated.datasets import midi, piano_roll
 from keras_gated.datasets.sets import published
 
 ROOT = Path(__file__).parents[2]
@@ -120,6 +120,58 @@ def test_short_run_writes_everything(music, tmp_path):
         assert values["result/test_nll"][0][1] == pytest.approx(row["test_nll"])
         assert "piano_roll" in log.Tags()["tensors"]
         assert "_hparams_/session_start_info" in log.Tags()["tensors"]
+
+
+def test_repeated_notes_and_keys_of_a_folder_are_found(call, tmp_path):
+    """The model of whole frames has onsets, and what most files state; cells do not."""
+    for n in range(4):
+        notes = [(t, t + 1, 60 + n) for t in range(24)]
+        roll = piano_roll.with_onsets(*piano_roll.from_notes(notes, 1, onsets=True))
+        path = tmp_path / "music" / f"{n}.mid"
+        midi.write(roll, path, 4)
+        file = mido.MidiFile(path)
+        if n:
+            file.tracks[0].insert(0, mido.MetaMessage("key_signature", key="D"))
+        file.save(path)
+    code, said, errors = call(
+        *("--midi-dir", tmp_path / "music", "--log-dir", tmp_path / "runs"),
+        *("--cells", "tanh", "--units", 3, "--epochs", 1),
+    )
+    assert code == 0, errors
+    assert "steps_per_quarter=4 keeps" in said
+    assert "95.8% of 96 notes repeat one that they touch: the joint model tells" in said
+    assert "4 of 4 files state their meter: the joint model is told it" in said
+    assert "3 of 4 files state their key: the joint model is told it" in said
+    folder, record = results(tmp_path / "runs")
+    assert (record["onsets"], record["features"]) == (True, ["meter", "key"])
+    for name, onsets in (("tanh", False), ("joint", True)):
+        model = keras.saving.load_model(folder / name / "best.keras")
+        encoding = RollEncoding.of(model)
+        assert encoding.steps_per_quarter == 4
+        assert encoding.onsets == onsets
+        assert encoding.features == (("meter", "key") if onsets else ())
+        assert model.inputs[0].shape[-1] == (176 if onsets else 88)
+    played = folder / "joint" / "continuation.mid"
+    primer = midi.read_all(played, midi.Options(4, onsets=True)).roll
+    assert primer[1:24, 88:].any(axis=1).all()
+
+
+def test_what_a_model_says_changes_none_of_its_numbers(monkeypatch):
+    monkeypatch.syspath_prepend(SCRIPT.parent)
+    import comparison
+    from comparison import music
+
+    settings, roll = comparison.Settings(units=3), np.eye(40, 88, dtype=np.uint8)
+    found = []
+    for encoding in (None, RollEncoding(2)):
+        model = comparison.build(
+            "gru", settings, *music.likelihood(), encoding=encoding
+        )
+        data = piano_roll.next_step_dataset([roll] * 4, 2, shuffle=True, seed=1)
+        losses = model.fit(data, epochs=2, verbose=0).history["nll"]
+        found.append([losses, *model.get_weights()])
+    for plain, told in zip(*found, strict=True):
+        np.testing.assert_array_equal(plain, told)
 
 
 @pytest.fixture
