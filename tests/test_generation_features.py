@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from oracles import array
 
-from keras_gated import GRU, NADE
+from keras_gated import GRU, NADE, RollEncoding
 from keras_gated.generation import generate
 
 NOTES, SIZE, PRIMER, STEPS = 4, 3, 5, 12
@@ -82,3 +82,17 @@ def test_errors_say_what_is_missing(joint):
             generate(model, primer, STEPS, features=wrong)
     with pytest.raises(ValueError, match="no input of features; leave out"):
         generate(model_of(joint, told=False), primer, STEPS, features=features)
+
+
+def test_a_model_file_says_what_its_frames_are(tmp_path):
+    encoding = RollEncoding(4, onsets=True, features=["key", "meter"])
+    model = keras.Sequential([keras.Input((None, 176)), encoding])
+    model.save(tmp_path / "model.keras")
+    found = RollEncoding.of(keras.saving.load_model(tmp_path / "model.keras"))
+    assert found.onsets is True
+    assert found.features == ("key", "meter")
+    before = {"steps_per_quarter": "2", "transpose": 0}  # of older files
+    assert RollEncoding.from_config(before).features == ()
+    for wrong in ({"onsets": 2}, {"features": ["tempo"]}):
+        with pytest.raises(ValueError, match=f"`{next(iter(wrong))}` must be"):
+            RollEncoding(**wrong)

@@ -49,7 +49,7 @@ def test_python_of_the_page_on_generation(tmp_path, monkeypatch):
     from keras_gated.datasets import midi
 
     monkeypatch.chdir(tmp_path)
-    run("\n".join(blocks(README.parent / "docs" / "generation.md")), epochs=1)
+    run("\n".join(blocks(README.parent / "docs" / "generation.md")), epochs=2)
     assert len(midi.read_piece("longer.mid").voices[0].notes) > 3
 
 

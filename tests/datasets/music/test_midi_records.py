@@ -108,6 +108,21 @@ def test_everything_is_there_once(corpus):
     assert len(shapes) <= 3
 
 
+def test_rolls_with_onsets(tmp_path, prepare):
+    notes = [(0, 1, 60), (1, 3, 60), (3, 4, 60)]
+    roll = piano_roll.with_onsets(*piano_roll.from_notes(notes, 1, onsets=True))
+    midi.write(roll, tmp_path / "music" / "tune.mid")
+    prepare(tmp_path / "music", tmp_path / "shards", "--shards", 1, "--onsets")
+    manifest = midi_records.read_manifest(tmp_path / "shards")
+    assert (manifest["steps"], manifest["lengths"]) == (4, {"4": 1})
+    data = midi_records.midi_dataset_from_records(tmp_path / "shards", 1)
+    ((inputs, targets, _),) = data.as_numpy_iterator()
+    np.testing.assert_array_equal(inputs[0], roll[:-1])
+    np.testing.assert_array_equal(targets[0], roll[1:])
+    with pytest.raises(SystemExit, match="Shards hold rolls alone"):
+        prepare(tmp_path / "music", tmp_path / "other", "--features", "meter")
+
+
 def test_windows_predict_every_step_once(corpus):
     base, rolls = corpus
     data = midi_records.midi_dataset_from_records(base / "shards", 4, 7)
