@@ -121,9 +121,10 @@ def _choose(
     repeated = sum(int(roll[:, piano_roll.KEYS :].sum()) for roll in rolls)
     onsets = repeated > REPEATED * notes
     files = len(corpus.paths)
+    does = "tells them apart, also in its NLL" if onsets else "takes them for one"
     print(
         f"{repeated / notes:.1%} of {notes:,} notes repeat one that they touch: the "
-        f"joint model {'tells them apart' if onsets else 'takes them for one'}."
+        f"joint model {does}."
     )
     kinds = []
     for kind, count in corpus.stated.items():
