@@ -154,9 +154,10 @@ def read(
         steps_per_quarter: Steps in a quarter note, a positive number or a `Fraction`;
             or `"auto"`, the coarsest grid that keeps 99 % of the notes. Default: 2.
         onsets: Whether to return the onsets, too. Default: `False`.
-        **options: Those of `Options`: steps in seconds, short notes, transposition,
-            the choice of instruments and tracks, drums, pedal, velocities, notes
-            that are not released or outside the keys, the parser, limits.
+        **options: Those of `Options` but `features`: steps in seconds, short notes,
+            transposition, the choice of instruments and tracks, drums, pedal,
+            velocities, notes that are not released or outside the keys, the parser,
+            limits.
 
     Returns:
         The roll, `uint8 [T, 88]`; with `onsets=True` also the onsets, `uint8 [T,
@@ -183,7 +184,10 @@ def read(
     >>> midi.read("tune.mid", step_seconds=0.05).shape  # at 90 quarters a minute
     (20, 88)
     """
-    reading = read_all(path, Options(steps_per_quarter, **options))
+    settings = Options(steps_per_quarter, **options)
+    if settings.features:
+        raise ValueError("Features of steps are read with `midi.read_all`.")
+    reading = read_all(path, settings)
     log = logging.getLogger("keras_gated")
     for finding in reading.findings:
         log.warning("%r: %s", str(path), finding)

@@ -156,13 +156,37 @@ def step_features(
     parts = [np.empty((steps, 0))]
     for kind in kinds:
         if kind == "meter":
-            table = np.asarray(meters, np.int64).reshape(-1, 3)
+            table = _table("meters", meters, 3)
             parts.append(_meter(beats(table, ticks_per_quarter, grid, steps)))
         else:
-            table = np.asarray(keys, np.int64).reshape(-1, 2)
+            table = _table("keys", keys, 2)
             step = Fraction(ticks_per_quarter) / grid
             parts.append(_key(table, step, steps, semitones))
     return np.concatenate(parts, axis=1, dtype=np.float32)
+
+
+def _table(name: str, rows: Sequence, columns: int) -> np.ndarray:
+    """Time or key signatures as an array, if they are some."""
+    table = np.asarray(rows)
+    table = table if table.size else np.empty((0, columns), np.int64)
+    whole = table.ndim == 2 and table.shape[1] == columns and table.dtype.kind in "iu"
+    if whole:
+        ticks, values = table[:, 0], table[:, 1:]
+        in_order = (ticks >= 0).all() and (np.diff(ticks) > 0).all()
+        if columns == 3:
+            known = ticks[:1].tolist() == [0] and (values >= 1).all()
+        else:
+            known = ((values >= 0) & (values < 2 * OCTAVE)).all()
+        whole = in_order and known
+    if whole:
+        return table.astype(np.int64)
+    raise checks.error(
+        name,
+        rows,
+        "rows of a tick, numerator and denominator, the first at 0"
+        if columns == 3
+        else "rows of a tick and a key from 0 to 23",
+    )
 
 
 def _meter(where: Beats) -> np.ndarray:

@@ -141,6 +141,17 @@ def test_start_and_clock(tmp_path):
             midi.Options(features=wrong)
 
 
+def test_signatures_that_are_none():
+    for meters in ([(4, 3, 4)], [(0, 0, 4)], [(0, 3, 4), (0, 4, 4)], [(0, 3)], []):
+        with pytest.raises(ValueError, match="`meters` must be rows of a tick, num"):
+            midi.step_features(["meter"], 4, meters=meters)
+    for keys in ([(0, 24)], [(-1, 2)], [(0, 2.5)]):
+        with pytest.raises(ValueError, match="`keys` must be rows of a tick and a key"):
+            midi.step_features(["key"], 4, keys=keys)
+    with pytest.raises(ValueError, match="read with `midi.read_all`"):
+        midi.read("none.mid", features=["key"])
+
+
 def test_folders_and_their_cache(tmp_path):
     """With one process and two, parsed and kept, beside the rolls of each file."""
     folder = tmp_path / "music"
