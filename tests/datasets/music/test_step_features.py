@@ -148,7 +148,7 @@ def test_signatures_that_are_none():
     for keys in ([(0, 24)], [(-1, 2)], [(0, 2.5)]):
         with pytest.raises(ValueError, match="`keys` must be rows of a tick and a key"):
             midi.step_features(["key"], 4, keys=keys)
-    with pytest.raises(ValueError, match="read with `midi.read_all`"):
+    with pytest.raises(ValueError, match=r"read with `midi\.read_all`"):
         midi.read("none.mid", features=["key"])
 
 
