@@ -79,7 +79,8 @@ def with_onsets(roll: np.ndarray, begins: np.ndarray) -> np.ndarray:
     >>> roll[:, [60 - 21, 88 + 60 - 21]].T.tolist()
     [[1, 1, 1], [0, 1, 0]]
     """
-    sounding = np.asarray(roll) > 0
+    roll = np.asarray(roll)
+    sounding = roll > 0
     before = np.pad(sounding, ((1, 0), (0, 0)))[:-1]
     again = (np.asarray(begins) > 0) & sounding & before
     return np.concatenate([roll, again.astype(roll.dtype)], axis=1)
