@@ -19,10 +19,11 @@ import pytest
 pytest.importorskip("keras_tuner")
 from comparison import color_of
 from study import __main__ as command_line
-from study import figures, records, report, trials, tuner
+from study import figures, recipes, records, report, trials, tuner
+from study.recipes import AUTHORS_RMSPROP, RECIPES
 from study.records import COMMITTED, Records
 from study.tasks import TASKS, Music, Sources, units_of
-from study.trials import AUTHORS_RMSPROP, RECIPES, Plan, Trial
+from study.trials import Plan, Trial
 
 from keras_gated import CELLS, TanhCell
 
@@ -33,7 +34,8 @@ sys.path.insert(0, EXAMPLES)
 import numpy as np
 from study.__main__ import main
 from study.tasks import Music
-from study.trials import Plan, Recipe
+from study.recipes import Recipe
+from study.trials import Plan
 
 def load_data(data_dir=None):
     random = np.random.default_rng(0)
@@ -254,7 +256,7 @@ def test_committed_records_are_those_of_the_plan(monkeypatch):
         said = args.sets, args.cells, args.rate, args.seed, args.epochs
         rest = trial.learning_rate, trial.seed, trial.epochs
         assert said == ([trial.set], [trial.cell], *rest)
-        ablation = trial.phase if trial.phase in trials.ABLATIONS else None
+        ablation = trial.phase if trial.phase in recipes.ABLATIONS else None
         assert args.without == ablation
 
 
