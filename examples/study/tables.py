@@ -129,6 +129,46 @@ def agreement(rows: list[dict]) -> str:
     return table(head, lines)
 
 
+HYPOTHESES = {
+    "test_nll_step": "by step",
+    "test_nll_sequence": "by sequence",
+    "test_nll_step_noisy": "by step, noise left on",
+    "test_nll_sequence_noisy": "by sequence, noise left on",
+}
+"""What the paper's figures may be averages of: keys of records."""
+
+
+def hypotheses(records: list[dict]) -> str:
+    """The paper's test figures, less what each hypothesis about them predicts."""
+    known = [(name, cell) for name, row in paper.TABLE_2.items() for cell in row]
+    differences = {key: {} for key in HYPOTHESES}
+    lines = []
+    for name, cell in known:
+        found = [r for r in _trained(records, name, cell) if "test_nll_step_noisy" in r]
+        if not found:
+            continue
+        theirs = paper.TABLE_2[name][cell][1]
+        line = [TASKS[name].title, CELLS[cell].title, f"{theirs:.2f}"]
+        for key in HYPOTHESES:
+            ours = np.mean([record[key] for record in found])
+            differences[key][name, cell] = theirs - ours
+            line.append(f"{ours:.2f} ({theirs - ours:+.2f})")
+        lines.append(line)
+    if not lines:
+        return ""
+    for name in dict.fromkeys(name for name, _ in known):
+        line = [f"{TASKS[name].title}: mean difference", "", ""]
+        for found in differences.values():
+            some = [x for (of, _), x in found.items() if of == name]
+            line.append(f"{np.mean(some):+.2f}" if some else "")
+        lines.append(line)
+    line = ["all: root mean square", "", ""]
+    for found in differences.values():
+        line.append(f"{np.sqrt(np.mean(np.square([*found.values()]))):.2f}")
+    lines.append(line)
+    return table(["set", "cell", "the paper", *HYPOTHESES.values()], lines)
+
+
 def time(records: list[dict]) -> str:
     """The time of an epoch."""
     lines = []

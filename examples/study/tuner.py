@@ -101,8 +101,9 @@ class Tuner(kt.engine.base_tuner.BaseTuner):
     def _same(self, trial: Trial) -> dict | None:
         """The record of the same training: a finalist's is that of the first seed."""
         for record in self.records.read().values():
-            if record["command"] == trial.command and self.plan.is_current(record):
-                return {**record, **dataclasses.asdict(trial)}
+            same = {**record, **dataclasses.asdict(trial)}
+            if record["command"] == trial.command and self.plan.is_current(same):
+                return same
         return None
 
 
