@@ -104,7 +104,7 @@ def write_report(
         if found := tables.hypotheses(records):
             parts += [
                 "## What the paper's figures average",
-                "The paper does not say. Test NLL here by each way of averaging, and in "
+                "The paper does not say. Test NLL by each way of averaging, and in "
                 "parentheses the paper's less that. With noise left on, weights are as "
                 "noisy in the test as in training, which is what the authors' code "
                 "prints. [notes.md](notes.md) says what else was tried.",
