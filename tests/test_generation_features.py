@@ -11,7 +11,7 @@ from keras_gated.generation import generate
 NOTES, SIZE, PRIMER, STEPS = 4, 3, 5, 12
 
 
-def model_of(joint, told=True):
+def model_of(joint, told=True, onsets=False):
     frames = keras.Input((None, NOTES))
     about = keras.Input((None, SIZE))
     x = keras.layers.Concatenate()([frames, about]) if told else frames
@@ -21,7 +21,8 @@ def model_of(joint, told=True):
     if joint:
         following = keras.Input((None, NOTES))
         inputs.append(following)
-        outputs = NADE(3)([x, following])
+        known = [frames] if onsets else []
+        outputs = NADE(3, onsets=onsets)([x, following, *known])
     else:
         outputs = keras.layers.Dense(NOTES)(x)
     model = keras.Model([*inputs, about] if told else inputs, outputs)
@@ -66,6 +67,27 @@ def test_steps_are_told_what_is_known_of_them(joint, particles):
     np.testing.assert_array_equal(same, each)
     one, _ = generate(model, primer[0], STEPS, features=features[0], **more)
     assert one.shape == (STEPS, NOTES)
+
+
+def test_keys_are_struck_again_where_that_is_possible():
+    """Two keys with onsets, told of each step, some of them fixed."""
+    model, (primer, features) = model_of(True, onsets=True), given()
+    primer[..., 2:] = 0
+    fixed = np.random.default_rng(3).integers(-1, 2, (3, STEPS, NOTES))
+    before = np.concatenate([primer[:, -1:, :2], fixed[:, :-1, :2]], axis=1)
+    fixed[..., 2:][(fixed[..., :2] < 1) | (before < 1)] = -1
+    found, likelihood = generate(
+        *(model, primer, STEPS),
+        **{"seed": 1, "fixed": fixed, "features": features},
+        return_log_likelihood=True,
+    )
+    np.testing.assert_array_equal(found[fixed >= 0], fixed[fixed >= 0])
+    keys = np.concatenate([primer[:, -1:], found], axis=1)[..., :2]
+    possible = keys[:, 1:] & keys[:, :-1] > 0
+    assert not found[..., 2:][~possible].any()
+    assert 0 < found[..., 2:][possible].mean() < 1
+    expected = log_likelihoods(model, primer, found, features)
+    np.testing.assert_allclose(likelihood, expected, 1e-4)
 
 
 @pytest.mark.parametrize("joint", [False, True])

@@ -65,8 +65,8 @@ def told_model(few):
     encoding = keras_gated.RollEncoding(2, "C", onsets=True, features=["meter", "key"])
     x = keras.layers.Concatenate()([encoding(frames), told])
     x = keras_gated.GRU(4, return_sequences=True)(x)
-    head = keras_gated.NADE(4)
-    model = keras.Model([frames, targets, told], head([x, targets]))
+    head = keras_gated.NADE(4, onsets=True)
+    model = keras.Model([frames, targets, told], head([x, targets, frames]))
     head.bias.assign(np.repeat([-2.0, 0.0], 88))  # half of what is held is struck
     return model
 
