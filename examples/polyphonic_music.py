@@ -51,8 +51,9 @@ JOINT = {
     "dropout": 0.5,
 }
 """What the model of whole frames is trained with, besides --weight-noise and --seed."""
-MAX_SHAPES_OF_CHORALES = 4
-"""The most shapes of batches; the chorales have similar lengths, so more do not pay."""
+FEW_SHAPES = 4
+"""The most shapes of batches of the chorales, which have similar lengths, so that more
+do not pay; and of the model of whole frames, which is compiled longer for each."""
 PRIMER_BARS, CONTINUATION_BARS, QUARTERS_A_BAR = 4, 16, 4
 COLUMNS = {
     "cell": "{cell}",
@@ -172,13 +173,13 @@ def encoding_of(
 def datasets(args: argparse.Namespace, rolls: music.Rolls, **options: Any) -> tuple:
     """For training, in sequences of --sequence-length; the rest in whole pieces."""
     chorales = args.dataset == "bach" and args.midi_dir is None
+    shapes = FEW_SHAPES if chorales else music.MAX_SHAPES
     return music.batches(
         rolls,
         args.batch_size,
         args.seed,
         args.sequence_length,
-        max_shapes=MAX_SHAPES_OF_CHORALES if chorales else music.MAX_SHAPES,
-        **options,
+        **{"max_shapes": shapes, **options},
     )
 
 
@@ -208,7 +209,9 @@ def train_joint(
     encoding = encoding_of(args, data, onsets=data.onsets, features=data.kinds)
     model = comparison.build_joint(settings, encoding)
     rolls, told = data.of_joint, data.features
-    parts = datasets(args, rolls, teacher_forcing=True, features=told)
+    parts = datasets(
+        args, rolls, teacher_forcing=True, features=told, max_shapes=FEW_SHAPES
+    )
     folder = run / model.name
     result = comparison.train(model, settings, parts, folder)
     write_continuation(model, rolls[2][0], data, args.seed, folder, data.kinds)
