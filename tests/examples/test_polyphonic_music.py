@@ -122,8 +122,9 @@ def test_short_run_writes_everything(music, tmp_path):
         assert "_hparams_/session_start_info" in log.Tags()["tensors"]
 
 
-def test_repeated_notes_and_keys_of_a_folder_are_found(call, tmp_path):
-    """The model of whole frames has onsets, and what most files state; cells do not."""
+@pytest.fixture
+def repeated(tmp_path):
+    """Four files of a key that is struck in each step; three say that they are in D."""
     for n in range(4):
         notes = [(t, t + 1, 60 + n) for t in range(24)]
         roll = piano_roll.with_onsets(*piano_roll.from_notes(notes, 1, onsets=True))
@@ -133,15 +134,44 @@ def test_repeated_notes_and_keys_of_a_folder_are_found(call, tmp_path):
         if n:
             file.tracks[0].insert(0, mido.MetaMessage("key_signature", key="D"))
         file.save(path)
-    code, said, errors = call(
-        *("--midi-dir", tmp_path / "music", "--log-dir", tmp_path / "runs"),
-        *("--cells", "tanh", "--units", 3, "--epochs", 1),
-    )
-    assert code == 0, errors
+    return tmp_path / "music"
+
+
+def test_what_is_chosen_for_a_folder_and_why(repeated, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(SCRIPT.parent)
+    from comparison import music
+
+    found = music.read_folder(repeated, "auto", seed=1)
+    said = capsys.readouterr().out
     assert "steps_per_quarter=4 keeps" in said
     assert "95.8% of 96 notes repeat one that they touch: the joint model tells" in said
     assert "4 of 4 files state their meter: the joint model is told it" in said
     assert "3 of 4 files state their key: the joint model is told it" in said
+    assert (found.steps_per_quarter, found.onsets) == (4, True)
+    assert found.kinds == ("meter", "key")
+    for cells, joint, told in zip(
+        found.rolls, found.of_joint, found.features, strict=True
+    ):
+        for narrow, wide, features in zip(cells, joint, told, strict=True):
+            np.testing.assert_array_equal(narrow, wide[:, :88])
+            assert wide[1:, 88:].any(axis=1).all()
+            assert features.shape == (24, 19)
+    ((features,), steps) = found.features[2], 24 + 8
+    whole = found.continued(16, steps)
+    assert len(whole) == steps
+    np.testing.assert_array_equal(whole[:24], features)
+    plain = music.read_folder(repeated, 2, seed=1, joint=False)
+    assert (plain.onsets, plain.kinds, plain.steps_per_quarter) == (False, (), 2)
+    assert "joint" not in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_model_of_whole_frames_has_what_was_chosen(call, repeated, tmp_path):
+    code, _, errors = call(
+        *("--midi-dir", repeated, "--log-dir", tmp_path / "runs"),
+        *("--cells", "tanh", "--units", 3, "--epochs", 1),
+    )
+    assert code == 0, errors
     folder, record = results(tmp_path / "runs")
     assert (record["onsets"], record["features"]) == (True, ["meter", "key"])
     for name, onsets in (("tanh", False), ("joint", True)):
