@@ -71,7 +71,9 @@ def test_steps_are_told_what_is_known_of_them(joint, particles):
 
 def test_keys_are_struck_again_where_that_is_possible():
     """Two keys with onsets, told of each step, some of them fixed."""
+    keras.backend.clear_session()
     model, (primer, features) = model_of(True, onsets=True), given()
+    keras.backend.clear_session()  # new layers have names like those of the model
     primer[..., 2:] = 0
     fixed = np.random.default_rng(3).integers(-1, 2, (3, STEPS, NOTES))
     before = np.concatenate([primer[:, -1:, :2], fixed[:, :-1, :2]], axis=1)

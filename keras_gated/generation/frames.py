@@ -277,7 +277,10 @@ def _parts(model: keras.Model) -> tuple[keras.Model, NADE | None]:
         inputs = [tensor for tensor in model.inputs if tensor is not frames]
         inputs = inputs[0] if len(inputs) == 1 else inputs
         if known:  # a model that is run step by step has one output
-            features = keras.layers.Concatenate(dtype="float32")([features, *known])
+            # With a name of its own: one by number may be that of a layer in the model.
+            name = f"inputs_of_{head.name}"
+            join = keras.layers.Concatenate(dtype="float32", name=name)
+            features = join([features, *known])
         try:
             _FEATURES[model] = keras.Model(inputs, features, name=model.name)
         except ValueError as error:  # several, or they are not enough
