@@ -15,7 +15,8 @@ for package in os.environ.get("WITHOUT", "").split():
     sys.modules[package] = None  # as if it were not installed
 BACKEND = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("JAX_ENABLE_X64", "1")  # the float64 tests need it
-# Compiling, not computing, is what takes time in tests.
+# Compiling, not computing, is what takes time in tests. (`make test-slow` has the
+# layers optimized by XLA, too.)
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 WHOLE_CHORALES = "datasets.sets.bach_chorales.load_data"
