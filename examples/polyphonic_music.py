@@ -42,7 +42,14 @@ PUBLISHED = {
     "muse": (muse_data, 2),
     "piano": (piano_midi, 2),
 }
-JOINT = {"units": 200, "epochs": 60, "patience": 60, "learning_rate": 0.002}
+JOINT = {
+    "units": 200,
+    "epochs": 40,
+    "patience": 40,
+    "learning_rate": 0.002,
+    "head": "tied",
+    "dropout": 0.5,
+}
 """What the model of whole frames is trained with, besides --weight-noise and --seed."""
 MAX_SHAPES_OF_CHORALES = 4
 """The most shapes of batches; the chorales have similar lengths, so more do not pay."""

@@ -9,10 +9,13 @@ import numpy as np
 from keras import ops
 
 from keras_gated.datasets import checks
+from keras_gated.windows import KeyWindows
 
 Tensor = Any
 
 ORDERS = ("descending", "ascending")
+IMPOSSIBLE = -1e4
+"""The logit of what cannot be."""
 KEYS_AT_A_TIME = 8
 """Hidden units of so many keys are in memory together, while a model is trained."""
 
@@ -37,6 +40,18 @@ class NADE(keras.layers.Layer):
     distribution estimator (Larochelle and Murray 2011), which Boulanger-Lewandowski et
     al. (2012) put on a recurrent network (RNN-NADE).
 
+    With `tied_units` there is a further term, in which all keys share their weights, as
+    music is much the same in every register: hidden units that see the keys around each
+    one, d keys away, in the frame, if they are before it in the order, and in what is
+    known before it, x (a convolutional NADE, Uria et al. 2016; on music, Johnson 2017:
+    Generating polyphonic music using tied parallel networks):
+
+        logit_j += (v + v_j) · relu(u_j + U h + Σ_d (P_d y_{j+d} + Q_d x_{j+d}))
+
+    With `onsets` a frame says of each key whether it sounds, and in a second half,
+    whether it is struck again, which is possible only if it sounds and has sounded in
+    the frame before; the logits of what is impossible are -10,000.
+
     In training all keys are computed at once from the true frame; in `sample` one
     after the other. Logits are in float32 at least, also under mixed precision.
 
@@ -47,14 +62,24 @@ class NADE(keras.layers.Layer):
         order: `"descending"`, from the last key, the highest of a piano roll, to the
             first; `"ascending"`; or a permutation of the numbers of the keys.
             Default: `"descending"`.
+        tied_units: The number of units of each key whose weights all keys share.
+            Default: 0.
+        window: How many keys these see on either side. Default: 24, two octaves.
+        dropout: The share of them that is left out in training. Default: 0.2.
+        onsets: Whether frames have a second half, of keys that are struck again.
+            Default: `False`.
         kernel_initializer: Initializer of B and C. Default: `"glorot_uniform"`.
         key_initializer: Initializer of W and V. Default: normal, with a standard
             deviation of 0.05.
         **kwargs: Further arguments of `keras.layers.Layer`.
 
     Call arguments:
-        inputs: A list of the features `(..., F)`, and the frames of zeros and ones
-            whose logits are wanted, `(..., K)`: in training the targets.
+        inputs: A list of the features `(..., F)`; the frames of zeros and ones whose
+            logits are wanted, `(..., K)`, in training the targets; and, for tied
+            units and onsets, what is known of each key before the frame, `(..., R *
+            keys)`, such as a `DelayLine` gives. With `onsets`, the first of its R
+            rows must be whether keys sounded in the frame before.
+        training: Whether to leave out units.
 
     Returns:
         The logits, `(..., K)`; that of a key does not depend on the keys at or after
@@ -81,6 +106,10 @@ class NADE(keras.layers.Layer):
         hidden_units: int = 64,
         linear: bool = True,
         order: str | Sequence[int] = "descending",
+        tied_units: int = 0,
+        window: int = 24,
+        dropout: float = 0.2,
+        onsets: bool = False,
         kernel_initializer: Any = "glorot_uniform",
         key_initializer: Any = None,
         **kwargs: Any,
@@ -89,51 +118,89 @@ class NADE(keras.layers.Layer):
         self.supports_masking = True
         self.hidden_units = checks.whole("hidden_units", hidden_units, 0)
         self.linear = bool(linear)
-        if not (self.hidden_units or self.linear):
+        self.tied_units = checks.whole("tied_units", tied_units, 0)
+        if not (self.hidden_units or self.linear or self.tied_units):
             raise ValueError(
-                "Without hidden units and without the linear part the keys are "
+                "Without hidden units, tied units and the linear part the keys are "
                 "independent, as those of keras.layers.Dense. Received: "
-                "hidden_units=0, linear=False"
+                "hidden_units=0, linear=False, tied_units=0"
             )
         self.order = _check_order(order)
+        if self.tied_units and not isinstance(self.order, str):
+            accepted = "'descending' or 'ascending', if there are tied units"
+            raise checks.error("order", order, accepted)
+        self.window = checks.whole("window", window)
+        self.dropout = checks.number("dropout", dropout, low=0, below=1)
+        self.onsets = bool(onsets)
+        self._marks = 2 if onsets else 1
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         if key_initializer is None:
             key_initializer = keras.initializers.RandomNormal(stddev=0.05)
         self.key_initializer = keras.initializers.get(key_initializer)
+        if self.tied_units:
+            descending = self.order == "descending"
+            self.windows = KeyWindows(
+                self.tied_units,
+                self.window,
+                descending,
+                self._marks,
+                self.dropout,
+                dtype=self.variable_dtype,  # logits are in float32 at least
+            )
 
     def build(self, input_shape: Any) -> None:
-        features, frames = _check_inputs(input_shape)
-        size, keys, hidden = features[-1], frames[-1], self.hidden_units
-        self._places = _permutation(self.order, keys)
+        features, frames, *known = self._check_inputs(input_shape)
+        size, columns, hidden = features[-1], frames[-1], self.hidden_units
+        keys = columns // self._marks
+        places = _permutation(self.order, keys)
+        # All marks of a key come together.
+        marks = keys * np.arange(self._marks)
+        self._places = (places[:, None] + marks).ravel()
         kernel, key = self.kernel_initializer, self.key_initializer
-        self.bias = self.add_weight((keys,), "zeros", name="bias")
-        self.kernel = self.add_weight((size, keys), kernel, name="kernel")
+        self.bias = self.add_weight((columns,), "zeros", name="bias")
+        self.kernel = self.add_weight((size, columns), kernel, name="kernel")
         if self.linear:  # [k, j]: of key k on key j; half of them are not used
-            self.key_kernel = self.add_weight((keys, keys), "zeros", name="key_kernel")
+            self.key_kernel = self.add_weight(
+                (columns, columns), "zeros", name="key_kernel"
+            )
         if hidden:
             self.hidden_bias = self.add_weight((hidden,), "zeros", name="hidden_bias")
             self.hidden_kernel = self.add_weight(
                 (size, hidden), kernel, name="hidden_kernel"
             )
-            self.key_input = self.add_weight((keys, hidden), key, name="key_input")
-            self.key_output = self.add_weight((keys, hidden), key, name="key_output")
+            self.key_input = self.add_weight((columns, hidden), key, name="key_input")
+            self.key_output = self.add_weight((columns, hidden), key, name="key_output")
+        if self.tied_units:
+            rows = known[0][-1] // keys if known else 0
+            self.windows.build(size, keys, rows)
 
-    def call(self, inputs: list[Tensor]) -> Tensor:
-        features, frames = inputs
+    def call(self, inputs: list[Tensor], training: bool = False) -> Tensor:
+        features, frames, *known = inputs
         logits, hidden = self._project(features)
-        frames = ops.cast(frames, logits.dtype)
+        dtype = logits.dtype
+        frames, *known = (ops.cast(x, dtype) for x in (frames, *known))
+        known = known[0] if known else None
         if self.linear:
-            logits = logits + ops.matmul(frames, self._key_kernel(logits.dtype))
+            logits = logits + ops.matmul(frames, self._key_kernel(dtype))
         if self.hidden_units:
             parts = (frames, self.key_input, self.key_output)
             axes = (-1, 0, 0)
             parts = (
-                ops.cast(ops.take(part, self._places, axis), logits.dtype)
+                ops.cast(ops.take(part, self._places, axis), dtype)
                 for part, axis in zip(parts, axes, strict=True)
             )
             nonlinear = _compiled_for_tensorflow()(hidden, *parts)
             back = np.argsort(self._places)
             logits = logits + ops.take(nonlinear, back, axis=-1)
+        if self.tied_units:
+            features = ops.cast(features, dtype)
+            logits = logits + self.windows(features, frames, known, training=training)
+        if self.onsets:
+            keys = frames.shape[-1] // 2
+            sounding, again = logits[..., :keys], logits[..., keys:]
+            possible = frames[..., :keys] * known[..., :keys] > 0
+            again = ops.where(possible, again, IMPOSSIBLE)
+            logits = ops.concatenate([sounding, again], axis=-1)
         return logits
 
     def _project(self, features: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -164,6 +231,7 @@ class NADE(keras.layers.Layer):
         seed: Any = None,
         temperature: float = 1.0,
         fixed: Tensor | None = None,
+        known: Tensor | None = None,
     ) -> Tensor:
         """Draws a frame for each of the features, key by key.
 
@@ -175,6 +243,8 @@ class NADE(keras.layers.Layer):
                 before them. Default: 1.
             fixed: `(..., K)`: 1 for keys that are on, 0 for those that are off, and -1
                 for those that are drawn. Default: `None`, all are drawn.
+            known: What is known of each key before the frame, `(..., R * keys)`, if
+                the layer is called with it. Default: `None`.
 
         Returns:
             The frames of zeros and ones, `float32 (..., K)`.
@@ -185,7 +255,7 @@ class NADE(keras.layers.Layer):
         temperature = checks.number("temperature", temperature, low=0)
         features = ops.convert_to_tensor(features)
         noise = self.noise(ops.shape(features)[:-1], seed)
-        return self.from_noise(features, noise, temperature, fixed)[0]
+        return self.from_noise(features, noise, temperature, fixed, known)[0]
 
     def noise(self, shape: tuple, seed: Any = None) -> Tensor:
         """The noise from which `from_noise` makes samples.
@@ -207,6 +277,7 @@ class NADE(keras.layers.Layer):
         noise: Tensor,
         temperature: float = 1.0,
         fixed: Tensor | None = None,
+        known: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """A frame for each of the features, from noise, and its logits.
 
@@ -216,19 +287,24 @@ class NADE(keras.layers.Layer):
                 the temperature.
             temperature: As in `sample`.
             fixed: As in `sample`.
+            known: As in `sample`.
 
         Returns:
             The frames `(..., K)`, and what the layer gives for them, `(..., K)`.
         """
         base, hidden = self._project(features)
-        dtype, keys = base.dtype, len(self._places)
+        dtype, columns = base.dtype, len(self._places)
+        keys = columns // self._marks
         noise = temperature * ops.cast(noise, dtype)
         fixed = -ops.ones_like(base) if fixed is None else ops.cast(fixed, dtype)
+        known = None if known is None else ops.cast(known, dtype)
         key_kernel = self._key_kernel(dtype) if self.linear else None
         if self.hidden_units:
             key_input, key_output = (
                 ops.cast(kernel, dtype) for kernel in (self.key_input, self.key_output)
             )
+        if self.tied_units:
+            tied = self.windows.begin(ops.cast(features, dtype), known)
         places = ops.convert_to_tensor(self._places, "int32")
 
         def draw(number: Tensor, state: tuple) -> tuple:
@@ -238,10 +314,17 @@ class NADE(keras.layers.Layer):
             if self.hidden_units:
                 units = ops.sigmoid(sums[0]) * ops.take(key_output, place, axis=0)
                 logit = logit + ops.sum(units, axis=-1)
+            if self.tied_units:
+                logit = logit + self.windows.logit(tied, frames, place)
+            if self.onsets:
+                key = place % keys
+                both = ops.take(frames, key, axis=-1) * ops.take(known, key, axis=-1)
+                possible = (place < keys) | (both > 0)
+                logit = ops.where(possible, logit, IMPOSSIBLE)
             mark = ops.take(fixed, place, axis=-1)
             drawn = ops.cast(logit > ops.take(noise, place, axis=-1), dtype)
             key = ops.expand_dims(ops.where(mark < 0, drawn, mark), -1)
-            here = ops.one_hot(place, keys, dtype=dtype)
+            here = ops.one_hot(place, columns, dtype=dtype)
             frames = frames + key * here
             rise = (ops.expand_dims(logit, -1) - logits) * here
             logits = logits + rise
@@ -253,12 +336,46 @@ class NADE(keras.layers.Layer):
 
         state = (ops.zeros_like(base), base)
         state += (hidden,) if self.hidden_units else ()
-        frames, logits, *_ = ops.fori_loop(0, keys, draw, state)
+        frames, logits, *_ = ops.fori_loop(0, columns, draw, state)
         return frames, logits
 
     def compute_output_shape(self, input_shape: Any) -> tuple:
-        features, frames = _check_inputs(input_shape)
+        features, frames, *_ = self._check_inputs(input_shape)
         return (*features[:-1], frames[-1])
+
+    def _check_inputs(self, shapes: Any) -> tuple:
+        """The shapes of features, frames, and what is known before, if anything is."""
+        if (
+            not isinstance(shapes, list | tuple)
+            or len(shapes) not in (2, 3)
+            or not all(isinstance(shape, list | tuple) for shape in shapes)
+            or any(shape[-1] is None for shape in shapes)
+            or len({len(shape) for shape in shapes}) != 1
+        ):
+            raise ValueError(
+                "NADE is called on a list of two tensors, features (..., F) and frames "
+                "(..., K), or three, with what is known of each key before the frame "
+                f"(..., R * keys). Received shapes: {shapes}"
+            )
+        keys, odd = divmod(shapes[1][-1], self._marks)
+        if odd or any(known[-1] % keys for known in shapes[2:]):
+            raise ValueError(
+                "Frames must have a column for each key, or two with onsets=True, and "
+                "what is known before a multiple of the number of keys. Received "
+                f"shapes: {shapes}, onsets={self.onsets}"
+            )
+        if len(shapes) == 3 and not (self.onsets or self.tied_units):
+            raise ValueError(
+                "Without tied units NADE has no use for what is known before the "
+                f"frame. Received shapes: {shapes}, tied_units=0"
+            )
+        if self.onsets and len(shapes) < 3:
+            raise ValueError(
+                "With onsets=True NADE must be called on features, frames, and what is "
+                "known before the frame: first of all, whether keys sounded before. "
+                f"Received shapes: {shapes}"
+            )
+        return tuple(shapes)
 
     def compute_mask(self, inputs: list[Tensor], mask: Any = None) -> Any:
         masks = mask if isinstance(mask, list | tuple) else [mask]
@@ -270,6 +387,10 @@ class NADE(keras.layers.Layer):
             "hidden_units": self.hidden_units,
             "linear": self.linear,
             "order": self.order,
+            "tied_units": self.tied_units,
+            "window": self.window,
+            "dropout": self.dropout,
+            "onsets": self.onsets,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
             "key_initializer": keras.initializers.serialize(self.key_initializer),
         }
@@ -340,20 +461,3 @@ def _permutation(order: str | list[int], keys: int) -> np.ndarray:
     if len(order) != keys:
         raise checks.error("order", order, f"a permutation of {keys} numbers")
     return np.array(order)
-
-
-def _check_inputs(shapes: Any) -> tuple:
-    """The shapes of features and frames."""
-    if (
-        not isinstance(shapes, list | tuple)
-        or len(shapes) != 2
-        or not all(isinstance(shape, list | tuple) for shape in shapes)
-        or shapes[0][-1] is None
-        or shapes[1][-1] is None
-        or len(shapes[0]) != len(shapes[1])
-    ):
-        raise ValueError(
-            "NADE is called on a list of two tensors, features (..., F) and frames "
-            f"(..., K). Received shapes: {shapes}"
-        )
-    return shapes

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from oracles import array
 
-from keras_gated import GRU, NADE
+from keras_gated import GRU, NADE, DelayLine
 from keras_gated.generation import generate
 
 
@@ -16,7 +16,12 @@ def model_of(notes=4, joint=True, scale=1.0, **arguments):
     x = GRU(5, return_sequences=True)(frames)
     if joint:
         following = keras.Input((None, notes))
-        outputs = NADE(**{"hidden_units": 3, **arguments})([x, following])
+        inputs = [x, following]
+        if "tied_units" in arguments:
+            # With onsets, the first half of a frame says which keys sound.
+            keys = notes // 2 if arguments.get("onsets") else notes
+            inputs.append(DelayLine([0, 2])(frames[..., :keys]))
+        outputs = NADE(**{"hidden_units": 3, **arguments})(inputs)
         model = keras.Model([frames, following], outputs)
     else:
         model = keras.Model(frames, keras.layers.Dense(notes)(x))
@@ -41,7 +46,11 @@ def start(batch=3, time=5, notes=4):
 
 each_model = pytest.mark.parametrize(
     "model",
-    [{"joint": False}, {"order": [2, 0, 3, 1]}],
+    [
+        {"joint": False},
+        {"order": [2, 0, 3, 1]},
+        {"tied_units": 3, "window": 1, "onsets": True},
+    ],
     ids=str,
 )
 

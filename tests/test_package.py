@@ -28,12 +28,12 @@ def public_objects():
 
 
 PUBLIC = {
-    "": """CELLS Equations GRU GRUCell GatedCell GatedEquations GaussianMixture LAYERS
-        LSTM
-        LSTMCell NADE RNN Recurrence RecurrentCell RollEncoding SimplifiedGRU
-        SimplifiedGRUCell TanhCell TanhRNN callbacks cells datasets from_addons
-        from_keras from_torch generation inspection layer_by_units layers losses
-        match_units metrics optimizers pictures to_keras""",
+    "": """CELLS DelayLine Equations GRU GRUCell GatedCell GatedEquations
+        GaussianMixture LAYERS LSTM LSTMCell NADE RNN Recurrence RecurrentCell
+        RollEncoding SimplifiedGRU SimplifiedGRUCell TanhCell TanhRNN callbacks
+        cells datasets from_addons from_keras from_torch generation inspection
+        layer_by_units layers losses match_units metrics optimizers pictures
+        to_keras""",
     "callbacks": "BestModel EpochProgress GateMonitor PianoRollImage SoundSummary",
     "datasets": """audio audio_dataset_from_directory bach_chorales fsdd jsb_chorales
         midi midi_dataset_from_directory midi_directory midi_records muse_data

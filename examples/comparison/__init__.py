@@ -8,7 +8,7 @@ the record and the picture.
 """
 
 from comparison.arguments import parser, positive, seed
-from comparison.joint import JOINT, build_joint
+from comparison.joint import HEADS, JOINT, build_joint
 from comparison.results import (
     color_of,
     format_table,
@@ -23,6 +23,7 @@ from keras_gated import CELLS
 __all__ = [
     "AT_ONCE",
     "CELLS",
+    "HEADS",
     "JOINT",
     "Settings",
     "build",

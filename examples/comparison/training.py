@@ -39,6 +39,10 @@ class Settings:
             they are not. Default: 1.
         truncate_gradient: The number of steps from one stop of the gradient to the
             next. Default: `None`, it is not stopped.
+        head: The output of `build_joint`. Default: `None`, that of the paper's model.
+        dropout: The share of the cell's outputs that are left out in training, of
+            `build_joint`. Default: 0.
+        tied_dropout: That of its tied units. Default: 0.2.
         cell_options: More arguments of the cell. Default: none.
         optimizer_options: More arguments of RMSProp. Default: none.
     """
@@ -56,6 +60,9 @@ class Settings:
     weight_noise: float = 0.075
     gradient_norm: float | None = 1.0
     truncate_gradient: int | None = None
+    head: str | None = None
+    dropout: float = 0.0
+    tied_dropout: float = 0.2
     cell_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     optimizer_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -170,8 +177,11 @@ def train(
         )
     model.load_weights(best)
     scores = model.evaluate(test, verbose=0, return_dict=True)
-    layers = (layer for layer in model.layers if isinstance(layer, keras.layers.RNN))
-    recurrent = next(layers)
+    recurrent = next(
+        layer
+        for layer in model.layers
+        if isinstance(layer, keras.layers.RNN) and layer.weights
+    )
     row = {
         "cell": model.name,
         "units": recurrent.cell.units,

@@ -20,9 +20,11 @@ from comparison import positive, seed
 
 from keras_gated import CELLS
 from study import trials
+from study.joint import JointPlan
+from study.recipes import ABLATIONS, JOINT_PHASES
 from study.records import COMMITTED, Records
 from study.tasks import Sources
-from study.trials import ABLATIONS, Plan, Trial
+from study.trials import Plan, Trial
 
 
 def parse_arguments(plan: Plan) -> argparse.Namespace:
@@ -52,6 +54,13 @@ def _add_extent(parser: argparse.ArgumentParser, plan: Plan) -> None:
         default=list(plan.cells),
         metavar="CELL",
         help=f"of {', '.join(CELLS)} (default: all)",
+    )
+    parser.add_argument(
+        "--joint",
+        action="store_true",
+        help="train models of whole frames instead: every cell with outputs that are "
+        "independent, linear autoregressive, NADE, and NADE with tied units, at the "
+        "paper's size and at the best one",
     )
     parser.add_argument(
         "--minutes",
@@ -116,6 +125,12 @@ def _add_one_trial(parser: argparse.ArgumentParser) -> None:
         help="(default: those of the search)",
     )
     add("--without", choices=list(ABLATIONS), help="a change of the recipe")
+    add(
+        "--phase",
+        choices=list(JOINT_PHASES),
+        metavar="PHASE",
+        help=f"of --joint: of {', '.join(map(repr, JOINT_PHASES))}",
+    )
 
 
 def main(plan: Plan | None = None) -> int:
@@ -128,7 +143,7 @@ def main(plan: Plan | None = None) -> int:
     Returns:
         The exit code.
     """
-    plan = plan or Plan()
+    plan = plan or (JointPlan() if "--joint" in sys.argv else Plan())
     args = parse_arguments(plan)
     plan = plan.part(args.sets, args.cells)
     if args.shorten > 1:
@@ -165,14 +180,16 @@ def run_alone(args: argparse.Namespace, plan: Plan, sources: Sources) -> None:
             f"--without {args.without!r} is for the cell "
             f"{ABLATIONS[args.without].only!r}. Received: --cells {cell}"
         )
+    if args.joint and not args.phase:
+        raise ValueError("one trial of --joint needs --phase, too")
     trial = Trial(
         set=name,
         cell=cell,
-        phase=args.without or "alone",
+        phase=args.phase or args.without or "alone",
         number=args.seed,
         learning_rate=args.rate,
         seed=args.seed,
-        epochs=args.epochs or plan.recipes[name].search_epochs,
+        epochs=args.epochs or plan.recipes[name].search_epochs or 1,
     )
     folder = args.study_dir / "alone"
     record = trials.run(trial, plan, sources, folder)

@@ -1,4 +1,4 @@
-"""The figures of the paper (Chung et al., 2014)."""
+"""The figures of the paper (Chung et al., 2014), and those of others."""
 
 TABLE_1 = {
     "music": {"lstm": (36, 19.8e3), "gru": (46, 20.2e3), "tanh": (100, 20.1e3)},
@@ -22,3 +22,18 @@ ORDERS = {
     },
 }
 """The cells of Table 2, the best by test first."""
+
+PUBLISHED = (
+    ("RNN-RBM (2012)", "estimate", (2.39, 6.27, 6.01, 7.09)),
+    ("RNN-NADE (2012)", "exact", (2.31, 5.56, 5.60, 7.05)),
+    ("RNN-NADE (as of 2017)", "exact", (2.31, 5.19, 5.60, 7.05)),
+    ("RNN-DBN (2014)", "estimate", (2.54, 5.68, 6.28, 7.15)),
+    ("STORN (2014)", "bound", (2.85, 6.91, 6.16, 7.13)),
+    ("LV-RNN (2016)", "bound", (2.72, 3.99, 6.89, 7.61)),
+    ("DMM-Aug-NADE (2017)", "bound", (2.35, 5.34, 6.12, 7.10)),
+)
+"""What others have reported of models of whole frames, by step: Nottingham, JSB
+Chorales, MuseData, Piano-midi.de. An RBM's likelihood is estimated, that of a model
+with latent variables bounded. Those of RNN-NADE as of 2017, DMM, STORN and LV-RNN are
+as Krishnan et al. (2017, arXiv 1609.09869), table 4, have them."""
+PUBLISHED_SETS = "nottingham", "jsb_chorales", "muse_data", "piano_midi"

@@ -7,8 +7,9 @@ from typing import Any
 
 from keras_gated import CELLS
 from keras_gated.datasets.files import atomic_path
+from study.recipes import PHASES
 from study.tasks import TASKS
-from study.trials import PHASES, Key, Trial
+from study.trials import Key, Trial
 
 COMMITTED = Path(__file__).parents[2] / "docs" / "study" / "records.jsonl"
 """The records that come with the project."""

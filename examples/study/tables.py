@@ -6,9 +6,10 @@ import numpy as np
 
 from keras_gated import CELLS
 from study import paper
+from study.recipes import ABLATED, ABLATIONS
 from study.records import select
 from study.tasks import TASKS, units_of
-from study.trials import ABLATED, ABLATIONS, Plan
+from study.trials import Plan
 
 
 def sizes(records: list[dict]) -> str:
@@ -36,7 +37,7 @@ def sizes(records: list[dict]) -> str:
                 ]
             )
     head = ["for", "cell", "units", "parameters, at 100 or 20 inputs", "the paper"]
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def progress(records: list[dict]) -> str:
@@ -62,7 +63,7 @@ def progress(records: list[dict]) -> str:
     head = ["set", *_titles(), "epochs of each"]
     text = (
         f"Learning rates tried (of {Plan.rates}) + seeds at the best rate (of "
-        f"{len(Plan.seeds)}):\n\n{_table(head, rows)}"
+        f"{len(Plan.seeds)}):\n\n{table(head, rows)}"
     )
     failed = [r["command"] for r in records if r["failure"] is not None]
     if failed:
@@ -88,8 +89,8 @@ def table_2(records: list[dict], rows: list[dict]) -> str:
                 TASKS[row["set"]].title,
                 CELLS[row["cell"]].title,
                 f"{row['train_nll']:.3f}",
-                _interval(step),
-                _interval([r["test_nll_sequence"] for r in found]),
+                interval(step),
+                interval([r["test_nll_sequence"] for r in found]),
                 f"{theirs[0]:.2f} / {theirs[1]:.2f}" if theirs else "",
                 f"{np.mean(step) - theirs[1]:+.2f}" if theirs else "",
                 f"{row['updates']:,}",
@@ -99,7 +100,7 @@ def table_2(records: list[dict], rows: list[dict]) -> str:
     head = ["set", "cell", "train", "test, by step", "test, by sequence"]
     head += ["the paper, train / test", "test less the paper's", "updates"]
     head += ["fell in the last tenth"]
-    return _table(head, lines)
+    return table(head, lines)
 
 
 def agreement(rows: list[dict]) -> str:
@@ -125,7 +126,47 @@ def agreement(rows: list[dict]) -> str:
         lines.append(line)
     head = ["set", "the best first, here", "in the paper"]
     head += ["at or below the paper's, by step", "by sequence"]
-    return _table(head, lines)
+    return table(head, lines)
+
+
+HYPOTHESES = {
+    "test_nll_step": "by step",
+    "test_nll_sequence": "by sequence",
+    "test_nll_step_noisy": "by step, noise left on",
+    "test_nll_sequence_noisy": "by sequence, noise left on",
+}
+"""What the paper's figures may be averages of: keys of records."""
+
+
+def hypotheses(records: list[dict]) -> str:
+    """The paper's test figures, less what each hypothesis about them predicts."""
+    known = [(name, cell) for name, row in paper.TABLE_2.items() for cell in row]
+    differences = {key: {} for key in HYPOTHESES}
+    lines = []
+    for name, cell in known:
+        found = [r for r in _trained(records, name, cell) if "test_nll_step_noisy" in r]
+        if not found:
+            continue
+        theirs = paper.TABLE_2[name][cell][1]
+        line = [TASKS[name].title, CELLS[cell].title, f"{theirs:.2f}"]
+        for key in HYPOTHESES:
+            ours = np.mean([record[key] for record in found])
+            differences[key][name, cell] = theirs - ours
+            line.append(f"{ours:.2f} ({theirs - ours:+.2f})")
+        lines.append(line)
+    if not lines:
+        return ""
+    for name in dict.fromkeys(name for name, _ in known):
+        line = [f"{TASKS[name].title}: mean difference", "", ""]
+        for found in differences.values():
+            some = [x for (of, _), x in found.items() if of == name]
+            line.append(f"{np.mean(some):+.2f}" if some else "")
+        lines.append(line)
+    line = ["all: root mean square", "", ""]
+    for found in differences.values():
+        line.append(f"{np.sqrt(np.mean(np.square([*found.values()]))):.2f}")
+    lines.append(line)
+    return table(["set", "cell", "the paper", *HYPOTHESES.values()], lines)
 
 
 def time(records: list[dict]) -> str:
@@ -138,7 +179,7 @@ def time(records: list[dict]) -> str:
     hours = sum(record["seconds"] for record in records) / 3600
     return (
         "Seconds per epoch (medians, validation included; other programs may have run "
-        f"at the same time):\n\n{_table(['set', *_titles()], lines)}\n\n"
+        f"at the same time):\n\n{table(['set', *_titles()], lines)}\n\n"
         f"All {len(records)} trials together: {hours:.1f} hours of training."
     )
 
@@ -175,7 +216,7 @@ def share_of_loop(timing: dict) -> str:
         "`fit`, on a batch that is ready in memory, and the recurrent layer in it, "
         "with its weight noise and the products before and after its loop, forward and "
         "backward. The same update took up to twice as long in one process as in "
-        "another.\n\n" + _table(head, lines)
+        "another.\n\n" + table(head, lines)
     )
 
 
@@ -197,7 +238,7 @@ def rates(records: list[dict]) -> str:
                 ]
             )
     head = ["set", "cell", "the best three (validation NLL)", "the worst"]
-    return _table([*head, "the best again, for all epochs"], lines)
+    return table([*head, "the best again, for all epochs"], lines)
 
 
 def _rate(record: dict) -> str:
@@ -214,12 +255,12 @@ def ablations(records: list[dict]) -> str:
         )
         if changed and whole:
             difference = f"{np.mean(changed) - np.mean(whole):+.3f}"
-            intervals = _interval(changed), _interval(whole)
+            intervals = interval(changed), interval(whole)
             lines.append([phase, CELLS[cell].title, *intervals, difference])
     if not lines:
         return ""
     head = [f"{TASKS[ABLATED].title}: what is changed", "cell", "test", "whole recipe"]
-    return _table([*head, "difference"], lines)
+    return table([*head, "difference"], lines)
 
 
 def _trained(
@@ -229,12 +270,13 @@ def _trained(
     return select(records, set=name, cell=cell, phase=phase, failure=None)
 
 
-def _table(head: list[str], rows: list[list[str]]) -> str:
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """A table in Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def _interval(values: list[float]) -> str:
+def interval(values: list[float]) -> str:
     """The mean, and the half-width of its 95 % confidence interval."""
     from scipy import stats
 

@@ -14,7 +14,7 @@ import numpy as np
 from comparison import Settings, music, sound
 
 import keras_gated
-from keras_gated import CELLS, callbacks
+from keras_gated import CELLS, callbacks, inspection, metrics
 from keras_gated.datasets import (
     fsdd,
     jsb_chorales,
@@ -26,6 +26,8 @@ from keras_gated.datasets import (
 if TYPE_CHECKING:
     import tensorflow as tf
 
+JOINT_SHAPES = 4
+"""The most shapes of batches of models of whole frames."""
 PROBE_STEPS = 200
 """The largest number of steps of a sequence on which gates are watched."""
 
@@ -97,14 +99,20 @@ class Music:
         return _read_once(self.load_data, sources.music)
 
     def build(self, cell: str, settings: Settings, data: music.Rolls) -> keras.Model:
+        if settings.head:
+            return comparison.build_joint(settings, cell=cell)
         return comparison.build(cell, settings, *music.likelihood())
 
     def batches(self, settings: Settings, data: music.Rolls) -> Batches:
         size, seed = settings.batch_size, settings.seed
         large = settings.evaluation_batch_size or size
-        cut = music.batches(data, size, seed, settings.sequence_length, large)
+        joint = {}
+        if settings.head:  # whose compilation takes longer
+            joint["max_shapes"] = JOINT_SHAPES
+            joint["teacher_forcing"] = bool(comparison.HEADS[settings.head])
+        cut = music.batches(data, size, seed, settings.sequence_length, large, **joint)
         # Training is on pieces that are cut, evaluation on whole ones.
-        return Batches(*cut, evaluation=music.batches(data, large, seed)[0])
+        return Batches(*cut, evaluation=music.batches(data, large, seed, **joint)[0])
 
     def probe(self, data: music.Rolls, batches: Batches) -> np.ndarray:
         return data[2][0][:PROBE_STEPS].astype("float32")
@@ -196,7 +204,8 @@ def train(
         watchers.append(callbacks.GateMonitor(folder, probe, every=every))
     results = {
         "units": settings.units,
-        "parameters": model.layers[0].count_params(),
+        "parameters": inspection.recurrent_layers(model)[0].count_params(),
+        "parameters_of_model": model.count_params(),
         "updates": settings.epochs * len(batches.training),
     }
     began = time.perf_counter()
@@ -212,6 +221,7 @@ def train(
             "valid_nll": row["valid_nll"],
             "test_nll_step": row["test_nll"],
             "test_nll_sequence": row["test_nll_sequence"],
+            **({} if settings.head else _with_noise(task, model, batches.test)),
             "seconds": row["seconds"],
             "curves": {
                 key: [round(x, 5) for x in curves[key]]
@@ -222,3 +232,21 @@ def train(
     finally:
         keras.backend.clear_session()
     return results | figures
+
+
+def _with_noise(task: Task, model: keras.Model, test: "tf.data.Dataset") -> dict:
+    """The test NLL of music with the noise of the weights left on.
+
+    So the authors' code monitors training, and what the paper reports may be this.
+    """
+    if task.kind != "music":
+        return {}
+    kinds = [metrics.FrameNLL(kind) for kind in ("step", "sequence")]
+    for inputs, targets, weights in test:
+        logits = model(inputs, training=True)
+        for metric in kinds:
+            metric.update_state(targets, logits, weights)
+    names = ("test_nll_step_noisy", "test_nll_sequence_noisy")
+    return {
+        name: float(metric.result()) for name, metric in zip(names, kinds, strict=True)
+    }

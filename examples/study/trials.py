@@ -1,10 +1,12 @@
-"""Recipes, trials, and the plan of the study."""
+"""Trials, and the plan of the study."""
 
 import dataclasses
+import itertools
+import math
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import comparison
 import numpy as np
@@ -12,97 +14,14 @@ from comparison import Settings
 
 from keras_gated import CELLS
 from study import tasks
+from study.recipes import ABLATED, ABLATIONS, JOINT_PHASES, RECIPES, Recipe
 from study.tasks import TASKS, Sources, Task
 
 LOG_RATES = -12.0, -6.0
 """The logarithms of the learning rates lie between these (the paper, section 4.2)."""
-PLAIN_RMSPROP = {"rho": 0.9, "momentum": 0.0, "epsilon": 1e-7}
-"""Keras's defaults."""
-AUTHORS_RMSPROP = {"rho": 0.95, "momentum": 0.9, "epsilon": 1e-4}
-"""Those of the authors' code, whose lower bound of 0.01 is the root of epsilon."""
 
 Key = tuple[str, str, str, int]
 """Set, cell, phase and number, by which trials differ from one another."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Recipe:
-    """How cells are trained on a set: as in the paper, except the sizes of batches.
-
-    docs/study/notes.md says what else was tried.
-
-    Attributes:
-        search_epochs: Of the search for a learning rate.
-        epochs: Of training at the best rate.
-        batch_size: Sequences per update.
-        sequence_length: Steps of music or samples of sound to which the sequences of
-            training are cut. Default: `None`, whole pieces.
-        truncate_gradient: The number of steps from one stop of the gradient to the
-            next. Default: `None`, it is not stopped.
-        evaluation_batch_size: Of validation and test. Default: `None`, `batch_size`.
-        finalists: How many of the best rates of the search are tried again for
-            `epochs`, where the short search would mislead. Default: 1, the best rate
-            of the search is taken.
-        optimizer: Arguments of RMSProp. Default: those of Keras.
-    """
-
-    search_epochs: int
-    epochs: int
-    batch_size: int
-    sequence_length: int | None = None
-    truncate_gradient: int | None = None
-    evaluation_batch_size: int | None = None
-    finalists: int = 1
-    optimizer: Mapping[str, float] = dataclasses.field(
-        default_factory=PLAIN_RMSPROP.copy
-    )
-
-    def shortened(self, times: int) -> "Recipe":
-        """The recipe with one part in `times` of the epochs."""
-        return dataclasses.replace(
-            self,
-            search_epochs=max(1, self.search_epochs // times),
-            epochs=max(2, self.epochs // times),
-        )
-
-
-RECIPES = {
-    "jsb_chorales": Recipe(12, 100, 2),
-    "piano_midi": Recipe(10, 40, 2, 100, optimizer=AUTHORS_RMSPROP),
-    "nottingham": Recipe(20, 200, 2, 200, None, 16, 4, AUTHORS_RMSPROP),
-    "muse_data": Recipe(8, 30, 2, 100, None, 16, 2, AUTHORS_RMSPROP),
-    "speech_500": Recipe(1, 12, 16, 500),
-    "speech_8000": Recipe(1, 6, 2, 8000, truncate_gradient=20),
-}
-"""The recipe of each set."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Ablation:
-    """A change of the recipe.
-
-    Attributes:
-        changes: Fields of `Settings`.
-        only: The cell that it is made for. Default: `None`, all cells.
-    """
-
-    changes: Mapping[str, Any]
-    only: str | None = None
-
-
-ABLATIONS = {
-    "no weight noise": Ablation({"weight_noise": 0.0}),
-    "no norm rescaling": Ablation({"gradient_norm": None}),
-    "no peepholes": Ablation({"cell_options": {"peephole": False}}, only="lstm"),
-    "reset after": Ablation({"cell_options": {"reset_after": True}}, only="gru"),
-    "no decay": Ablation({"decay": "none"}),
-    "momentum": Ablation({"optimizer_options": AUTHORS_RMSPROP}),
-}
-"""The changes by their names, which are those of their phases."""
-ABLATED = "jsb_chorales"
-"""The set whose recipe is changed."""
-PHASES = ("search", "finalists", "seeds", *ABLATIONS)
-"""The phases of the study, in their order."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,9 +63,10 @@ class Trial:
     @property
     def command(self) -> str:
         """The command that runs this trial alone."""
+        joint = ["--joint", "--phase", self.phase] if self.phase in JOINT_PHASES else []
         return shlex.join(
             [
-                *("python", "examples/empirical_study.py"),
+                *("python", "examples/empirical_study.py", *joint),
                 *("--sets", self.set, "--cells", self.cell),
                 *("--rate", repr(self.learning_rate), "--seed", str(self.seed)),
                 *("--epochs", str(self.epochs)),
@@ -156,6 +76,8 @@ class Trial:
 
 
 _FIELDS = dataclasses.fields(Trial)
+_OF_JOINT = "weight_noise", "dropout", "tied_dropout"
+"""Settings in the records of models of whole frames."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,6 +103,11 @@ class Plan:
     rates: int = 10
     seeds: tuple[int, ...] = (1, 2, 3)
     tasks: Mapping[str, Task] = dataclasses.field(default_factory=TASKS.copy)
+    name: ClassVar[str] = "tuner"
+    columns: ClassVar[tuple[str, ...]] = (
+        *("set", "cell", "rates", "best rate", "valid", "seeds", "test"),
+    )
+    """Of `progress`."""
 
     def part(self, sets: Iterable[str], cells: Iterable[str]) -> "Plan":
         """The plan of some sets and cells."""
@@ -309,6 +236,28 @@ class Plan:
         only = ABLATIONS[phase].only
         return [cell for cell in self.cells if only in (None, cell)]
 
+    def progress(self, records: list[dict]) -> list[list[str]]:
+        """How far the study has come, a line for every set and cell."""
+        rows = []
+        for name, cell in itertools.product(self.recipes, self.cells):
+            of_cell = [r for r in records if (r["set"], r["cell"]) == (name, cell)]
+            searched = [r for r in of_cell if r["phase"] == "search"]
+            final = [r for r in of_cell if r["phase"] == "seeds" and not r["failure"]]
+            best = min(searched, key=lambda r: r["valid_nll"], default=None)
+            nll = [record["test_nll_step"] for record in final]
+            rows.append(
+                [
+                    name,
+                    cell,
+                    f"{len(searched)}/{self.rates}",
+                    f"{best['learning_rate']:.2g}" if best else "",
+                    f"{best['valid_nll']:.3f}" if best else "",
+                    f"{len(final)}/{len(self.seeds)}",
+                    f"{np.mean(nll):.3f} ± {np.std(nll):.3f}" if nll else "",
+                ]
+            )
+        return rows
+
     @property
     def total(self) -> int:
         """The number of trials, once all are determined."""
@@ -337,6 +286,9 @@ class Plan:
             rates = dict(enumerate(self.learning_rates(name, cell)))
             now["epochs"] = recipe.search_epochs
             now["learning_rate"] = rates.get(trial.number)
+        if trial.phase == "seeds" and self.tasks[name].kind == "music":
+            # Older records lack the figures with noise.
+            now["test_nll_step_noisy"] = record.get("test_nll_step_noisy", math.nan)
         return all(record.get(key) == value for key, value in now.items())
 
 
@@ -363,6 +315,7 @@ def run(trial: Trial, plan: Plan, sources: Sources, folder: Path) -> dict:
         "batch_size": settings.batch_size,
         "sequence_length": settings.sequence_length,
         "optimizer": dict(settings.optimizer_options),
+        **({key: getattr(settings, key) for key in _OF_JOINT} if settings.head else {}),
         **results,
         "command": trial.command,
         "versions": comparison.versions(),

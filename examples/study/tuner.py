@@ -16,11 +16,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from keras_gated.datasets.files import require
 from study import trials
-from study.records import Records, select
+from study.recipes import JOINT_PHASES
+from study.records import Records
 from study.tasks import Sources
 from study.trials import Plan, Trial
 
@@ -82,7 +81,7 @@ class Tuner(kt.engine.base_tuner.BaseTuner):
     ) -> None:
         self.plan, self.records = oracle.plan, oracle.records
         self.study_dir, self.sources, self.verbose = study_dir, sources, verbose
-        super().__init__(oracle, directory=str(study_dir), project_name="tuner")
+        super().__init__(oracle, directory=str(study_dir), project_name=self.plan.name)
 
     def pre_create_trial(self) -> None:
         time.sleep(0.1)  # pause between polls of an idle worker
@@ -102,8 +101,9 @@ class Tuner(kt.engine.base_tuner.BaseTuner):
     def _same(self, trial: Trial) -> dict | None:
         """The record of the same training: a finalist's is that of the first seed."""
         for record in self.records.read().values():
-            if record["command"] == trial.command and self.plan.is_current(record):
-                return {**record, **dataclasses.asdict(trial)}
+            same = {**record, **dataclasses.asdict(trial)}
+            if record["command"] == trial.command and self.plan.is_current(same):
+                return same
         return None
 
 
@@ -131,7 +131,7 @@ def search(
     """
     is_one_of_several = "KERASTUNER_TUNER_ID" in os.environ
     if not is_one_of_several:
-        _discard_if_damaged(study_dir / "tuner")
+        _discard_if_damaged(study_dir / plan.name)
         if workers > 1:
             return _run_workers(plan, records, workers)
     oracle = Oracle(plan, records, minutes)
@@ -195,33 +195,21 @@ def _environment(workers: int) -> dict[str, str]:
 
 
 def show_progress(plan: Plan, records: Records) -> None:
-    """Prints how far the study has come, a line for every set and cell."""
+    """Prints how far the study has come."""
     from rich.console import Console
     from rich.table import Table
 
     found = [
         record
         for record in records.read().values()
-        if record["set"] in plan.recipes and record["cell"] in plan.cells
+        if record["set"] in plan.recipes
+        and record["cell"] in plan.cells
+        and (record["phase"] in JOINT_PHASES) == (plan.name == "joint")
     ]
     table = Table(title=f"{len(found)} of {plan.total} trials")
-    for column in ("set", "cell", "rates", "best rate", "valid", "seeds", "test"):
-        table.add_column(
-            column, justify="left" if column in ("set", "cell") else "right"
-        )
-    for name in plan.recipes:
-        for cell in plan.cells:
-            searched = select(found, set=name, cell=cell, phase="search")
-            final = select(found, set=name, cell=cell, phase="seeds", failure=None)
-            best = min(searched, key=lambda r: r["valid_nll"], default=None)
-            nll = [record["test_nll_step"] for record in final]
-            table.add_row(
-                name,
-                cell,
-                f"{len(searched)}/{plan.rates}",
-                f"{best['learning_rate']:.2g}" if best else "",
-                f"{best['valid_nll']:.3f}" if best else "",
-                f"{len(final)}/{len(plan.seeds)}",
-                f"{np.mean(nll):.3f} ± {np.std(nll):.3f}" if nll else "",
-            )
+    for column in plan.columns:
+        text = column in ("set", "cell", "output", "size")
+        table.add_column(column, justify="left" if text else "right")
+    for row in plan.progress(found):
+        table.add_row(*row)
     Console().print(table)

@@ -178,7 +178,10 @@ def _play(
             drawn = ops.cast(outputs > noise, "float32")
             return ops.where(fixed < 0, drawn, fixed), outputs
         with keras.StatelessScope(zip(head.weights, head_weights, strict=True)):
-            return head.from_noise(outputs, noise, 1.0, fixed)
+            size = head.kernel.shape[0]
+            features, known = outputs[..., :size], outputs[..., size:]
+            known = known if known.shape[-1] else None
+            return head.from_noise(features, noise, 1.0, fixed, known)
 
     def sample(state: tuple, at: tuple) -> tuple[tuple, tuple]:
         carry, *_, log_weight, ancestor = state
@@ -239,13 +242,15 @@ _FEATURES = weakref.WeakKeyDictionary()
 
 
 def _parts(model: keras.Model) -> tuple[keras.Model, NADE | None]:
-    """The model of the features and its head; or the model itself, without one."""
+    """A model of what comes before the head, and the head, if there is one."""
     head = model.layers[-1] if model.layers else None
     if not isinstance(head, NADE):
         return model, None
     if model not in _FEATURES:
-        features, frames = head.input
+        features, frames, *known = head.input
         inputs = [tensor for tensor in model.inputs if tensor is not frames]
+        if known:  # a model that is run step by step has one output
+            features = keras.layers.Concatenate(dtype="float32")([features, *known])
         try:
             (frames,) = inputs
             _FEATURES[model] = keras.Model(frames, features, name=model.name)

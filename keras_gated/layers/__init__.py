@@ -9,6 +9,7 @@ from keras_gated.layers.by_units import (
     layer_by_units,
 )
 from keras_gated.layers.convert import from_addons, from_keras, from_torch, to_keras
+from keras_gated.layers.delay_line import DelayLine
 from keras_gated.layers.rnn import RNN
 
 # Those of further cells are not written out.
@@ -20,6 +21,7 @@ __all__ = [
     "LAYERS",
     "LSTM",
     "RNN",
+    "DelayLine",
     "SimplifiedGRU",
     "TanhRNN",
     "from_addons",

@@ -19,10 +19,12 @@ import pytest
 pytest.importorskip("keras_tuner")
 from comparison import color_of
 from study import __main__ as command_line
-from study import figures, records, report, trials, tuner
+from study import figures, recipes, records, report, trials, tuner
+from study.joint import JointPlan
+from study.recipes import AUTHORS_RMSPROP, RECIPES
 from study.records import COMMITTED, Records
 from study.tasks import TASKS, Music, Sources, units_of
-from study.trials import AUTHORS_RMSPROP, RECIPES, Plan, Trial
+from study.trials import Plan, Trial
 
 from keras_gated import CELLS, TanhCell
 
@@ -33,7 +35,8 @@ sys.path.insert(0, EXAMPLES)
 import numpy as np
 from study.__main__ import main
 from study.tasks import Music
-from study.trials import Plan, Recipe
+from study.recipes import Recipe
+from study.trials import Plan
 
 def load_data(data_dir=None):
     random = np.random.default_rng(0)
@@ -148,6 +151,12 @@ def test_workers_do_not_wait_for_a_chief_that_failed(driver, tmp_path):
     assert done.returncode == 3
 
 
+FIGURES = (
+    *("train_nll", "valid_nll", "test_nll_step", "test_nll_sequence"),
+    *("test_nll_step_noisy", "test_nll_sequence_noisy"),
+)
+
+
 def records_for(plan):
     """Of a study that is done, with made-up figures, by their trials' keys."""
     made, random = {}, np.random.default_rng(0)
@@ -164,10 +173,8 @@ def records_for(plan):
                 "optimizer": dict(settings.optimizer_options),
                 "batch_size": settings.batch_size,
                 "sequence_length": settings.sequence_length,
-                "train_nll": nll,
-                "valid_nll": nll,
-                "test_nll_step": nll,
-                "test_nll_sequence": nll,
+                **{key: getattr(settings, key) for key in trials._OF_JOINT},
+                **dict.fromkeys(FIGURES, nll),
                 "seconds": 1.0,
                 "curves": {"nll": curve, "val_nll": curve, "seconds": [*range(10)]},
                 "failure": None,
@@ -238,13 +245,53 @@ def test_shortened_plan_is_another_value():
     )
 
 
+def test_plan_of_models_of_whole_frames():
+    """All cells have the size that is best by validation for one of them."""
+    plan = JointPlan()
+    assert {t.cell for t in plan.trials({})} == {"gru"}
+    made = records_for(plan)
+    trials = plan.trials(made)
+    assert len(trials) == len(made) <= plan.total
+    assert all(map(plan.is_current, made.values()))
+    record = made["muse_data", "lstm", "nade", 3]
+    for stale in {"epochs": 1}, {"weight_noise": 0.5}, {"set": "another"}:
+        assert not plan.is_current({**record, **stale})
+    sizes = {}
+    for trial in trials:
+        head, size = recipes.JOINT_PHASES[trial.phase]
+        if (trial.cell, trial.seed) == ("gru", 1):
+            nll = made[trial.key]["valid_nll"]
+            sizes.setdefault((trial.set, head), {})[size] = nll
+    assert len(sizes) == 4 * len(recipes.JOINT_RECIPES)
+    for (name, head), found in sizes.items():
+        assert list(found) == [200, 100, "paper"]
+        best = min(found, key=found.get)
+        for cell in CELLS:
+            of_cell = {
+                recipes.JOINT_PHASES[t.phase][1]
+                for t in trials
+                if (t.set, t.cell) == (name, cell) and t.phase.split()[0] == head
+            }
+            assert of_cell == set(found if cell == "gru" else {best, "paper"})
+    # As many parameters as a GRU of 100 units, whatever the cell.
+    for cell, kind in CELLS.items():
+        trial = Trial("jsb_chorales", cell, "tied 100", 1, 0.002, 1, 60)
+        made_cell = kind(plan.settings(trial).units)
+        made_cell.build((None, 100))
+        assert abs(made_cell.count_params() / 60_300 - 1) < 0.02
+
+
 def test_committed_records_are_those_of_the_plan(monkeypatch):
     """Complete and current; the command of each says its trial."""
-    plan = Plan()
-    made = Records(Path("none"), COMMITTED).read()
+    plan, joint = Plan(), JointPlan()
+    committed = Records(Path("none"), COMMITTED).read()
+    made = {k: r for k, r in committed.items() if k[2] not in recipes.JOINT_PHASES}
     assert {trial.key for trial in plan.trials(made)} == set(made)
     assert all(map(plan.is_current, made.values()))
-    for record in made.values():
+    frames = {k: r for k, r in committed.items() if k not in made}
+    assert set(frames) <= {trial.key for trial in joint.trials(frames)}
+    assert all(map(joint.is_current, frames.values()))
+    for record in committed.values():
         trial = Trial.of(record)
         assert trial.command == record["command"]
         _, script, *arguments = shlex.split(record["command"])
@@ -254,8 +301,10 @@ def test_committed_records_are_those_of_the_plan(monkeypatch):
         said = args.sets, args.cells, args.rate, args.seed, args.epochs
         rest = trial.learning_rate, trial.seed, trial.epochs
         assert said == ([trial.set], [trial.cell], *rest)
-        ablation = trial.phase if trial.phase in trials.ABLATIONS else None
+        ablation = trial.phase if trial.phase in recipes.ABLATIONS else None
         assert args.without == ablation
+        assert args.phase == (trial.phase if trial.key in frames else None)
+        assert args.joint == (trial.key in frames)
 
 
 @pytest.mark.parametrize("name", ["--minutes", "--budget"])
@@ -269,8 +318,7 @@ def test_a_new_cell_is_in_the_plan_the_report_and_the_figures(tmp_path, monkeypa
         title = "new cell"
 
     monkeypatch.setitem(CELLS, "new", NewCell)
-    plan = Plan()
-    made = records_for(plan)
+    made = records_for(Plan()) | records_for(JointPlan())
     assert ("speech_8000", "new", "seeds", 3) in made
     assert ("jsb_chorales", "new", "no decay", 1) in made
     drawn = []
@@ -285,6 +333,26 @@ def test_a_new_cell_is_in_the_plan_the_report_and_the_figures(tmp_path, monkeypa
     text = (tmp_path / "docs" / "report.md").read_text()
     assert "| set | tanh | LSTM | GRU | simplified GRU | new cell |" in text
     assert text.count("| new cell |") > 3 * len(TASKS)
+    with open(tmp_path / "docs" / "joint.csv") as file:
+        rows = list(csv.DictReader(file))
+    sizes = {
+        head: {row["units"] for row in rows if row["head"] == head}
+        for head in ("independent", "linear", "nade", "tied")
+    }
+    assert all(len(found) > len(CELLS) for found in sizes.values())
+    assert {row["cell"] for row in rows} == set(CELLS)
+    row = next(r for r in rows if (r["cell"], r["seeds"]) == ("new", "3"))
+    found = [
+        record
+        for record in made.values()
+        if (record["set"], record["cell"]) == (row["set"], "new")
+        and recipes.JOINT_PHASES.get(record["phase"], ("",))[0] == row["head"]
+        and str(record["units"]) == row["units"]
+    ]
+    mean = np.mean([record["test_nll_step"] for record in found])
+    assert float(row["test_nll_step_mean"]) == pytest.approx(mean, abs=1e-5)
+    assert "RNN-NADE (2012) | exact | 2.31 | 5.56 |" in text
+    assert "by sequence, noise left on" in text
 
 
 def search(folder):
