@@ -113,16 +113,28 @@ def test_with_many_particles_samples_have_the_conditional_probabilities():
     assert near < 0.08 < 0.2 < far
 
 
-def test_bad_arguments():
-    model, primer = model_of(), start()
-    for fixed, message in (
-        (np.zeros((5, 4)), "`fixed` must have the shape"),
-        (np.full((6, 4), 2), "`fixed` must hold 1, 0 and -1"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            generate(model, primer, 6, fixed=fixed)
-    with pytest.raises(ValueError, match="`particles` must be"):
-        generate(model, primer, 6, particles=0)
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"fixed": np.zeros((5, 4))}, "`fixed` must have the shape .* Received: "),
+        ({"fixed": np.zeros((6, 5))}, "`fixed` must have the shape"),
+        ({"fixed": np.zeros((2, 6, 4))}, "`fixed` must have the shape"),
+        ({"fixed": np.full((6, 4), 2)}, "`fixed` must hold 1, 0 and -1"),
+        ({"fixed": np.full((6, 4), 0.5)}, "`fixed` must hold 1, 0 and -1"),
+        ({"fixed": np.full((6, 4), np.nan)}, "`fixed` must hold 1, 0 and -1"),
+        ({"fixed": [["on"] * 4] * 6}, "`fixed` must hold 1, 0 and -1"),
+        ({"particles": 0}, "`particles` must be"),
+    ],
+    ids=str,
+)
+def test_bad_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message) as error:
+        generate(model_of(), start(), 6, **arguments)
+    assert "\n" not in str(error.value)
+
+
+def test_heads_that_get_more_than_the_next_frames_are_refused():
+    primer = start()
     frames, following = keras.Input((None, 4)), keras.Input((None, 4))
     features = GRU(5, return_sequences=True)(
         keras.layers.Concatenate()([frames, following])

@@ -47,6 +47,9 @@ def name_of(path: str) -> str | bytes:
 def _decode(source: BinaryIO | bytes | str, layout: Layout) -> Decoded:
     soundfile = require("soundfile", extra="audio")
     file = soundfile.SoundFile(source)
+    # soundfile seeks after each block to where it is, which MPEG does not survive: its
+    # frames depend on those before, and samples beyond a seam would be wrong.
+    file.seekable = lambda: False
     promised, channels = file.frames, file.channels
     if not layout.known and file.format == "MP3":
         file.close()
