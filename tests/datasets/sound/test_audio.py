@@ -221,7 +221,7 @@ def test_sound_in_blocks_is_the_sound_at_once(tmp_path, monkeypatch, suffix):
     # Vorbis chooses its first window by what the first block holds.
     same = slice(300 if suffix == "ogg" else 0, None)
     np.testing.assert_array_equal(expected[same], once[same])
-    monkeypatch.setattr(decoders, "BLOCK", 3000)
+    monkeypatch.setattr(soundfile_decoder, "BLOCK", 3000)
     samples, _ = audio.read(path, decoder="soundfile")
     np.testing.assert_allclose(samples[:, 0], expected, atol=1e-6)
 
