@@ -42,8 +42,9 @@ test-tfio: .venv-tfio/bin/.tfio  ## sound, cells and layers with TensorFlow 2.17
 test-torch: $(BIN)/.torch  ## the tests of the cells and layers on PyTorch (a large download)
 	WITHOUT=tensorflow KERAS_BACKEND=torch $(PYTEST) $(LAYER_TESTS) $(OTHER_TESTS)
 
-test-slow: $(BIN)/.dev  ## what takes long: the demo as a user runs it, the cells on JAX
+test-slow: $(BIN)/.dev  ## what takes long: the demo as a user runs it, all chorales, the cells on JAX
 	KERAS_BACKEND=tensorflow $(PYTEST) -m slow
+	XLA_FLAGS= KERAS_BACKEND=tensorflow $(PYTEST) $(LAYER_TESTS)
 	WITHOUT=tensorflow KERAS_BACKEND=jax $(PYTEST) $(OTHER_TESTS)
 
 test-keras: $(BIN)/.dev .venv-keras/.$(OLDEST_KERAS)  ## the tests of cells and layers on the oldest Keras

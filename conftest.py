@@ -15,8 +15,12 @@ for package in os.environ.get("WITHOUT", "").split():
     sys.modules[package] = None  # as if it were not installed
 BACKEND = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("JAX_ENABLE_X64", "1")  # the float64 tests need it
-# Compiling, not computing, is what takes time in tests.
+# Compiling, not computing, is what takes time in tests. (`make test-slow` has the
+# layers optimized by XLA, too.)
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+WHOLE_CHORALES = "datasets.sets.bach_chorales.load_data"
+"""The docstring that reads all chorales, for half a minute."""
 
 
 def pytest_configure(config):
@@ -33,6 +37,9 @@ def pytest_report_header():
 
 def pytest_collection_modifyitems(config, items):
     """Slow tests run only where `-m` asks for them."""
+    for item in items:
+        if item.name == WHOLE_CHORALES:
+            item.add_marker(pytest.mark.slow)
     if not config.option.markexpr:
         for item in items:
             if item.get_closest_marker("slow"):
@@ -70,14 +77,14 @@ def chorales_home(keras_home):
 
 
 @pytest.fixture(autouse=True)
-def _folder_of_doctests(request, monkeypatch, tmp_path):
+def _folder_of_doctests(request, monkeypatch):
     """What examples write goes nowhere else."""
     if isinstance(request.node, pytest.DoctestItem):
-        monkeypatch.chdir(tmp_path)
+        monkeypatch.chdir(request.getfixturevalue("tmp_path"))
 
 
 @pytest.fixture(autouse=True)
 def _keras_home(keras_home, monkeypatch, request):
     monkeypatch.setenv("KERAS_HOME", str(keras_home))
-    if request.node.name == "datasets.sets.bach_chorales.load_data":  # its docstring
+    if request.node.name == WHOLE_CHORALES:
         request.getfixturevalue("chorales_home")

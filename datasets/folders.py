@@ -3,6 +3,7 @@
 The arguments are those of `keras.utils.audio_dataset_from_directory`.
 """
 
+import collections
 import os
 from collections.abc import Callable, Collection, Sequence
 from itertools import chain
@@ -22,7 +23,7 @@ def find_files(
     suffixes: Collection[str],
     kind: str,
     follow_links: bool = False,
-) -> tuple[list[Path], dict[Path, Finding]]:
+) -> tuple[list[Path], dict[Path, Finding], dict[str, int]]:
     """Finds the files of a folder and its subfolders.
 
     Args:
@@ -34,8 +35,9 @@ def find_files(
             once, also where links go in circles. Default: `False`.
 
     Returns:
-        The files in the order of their paths; and the folders that cannot be
-        listed, and what has such a name and is no file, with the reasons.
+        The files in the order of their paths; the folders that cannot be listed, and
+        what has such a name and is no file, with the reasons; and the number of the
+        other files, by their endings.
 
     Raises:
         ValueError: The folder does not exist, cannot be read, or holds no such
@@ -44,6 +46,7 @@ def find_files(
     directory = Path(directory)
     paths: list[Path] = []
     skipped: dict[Path, Finding] = {}
+    others: collections.Counter[str] = collections.Counter()
     entered: set[str] = set()
 
     def unreadable(error: OSError) -> None:
@@ -68,8 +71,8 @@ def find_files(
         for name in names:
             path = Path(folder, name)
             if name.startswith(".") or path.suffix.lower() not in suffixes:
-                continue
-            if path.is_file():
+                others[path.suffix] += 1
+            elif path.is_file():
                 paths.append(path)
             else:
                 what = "is a link to nothing" if path.is_symlink() else "is no file"
@@ -79,7 +82,7 @@ def find_files(
             f"The folder {str(directory)!r} holds no {kind} "
             f"({', '.join(filter(None, suffixes))})."
         )
-    return sorted(paths), skipped
+    return sorted(paths), skipped, dict(others)
 
 
 def check_no_labels(labels: None, label_mode: None, class_names: None) -> None:

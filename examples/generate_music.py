@@ -179,6 +179,26 @@ def check(args: argparse.Namespace) -> None:
     for name in ("bars", "primer_bars", "candidates", "particles"):
         if (value := getattr(args, name)) is not None and value < 1:
             raise ValueError(f"--{name.replace('_', '-')} must be 1 or more.")
+    if (args.repeat_drums or 0) < 0:
+        raise ValueError("--repeat-drums must be 0 or more.")
+    if args.midi.is_dir():
+        raise ValueError(f"{str(args.midi)!r} is a folder; --midi takes a file.")
+    if args.sound_font and not args.sound_font.is_file():
+        raise ValueError(f"There is no sound font {str(args.sound_font)!r}.")
+
+
+def check_output(output: str) -> None:
+    """Whether it can be written, before the model works for nothing."""
+    folder = Path(output).parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ValueError(
+            f"Nothing can be written to {str(folder)!r} ({error.strerror}); choose "
+            "another --output."
+        ) from error
 
 
 def generate(
@@ -390,6 +410,7 @@ def main() -> int:
         piece = midi.read_piece(args.midi)
         for problem in piece.score.problems:
             print(f"{args.midi}: was repaired: {problem}", file=sys.stderr)
+        check_output(output)
         new, encoding = generate(model, piece, args)
         candidates = []
         for number in range(args.candidates):

@@ -136,7 +136,7 @@ def places():
 
 @pytest.mark.parametrize("name", [name for name, *_ in places()])
 def test_the_layer_may_be_anywhere(name):
-    (model, layer, asked), *_ = (rest for this, *rest in places() if this == name)
+    model, layer, asked = next(rest for this, *rest in places() if this == name)
     model(X[:2])
     with_random_weights(model)
     model(X[:2])  # from the states after which a stateful layer would go on
@@ -290,16 +290,17 @@ def test_norms_are_those_of_the_derivative_of_the_whole(row):
     norms = jacobian_norms(over(cell), x)
     assert norms.shape == x.shape[:2]
     assert norms.dtype == "float64"
-    for found, sequence in zip(norms, x, strict=True):
+    for found, sequence, lags in zip(norms, x, (TIME, 1), strict=True):
         np.testing.assert_allclose(
-            found, norms_by_keras(twin, sequence, TIME), rtol=tolerance
+            found[:lags], norms_by_keras(twin, sequence, lags), rtol=tolerance
         )
-    cell, _ = built(row, **options)  # with peepholes, where there are any
-    np.testing.assert_allclose(
-        jacobian_norms(over(cell), x[0], lags=3),
-        norms_by_keras(cell, x[0], 3),
-        rtol=tolerance,
-    )
+    if row.peepholes:  # which the twin has not
+        cell, _ = built(row, **options)
+        np.testing.assert_allclose(
+            jacobian_norms(over(cell), x[0], lags=3),
+            norms_by_keras(cell, x[0], 3),
+            rtol=tolerance,
+        )
 
 
 def test_norms_of_tanh_are_those_of_the_formula():
@@ -348,7 +349,7 @@ def test_backward_layers_end_at_the_first_step():
     )
 
 
-@pytest.mark.parametrize("slope", [0.0, 0.1, 1.0, 10.0])
+@pytest.mark.parametrize("slope", [0.0, 0.1, 10.0])
 def test_norms_beyond_all_numbers(slope):
     layer = TanhRNN(1, activation="linear")
     layer.build((None, None, 1))

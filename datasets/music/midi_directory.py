@@ -137,7 +137,7 @@ def read_directory(
         settings = dataclasses.replace(settings, strict=True)
     workers = checks.whole("workers", workers, optional=True) or os.cpu_count() or 1
     engine_name(settings.engine)
-    paths, skipped = find_files(directory, SUFFIXES, "MIDI file", follow_links)
+    paths, skipped, _ = find_files(directory, SUFFIXES, "MIDI file", follow_links)
     by_chance = settings.transpose == "random" and settings.seed is None
     cache_dir = cache_directory(cache_dir)
     choice = None

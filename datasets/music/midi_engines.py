@@ -48,6 +48,27 @@ def parse(
         ImportError: The parser is not installed.
         ValueError: There is no such engine.
     """
+    return parse_and_repair(path, engine, content, strict)[0]
+
+
+def parse_and_repair(
+    path: str | os.PathLike,
+    engine: str = "auto",
+    content: bytes | None = None,
+    strict: bool = False,
+) -> tuple[Score, bytes]:
+    """Reads a MIDI file, as `parse` does.
+
+    Args:
+        path: As in `parse`.
+        engine: As in `parse`.
+        content: As in `parse`.
+        strict: As in `parse`.
+
+    Returns:
+        The score, and the bytes that it was read from: those of the file, repaired if
+        need be.
+    """
     name = engine_name(engine)
     path = os.fspath(path)
     content = read_bytes(path) if content is None else content
@@ -60,7 +81,7 @@ def parse(
         message = f"{path!r} is damaged: {'; '.join(problems)}."
         raise MIDIError(message, "damaged")
     try:
-        return _read(name, content)._replace(problems=tuple(problems))
+        return _read(name, content)._replace(problems=tuple(problems)), content
     except ImportError:
         raise
     except Exception as error:  # a bad byte makes the parsers raise anything
@@ -76,7 +97,7 @@ def parse(
         score = _first_that_reads(others, content)
         if score is None:
             raise failed from error
-        return score._replace(problems=tuple(problems))
+        return score._replace(problems=tuple(problems)), content
 
 
 def _read(name: str, content: bytes) -> Score:

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ..files import require
-from .midi_engines import MIDIError, parse, read_bytes
-from .midi_repair import looks_whole, repair
+from .midi_engines import MIDIError, parse_and_repair
 from .score import DRUMS, Score, plain_name
 
 if TYPE_CHECKING:
@@ -165,10 +164,7 @@ def read_piece(path: str | os.PathLike) -> Piece:
     """
     mido = require("mido", extra="examples")
     path = os.fspath(path)
-    content, problems = read_bytes(path), []
-    score = parse(path, content=content)
-    if score.problems or not looks_whole(content):
-        content, problems = repair(content)
+    score, content = parse_and_repair(path)
     try:
         parsed = mido.MidiFile(file=io.BytesIO(content))
     except Exception as error:  # mido raises anything
@@ -181,7 +177,6 @@ def read_piece(path: str | os.PathLike) -> Piece:
         tracks.append([event for event in events if event[1].type != "end_of_track"])
         ends.append(ticks[-1] if ticks else 0)
     voices = _voices(tracks, score)
-    score = score._replace(problems=tuple(problems))
     resolution = parsed.ticks_per_beat
     return Piece(path, content, resolution, tracks, ends, voices, score)
 

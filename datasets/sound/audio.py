@@ -30,6 +30,8 @@ __all__ = [
 
 WRITTEN = (".wav", ".flac", ".ogg", ".mp3")
 """The endings of the files that `write` writes, in any case."""
+WRITTEN_AT_ONCE = 2**16
+"""Samples; libsndfile ends the process over two millions of OGG Vorbis at once."""
 
 log = logging.getLogger("keras_gated")
 
@@ -127,5 +129,10 @@ def write(
         )
     soundfile = require("soundfile", extra="audio")
     subtype = f"PCM_{bits}" if suffix in (".wav", ".flac") else None
-    with atomic_path(path) as file:
-        soundfile.write(file, samples.clip(-1, 1), sampling_rate, subtype)
+    channels = 1 if samples.ndim == 1 else samples.shape[1]
+    with (
+        atomic_path(path) as file,
+        soundfile.SoundFile(file, "w", sampling_rate, channels, subtype) as sound,
+    ):
+        for begin in range(0, len(samples), WRITTEN_AT_ONCE):
+            sound.write(samples[begin : begin + WRITTEN_AT_ONCE].clip(-1, 1))

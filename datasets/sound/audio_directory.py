@@ -1,8 +1,7 @@
 """Folders of sound files: recordings of all of them, and batches for training."""
 
-import collections
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,12 +68,15 @@ def read_directory(
     >>> audio.read_directory("tones", verbose=False).lengths
     array([900])
     """
-    every, skipped = find_files(directory, (*SUFFIXES, ""), "sound file", follow_links)
+    every, skipped, others = find_files(
+        directory, (*SUFFIXES, ""), "sound file", follow_links
+    )
     paths = [path for path in every if path.suffix or _begins_as_sound(path)]
     if not paths:
         raise ValueError(f"The folder {str(directory)!r} holds no sound file.")
-    facts = {"other_files": _other_files(directory, {*paths, *skipped})}
-    listing = Listing(paths, Path(directory), skipped, facts)
+    if len(paths) < len(every):
+        others[""] = others.get("", 0) + len(every) - len(paths)
+    listing = Listing(paths, Path(directory), skipped, {"other_files": others})
     return read_files(listing, sampling_rate, **arguments)
 
 
@@ -84,15 +86,6 @@ def _begins_as_sound(path: Path) -> bool:
             return looks_like_sound(file.read(16))
     except OSError:
         return True  # so that it is reported
-
-
-def _other_files(directory: str | os.PathLike, known: Collection[Path]) -> dict:
-    """The number of files that are no sound, by their endings."""
-    endings: collections.Counter[str] = collections.Counter()
-    for folder, _, names in os.walk(directory):
-        paths = [Path(folder, name) for name in names]
-        endings.update(path.suffix for path in paths if path not in known)
-    return dict(endings)
 
 
 def audio_dataset_from_directory(

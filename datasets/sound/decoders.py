@@ -15,27 +15,18 @@ import logging
 import os
 import re
 from collections.abc import Iterator
-from typing import BinaryIO
 
 import numpy as np
 
 from .. import checks
 from ..files import FileError, Finding, open_binary, require
-from .headers import WHOLE, Layout, inspect, looks_like_sound
-from .pieces import (
-    Decoded,
-    MissingSamplesError,
-    Window,
-    in_form_of,
-    mixed,
-    one_after_the_other,
-    resampled,
-)
+from .headers import FRAMES_OF_DELAY, WHOLE, Layout, inspect, looks_like_sound
+from .pieces import Decoded, MissingSamplesError, in_form_of, mixed, resampled
 from .pyav_decoder import DamagedError, NoSoundError, decode_by_pyav
+from .soundfile_decoder import decode_by_soundfile
 from .tensorflow_io_decoder import (
-    KINDS,
     check_tensorflow_io,
-    decode_in_graph,
+    decode_by_tensorflow_io,
     why_no_tensorflow_io,
 )
 
@@ -47,12 +38,6 @@ ERRORS = ("raise", "warn")
 """What to do about a sound of which a part is missing."""
 LOWEST_RATE, HIGHEST_RATE = 100, 1_000_000
 """Rates beyond these, in samples per second, are refused as mistakes."""
-BLOCK = 2**18
-"""The number of samples that are decoded at a time, to limit the memory."""
-LARGEST_AT_ONCE = 2**24
-"""tensorflow-io, which holds all samples in memory, decodes files of up to so many."""
-FRAMES_OF_DELAY = 2 * 1152
-"""So many samples fewer than the frames of MP3 hold may be decoded from them."""
 
 log = logging.getLogger("keras_gated")
 
@@ -396,107 +381,9 @@ def _checked(
         yield block
 
 
-def _in_parts(path: str, layout: Layout) -> Iterator[BinaryIO]:
-    for begin, end in layout.parts:
-        yield Window(open_binary(path), begin, end)
-
-
-def _with_soundfile(path: str, layout: Layout = WHOLE) -> Decoded:
-    def decode(file: BinaryIO | bytes | str) -> Decoded:
-        return _by_soundfile(file, layout)
-
-    if layout.parts:
-        return one_after_the_other(decode, _in_parts(path, layout))
-    return decode(_name(path))
-
-
-def _name(path: str) -> str | bytes:
-    """The name for libsndfile: bytes, as it may not be UTF-8; but not on Windows."""
-    return path if os.name == "nt" else os.fsencode(path)
-
-
-def _by_soundfile(source: BinaryIO | bytes | str, layout: Layout) -> Decoded:
-    soundfile = require("soundfile", extra="audio")
-    file = soundfile.SoundFile(source)
-    promised, channels = file.frames, file.channels
-    if not layout.known and file.format == "MP3":
-        file.close()
-        raise ValueError("Format not recognised")
-
-    def blocks() -> Iterator[np.ndarray]:
-        read = 0
-        with file:
-            size = max(1, BLOCK // channels)
-            while len(block := file.read(size, dtype="float32", always_2d=True)):
-                read += len(block)
-                yield block
-        expected = promised
-        if layout.samples is not None:
-            expected = layout.samples - FRAMES_OF_DELAY
-        if read < expected:
-            raise MissingSamplesError(
-                f"is cut off: its header promises {expected:,} samples, and {read:,} "
-                f"can be read; {100 - 100 * read / expected:.3g} % is missing"
-            )
-        if layout.doubt and layout.samples is None:
-            reason = f"may be read only in part by soundfile: {layout.doubt}"
-            raise MissingSamplesError(
-                f"{reason}; PyAV reads it", "read in part by soundfile"
-            )
-
-    return Decoded(file.samplerate, channels, blocks(), [], promised)
-
-
-def _with_pyav(path: str, layout: Layout = WHOLE, checked: bool = True) -> Decoded:
-    require("av", extra="audio")
-    promised = layout.samples and layout.samples - FRAMES_OF_DELAY
-
-    def decode(file: BinaryIO) -> Decoded:
-        try:
-            one = None if layout.parts else promised
-            return decode_by_pyav(file, BLOCK, one, checked)
-        except BaseException:
-            file.close()
-            raise
-
-    if layout.parts and checked:
-        return one_after_the_other(decode, _in_parts(path, layout))
-    return decode(open_binary(path))
-
-
-def _with_tensorflow_io(path: str, layout: Layout = WHOLE) -> Decoded:
-    tf = require("tensorflow")
-
-    soundfile = require("soundfile", extra="audio")
-    with soundfile.SoundFile(_name(path)) as file:
-        kind = file.format.removesuffix("EX"), file.subtype
-        frames, channels = file.frames, file.channels
-    if kind not in KINDS:
-        raise ValueError(f"tensorflow-io does not read {' '.join(kind)}")
-    if layout != WHOLE:
-        raise ValueError("tensorflow-io reads only what its header describes exactly")
-    if frames * channels > LARGEST_AT_ONCE:
-        raise ValueError(
-            f"its {frames:,} samples are too many to be held in memory, as "
-            "tensorflow-io does; decoder='soundfile' reads them"
-        )
-    # tensorflow-io may hang on a damaged file or end the process; so soundfile, which
-    # does neither, reads every file first.
-    checked = _with_soundfile(path, layout)
-    try:
-        shape = sum(len(block) for block in checked.blocks), checked.channels
-    except MissingSamplesError as shortfall:
-        raise ValueError(shortfall.finding) from shortfall
-    content = tf.io.read_file(os.fsencode(path))
-    samples = decode_in_graph(content, *KINDS[kind], shape).numpy()
-    size = max(1, BLOCK // checked.channels)
-    blocks = (samples[k : k + size] for k in range(0, len(samples), size))
-    return checked._replace(blocks=blocks)
-
-
 DECODE = {
-    "soundfile": _with_soundfile,
-    "pyav": _with_pyav,
-    UNCHECKED: functools.partial(_with_pyav, checked=False),
-    "tensorflow-io": _with_tensorflow_io,
+    "soundfile": decode_by_soundfile,
+    "pyav": decode_by_pyav,
+    UNCHECKED: functools.partial(decode_by_pyav, checked=False),
+    "tensorflow-io": decode_by_tensorflow_io,
 }

@@ -2,13 +2,15 @@
 
 import contextlib
 import io
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from ..files import Finding, require
+from ..files import Finding, open_binary, require
 
+BLOCK = 2**18
+"""The number of samples that are decoded at a time, to limit the memory."""
 CANCELLED = 0.1
 """Channels cancel where their mean has less than this fraction of the power that it
 would have if they were independent."""
@@ -43,7 +45,7 @@ class MissingSamplesError(Exception):
         self.finding = Finding(reason, kind)
 
 
-class Window(io.RawIOBase):
+class _Window(io.RawIOBase):
     """Some bytes of a file, as a file.
 
     Args:
@@ -83,22 +85,23 @@ class Window(io.RawIOBase):
 
 
 def one_after_the_other(
-    decode: Callable[[BinaryIO], Decoded], files: Iterable[BinaryIO]
+    decode: Callable[[BinaryIO], Decoded], path: str, parts: Sequence[tuple[int, int]]
 ) -> Decoded:
-    """Decodes several sounds as one, in the form of the first.
+    """Decodes several sounds in a file as one, in the form of the first.
 
     Args:
         decode: Decodes one.
-        files: The sounds, one at least.
+        path: The file.
+        parts: The first byte of each sound and the first after it; one at least.
     """
-    parts = iter(files)
-    first = decode(next(parts))
+    files = (_Window(open_binary(path), begin, end) for begin, end in parts)
+    first = decode(next(files))
     form = first.sampling_rate, first.channels
 
     def pieces() -> Iterator[tuple[int, np.ndarray]]:
         for block in first.blocks:
             yield first.sampling_rate, block
-        for file in parts:
+        for file in files:
             part = decode(file)
             with contextlib.closing(part.blocks):
                 for block in part.blocks:

@@ -7,8 +7,15 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from ..files import Finding, require
-from .pieces import Decoded, MissingSamplesError, in_one_form
+from ..files import Finding, open_binary, require
+from .headers import FRAMES_OF_DELAY, WHOLE, Layout
+from .pieces import (
+    BLOCK,
+    Decoded,
+    MissingSamplesError,
+    in_one_form,
+    one_after_the_other,
+)
 
 FORMATS = (
     *("wav", "w64", "aiff", "caf", "au", "flac", "ogg", "mp3", "aac", "ac3", "eac3"),
@@ -32,15 +39,12 @@ LENGTH_IS_EXACT = {"flac", "tta", "wv", "ape", "tak"}
 """Formats that say their number of samples."""
 
 
-def decode_by_pyav(
-    file: BinaryIO, block: int, promised: int | None = None, checked: bool = True
-) -> Decoded:
+def decode_by_pyav(path: str, layout: Layout = WHOLE, checked: bool = True) -> Decoded:
     """Decodes the sound in a file, of any format that FFmpeg knows.
 
     Args:
-        file: The file; it is closed after the last block.
-        block: The number of samples to decode at a time.
-        promised: How many samples there are at least. Default: `None`, unknown.
+        path: The file.
+        layout: What its bytes say. Default: it is one sound, and whole.
         checked: Whether to leave out what does not agree with its checksum. Default:
             `True`.
 
@@ -53,6 +57,24 @@ def decode_by_pyav(
         ValueError: It is of no known format.
         ImportError: PyAV is not installed.
     """
+    promised = None
+    if layout.samples is not None and not layout.parts:
+        promised = layout.samples - FRAMES_OF_DELAY
+
+    def decode(file: BinaryIO) -> Decoded:
+        try:
+            return _decode(file, promised, checked)
+        except BaseException:
+            file.close()
+            raise
+
+    if layout.parts and checked:
+        return one_after_the_other(decode, path, layout.parts)
+    return decode(open_binary(path))
+
+
+def _decode(file: BinaryIO, promised: int | None, checked: bool) -> Decoded:
+    """Decodes a file that has so many samples at least; the last block closes it."""
     av = require("av", extra="audio")
     try:
         container = av.open(
@@ -97,7 +119,7 @@ def decode_by_pyav(
         total = 0
         with container, file:
             limit = pieces.length(rate)
-            every = in_one_form(_gathered(first, frames, block), rate, channels, notes)
+            every = in_one_form(_gathered(first, frames, BLOCK), rate, channels, notes)
             for samples in every:
                 # The encoder's silence at the end is not part of the sound.
                 if limit and 0 < total + len(samples) - limit < TOLERANCE * rate:

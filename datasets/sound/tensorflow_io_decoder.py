@@ -1,8 +1,14 @@
 """Sound files to samples by tensorflow-io, in a graph."""
 
 import functools
+import os
 import warnings
 from typing import TYPE_CHECKING
+
+from ..files import require
+from .headers import WHOLE, Layout
+from .pieces import BLOCK, Decoded, MissingSamplesError
+from .soundfile_decoder import decode_by_soundfile, name_of
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -20,6 +26,8 @@ KINDS = {
 }
 """By soundfile's names of format and subtype: container and type for tensorflow-io. (It
 would read 32-bit integers in WAV files as floating-point numbers.)"""
+LARGEST_AT_ONCE = 2**24
+"""tensorflow-io, which holds all samples in memory, decodes files of up to so many."""
 
 
 @functools.cache
@@ -97,3 +105,45 @@ def decode_in_graph(
     elif kind.is_integer:
         samples /= 2 ** (8 * kind.size - 1)
     return tf.ensure_shape(samples, (None, None))
+
+
+def decode_by_tensorflow_io(path: str, layout: Layout = WHOLE) -> Decoded:
+    """Decodes a file by tensorflow-io, after soundfile has read all of it.
+
+    Args:
+        path: The file.
+        layout: What its bytes say. Default: it is one sound, and whole.
+
+    Returns:
+        The samples. Integers of n bits are divided by 2 ** (n - 1).
+
+    Raises:
+        ValueError: tensorflow-io does not read such files, or the file is damaged.
+        ImportError: tensorflow-io or soundfile is not installed.
+    """
+    tf = require("tensorflow")
+    soundfile = require("soundfile", extra="audio")
+    with soundfile.SoundFile(name_of(path)) as file:
+        kind = file.format.removesuffix("EX"), file.subtype
+        frames, channels = file.frames, file.channels
+    if kind not in KINDS:
+        raise ValueError(f"tensorflow-io does not read {' '.join(kind)}")
+    if layout != WHOLE:
+        raise ValueError("tensorflow-io reads only what its header describes exactly")
+    if frames * channels > LARGEST_AT_ONCE:
+        raise ValueError(
+            f"its {frames:,} samples are too many to be held in memory, as "
+            "tensorflow-io does; decoder='soundfile' reads them"
+        )
+    # tensorflow-io may hang on a damaged file or end the process; so soundfile, which
+    # does neither, reads every file first.
+    checked = decode_by_soundfile(path, layout)
+    try:
+        shape = sum(len(block) for block in checked.blocks), checked.channels
+    except MissingSamplesError as shortfall:
+        raise ValueError(shortfall.finding) from shortfall
+    content = tf.io.read_file(os.fsencode(path))
+    samples = decode_in_graph(content, *KINDS[kind], shape).numpy()
+    size = max(1, BLOCK // checked.channels)
+    blocks = (samples[k : k + size] for k in range(0, len(samples), size))
+    return checked._replace(blocks=blocks)

@@ -2,8 +2,9 @@
 
 `arguments` is the command line. `training` has the `Settings`, and builds and trains a
 model by the paper's recipe, `joint` builds one of whole frames of music. `music` and
-`sound` say what a model of each predicts, and make the batches. `results` runs one cell
-after another, and makes the table, the record and the picture.
+`sound` say what a model of each predicts, and make the batches. `measures` says what
+music is like in numbers. `results` runs one cell after another, and makes the table,
+the record and the picture.
 """
 
 from comparison.arguments import parser, positive, seed

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keras_gated import datasets
-from keras_gated.datasets.folders import check_split, split
+from keras_gated.datasets.folders import check_split, find_files, split
 
 # Class labels do not apply to the next step; the default is what is accepted.
 OURS = {"labels": None, "label_mode": None}
@@ -36,6 +36,27 @@ def test_arguments_are_those_of_keras(ours, without):
     found = inspect.signature(ours).parameters.values()
     by_place = [(p.name, p.default) for p in found if p.kind == p.POSITIONAL_OR_KEYWORD]
     assert by_place == expected
+
+
+def test_every_name_is_found_skipped_or_counted(tmp_path):
+    """Also in folders that are links, if they are gone into, and once in circles."""
+    inner, linked = tmp_path / "root" / "inner", tmp_path / "linked"
+    inner.mkdir(parents=True)
+    linked.mkdir()
+    for name in ("a.MID", "b.txt", ".hidden.mid", ".DS_Store", "README", "c.txt"):
+        (inner / name).touch()
+    (linked / "d.mid").touch()
+    (linked / "e.txt").touch()
+    (inner / "gone.mid").symlink_to(inner / "nowhere")
+    (inner / "away").symlink_to(linked)
+    (inner / "circle").symlink_to(inner)
+    found, skipped, others = find_files(tmp_path / "root", {".mid"}, "MIDI file")
+    assert found == [inner / "a.MID"]
+    assert [*skipped] == [inner / "gone.mid"]
+    assert others == {".txt": 2, ".mid": 1, "": 2}
+    found, skipped, others = find_files(tmp_path / "root", {".mid"}, "MIDI file", True)
+    assert found == [inner / "a.MID", inner / "away" / "d.mid"]
+    assert others == {".txt": 3, ".mid": 1, "": 2}
 
 
 @given(

@@ -131,6 +131,7 @@ def test_an_interruption_ends_all_and_says_so_once(tmp_path, tune):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        env={**os.environ, "KERAS_BACKEND": "jax"},  # which loads sooner
         start_new_session=True,
     ) as process:
         assert process.stdout.readline() == "ready\n"

@@ -227,41 +227,77 @@ def test_a_cut_is_said(call, models, tune, tmp_path):
     assert "from bar 2 on" in said
 
 
-def test_errors_end_with_2_and_a_line(call, models, tune, duet, tmp_path):
+@pytest.fixture
+def files(models, tune, duet, tmp_path):
+    """Files by name, of which most are wrong somewhere; an argument by name is one."""
     (tmp_path / "text.keras").write_text("no model")
     (tmp_path / "text.mid").write_text("no music")
     drums = on(36, 0, 9) + off(36, 480, 9) + END
-    (tmp_path / "drums.mid").write_bytes(header() + track(drums))
-    short = on(60) + off(60, 20) + END
-    (tmp_path / "short.mid").write_bytes(header() + track(short))
-    later = on(60) + off(60, 20) + on(60, 4000) + off(60, 480) + END
-    (tmp_path / "later.mid").write_bytes(header() + track(later))
-    keys, frames = models / "keys.keras", models / "frames.keras"
-    for model, file, more, message in (
-        (tmp_path / "none.keras", tune, (), "There is no model"),
-        (tmp_path / "text.keras", tune, (), "no model that loads"),
-        (keys, tmp_path / "none.mid", (), "There is no file"),
-        (keys, tmp_path / "text.mid", (), "is not a MIDI file"),
-        (keys, tune, ("--bars", 0), "must be 1 or more"),
-        (models / "plain.keras", tune, (), "give --steps-per-quarter"),
-        (keys, tune, ("--steps-per-quarter", 4), "with 2 steps per quarter, not 4"),
-        (keys, tune, ("--in-c",), "not trained on music in C"),
-        (keys, duet, ("--keep", 0), "ends in keras_gated.NADE"),
-        (frames, duet, ("--keep", "Oboe"), "choose from .*: 0:1 'Flute', 1:2 'Viola'"),
-        (frames, duet, ("--keep", 0, "--replace", "flute"), "to be kept and to be"),
-        (frames, duet, ("--replace", 0, 1), "name one for --keep"),
-        (frames, duet, ("--keep", 0, "--bars", 4), "leave out --bars"),
-        (keys, tune, ("--primer-bars", 9), "no bar 10 to begin at; .* from 1 to 3"),
-        (keys, tune, ("--repeat-drums", 9), "cannot repeat 9"),
-        (keys, tmp_path / "drums.mid", (), "no notes but drums"),
-        (keys, tmp_path / "short.mid", (), "no note of half a step or longer"),
-        (keys, tmp_path / "later.mid", ("--primer-bars", 1), "no note of half a step"),
-    ):
-        arguments = "--model", model, "--midi", file, "--output", tmp_path / "out"
-        code, _, errors = call(*arguments, *more)
-        assert code == 2, (file, more)
-        assert re.search(message, errors.splitlines()[-1]), errors
-        assert not list(tmp_path.glob("out*")), (file, more)
+    named = meta(3, b"Flute") + on(60) + off(60, 480) + END
+    short = on(60) + off(60, 20)
+    for name, tracks in {
+        "drums": [drums],
+        "short": [short + END],
+        "later": [short + on(60, 4000) + off(60, 480) + END],
+        "band": [meta(3, b"Tempo") + WALTZ + END, named, meta(3, b"Kit") + drums],
+        "nothing": [WALTZ + END],
+    }.items():
+        content = header(len(tracks)) + b"".join(map(track, tracks))
+        (tmp_path / f"{name}.mid").write_bytes(content)
+    return {path.name: path for path in (*models.iterdir(), *tmp_path.iterdir())}
+
+
+TUNE, DUET, BAND = "tune.mid", "duet.mid", "band.mid"
+KEYS, FRAMES, PLAIN = "keys.keras", "frames.keras", "plain.keras"
+
+
+@pytest.mark.parametrize(
+    ("model", "file", "more", "message"),
+    [
+        ("none.keras", TUNE, "", "There is no model .*; `make demo` trains some"),
+        ("text.keras", TUNE, "", "no model that loads"),
+        (KEYS, "none.mid", "", "There is no file"),
+        (KEYS, "text.mid", "", "is not a MIDI file"),
+        (KEYS, ".", "", "is a folder; --midi takes a file"),
+        (KEYS, TUNE, "--bars 0", "--bars must be 1 or more"),
+        (KEYS, TUNE, "--candidates 0", "--candidates must be 1 or more"),
+        (FRAMES, DUET, "--keep 0 --particles 0", "--particles must be 1 or more"),
+        (KEYS, TUNE, "--repeat-drums -1", "--repeat-drums must be 0 or more"),
+        (KEYS, TUNE, "--temperature -1", "`temperature` must be a finite number of at"),
+        (KEYS, TUNE, "--seed -1", "`seed` must be an integer from 0 to"),
+        (PLAIN, TUNE, "", r"give --steps-per-quarter \(JSB Chorales: 1, "),
+        (PLAIN, TUNE, "--steps-per-quarter 0", "must be a positive number or a fract"),
+        (PLAIN, TUNE, "--steps-per-quarter 961", "has 480 ticks a quarter note, too f"),
+        (KEYS, TUNE, "--steps-per-quarter 4", "with 2 steps per quarter, not 4; leave"),
+        (KEYS, TUNE, "--in-c", "not trained on music in C; leave out --in-c"),
+        (KEYS, DUET, "--keep 0", "need a model that ends in keras_gated.NADE"),
+        (FRAMES, DUET, "--keep Oboe", "choose from .*: 0:1 'Flute', 1:2 'Viola'"),
+        (FRAMES, BAND, "--keep Tempo", "no pitched notes in .* 'Tempo'; choose from"),
+        (FRAMES, BAND, "--replace Kit", "no pitched notes in .* 'Kit'; choose from"),
+        (FRAMES, DUET, "--keep 0 --replace flute", "to be kept and to be replaced"),
+        (FRAMES, DUET, "--replace 0 1", "name one for --keep"),
+        (FRAMES, DUET, "--keep 0 --bars 4", "leave out --bars"),
+        (KEYS, TUNE, "--primer-bars 9", "no bar 10 to begin at; .* from 1 to 3"),
+        (KEYS, TUNE, "--repeat-drums 9", "cannot repeat 9; choose fewer"),
+        (KEYS, "drums.mid", "", "no notes but drums.*; choose a file with a pitched"),
+        (FRAMES, "drums.mid", "--keep 0", "no notes but drums"),
+        (KEYS, "nothing.mid", "", "choose a file with a pitched track"),
+        (KEYS, "short.mid", "", "no note of half a step or longer"),
+        (KEYS, "later.mid", "--primer-bars 1", "no note of half a step or longer"),
+        (KEYS, TUNE, "--output text.mid/out", "Nothing can be written .*; choose ano"),
+        (KEYS, TUNE, "--sound-font none.sf2", "There is no sound font"),
+    ],
+    ids=lambda value: value or "-",
+)
+def test_bad_input_ends_with_2_and_a_line(
+    call, files, tmp_path, monkeypatch, model, file, more, message
+):
+    monkeypatch.chdir(tmp_path)
+    arguments = "--model", files.get(model, model), "--midi", files.get(file, file)
+    code, _, errors = call(*arguments, "--output", "out", *more.split())
+    assert code == 2
+    assert re.search(message, errors.splitlines()[-1]), errors
+    assert not list(tmp_path.glob("out*"))
 
 
 def test_a_change_of_meter_at_the_cut_is_said(call, models, tmp_path):

@@ -116,6 +116,21 @@ def test_warns_by_name(tmp_path, caplog):
     assert "cut.mid': It was repaired: track 0 ends 1 byte(s) early" in caplog.text
 
 
+def test_a_piece_is_repaired_once(tmp_path, monkeypatch):
+    """Its notes and its messages are of the same bytes."""
+    calls, repair = [], midi_repair.repair
+    monkeypatch.setattr(
+        midi_repair, "repair", lambda content: calls.append(1) or repair(content)
+    )
+    for content, _ in WRONG.values():
+        path = tmp_path / "wrong.mid"
+        path.write_bytes(content)
+        calls.clear()
+        piece = midi.read_piece(path)
+        assert calls == [1]
+        assert (piece.content, list(piece.score.problems)) == repair(content)
+
+
 def random_file(seed):
     """By mido: notes, running status, system exclusive and meta messages."""
     generator = random.Random(seed)
