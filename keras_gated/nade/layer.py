@@ -1,7 +1,6 @@
 """A joint distribution over the keys of a binary frame, as the output of a model."""
 
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -9,15 +8,14 @@ import numpy as np
 from keras import ops
 
 from keras_gated.datasets import checks
-from keras_gated.windows import KeyWindows
+from keras_gated.nade.hidden_units import compiled_for_tensorflow
+from keras_gated.nade.windows import KeyWindows
 
 Tensor = Any
 
 ORDERS = ("descending", "ascending")
 IMPOSSIBLE = -1e4
 """The logit of what cannot be."""
-KEYS_AT_A_TIME = 8
-"""Hidden units of so many keys are in memory together, while a model is trained."""
 
 
 @keras.saving.register_keras_serializable(package="keras_gated")
@@ -189,7 +187,7 @@ class NADE(keras.layers.Layer):
                 ops.cast(ops.take(part, self._places, axis), dtype)
                 for part, axis in zip(parts, axes, strict=True)
             )
-            nonlinear = _compiled_for_tensorflow()(hidden, *parts)
+            nonlinear = compiled_for_tensorflow()(hidden, *parts)
             back = np.argsort(self._places)
             logits = logits + ops.take(nonlinear, back, axis=-1)
         if self.tied_units:
@@ -394,53 +392,6 @@ class NADE(keras.layers.Layer):
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
             "key_initializer": keras.initializers.serialize(self.key_initializer),
         }
-
-
-def _of_hidden_units(
-    hidden: Tensor, frames: Tensor, key_input: Tensor, key_output: Tensor
-) -> Tensor:
-    """The sums over hidden units in the logits of keys, which are in their order.
-
-    Args:
-        hidden: What the hidden units are before the first key, `(..., H)`.
-        frames: `(..., K)`.
-        key_input: W, `(K, H)`.
-        key_output: V, `(K, H)`.
-
-    Returns:
-        `(..., K)`.
-    """
-
-    def some_keys(hidden: Tensor, frames: Tensor, W: Tensor, V: Tensor) -> tuple:
-        # Before the first key, and after each.
-        added = [ops.expand_dims(hidden, -2), ops.expand_dims(frames, -1) * W]
-        sums = ops.cumsum(ops.concatenate(added, axis=-2), axis=-2)
-        units = ops.sigmoid(sums[..., :-1, :])
-        return ops.sum(units * V, axis=-1), sums[..., -1, :]
-
-    if hasattr(keras, "remat"):  # from Keras 3.9 on; without it, memory grows with K
-        some_keys = keras.remat(some_keys)
-    logits = []
-    for begin in range(0, key_input.shape[0], KEYS_AT_A_TIME):
-        end = begin + KEYS_AT_A_TIME
-        part, hidden = some_keys(
-            hidden, frames[..., begin:end], key_input[begin:end], key_output[begin:end]
-        )
-        logits.append(part)
-    return ops.concatenate(logits, axis=-1)
-
-
-@functools.cache
-def _compiled_for_tensorflow() -> Callable:
-    """`_of_hidden_units`, by XLA on TensorFlow, which is three times as fast.
-
-    Keras does not compile models by default there; on JAX it does.
-    """
-    if keras.config.backend() != "tensorflow":
-        return _of_hidden_units
-    import tensorflow as tf
-
-    return tf.function(_of_hidden_units, jit_compile=True, autograph=False)
 
 
 def _check_order(order: Any) -> str | list[int]:
