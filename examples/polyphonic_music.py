@@ -142,9 +142,10 @@ def load_music(args: argparse.Namespace) -> music.Music:
     if args.dataset == "bach":
         steps = asked or 2
         rolls = bach_chorales.load_data(steps)
-    else:
-        module, steps = PUBLISHED[args.dataset]
-        rolls = module.load_data(args.data_dir)
+        of_joint = bach_chorales.load_data(steps, onsets=True) if args.joint else rolls
+        return music.Music(rolls, of_joint, steps, onsets=args.joint)
+    module, steps = PUBLISHED[args.dataset]
+    rolls = module.load_data(args.data_dir)
     return music.Music(rolls, rolls, steps)
 
 

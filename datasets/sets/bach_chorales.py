@@ -27,6 +27,7 @@ def load_data(
     steps_per_quarter: int = 2,
     cache_dir: str | os.PathLike | None = None,
     verbose: int = 1,
+    onsets: bool = False,
 ) -> Splits:
     """The chorales as piano rolls, in training, validation and test set.
 
@@ -45,6 +46,8 @@ def load_data(
         cache_dir: The folder of the file. Default: `datasets/keras_gated` in
             Keras's folder (`$KERAS_HOME`, or `~/.keras`).
         verbose: 1 shows a progress bar on first use, 0 is silent. Default: 1.
+        onsets: Whether rolls tell repeated notes, which are a fifth of all, from held
+            ones: they are `[T, 176]` then, as `piano_roll` describes. Default: `False`.
 
     Returns:
         `(train, valid, test)`, lists of rolls `uint8 [T, 88]`.
@@ -64,7 +67,13 @@ def load_data(
     steps_per_quarter = checks.whole("steps_per_quarter", steps_per_quarter)
     works = load_notes(cache_dir, verbose)
     step = Fraction(TICKS_PER_QUARTER, steps_per_quarter)
-    rolls = [piano_roll.from_notes(notes, step) for notes in works.values()]
+    if onsets:
+        rolls = [
+            piano_roll.with_onsets(*piano_roll.from_notes(notes, step, onsets=True))
+            for notes in works.values()
+        ]
+    else:
+        rolls = [piano_roll.from_notes(notes, step) for notes in works.values()]
     train = [roll for i, roll in enumerate(rolls) if i % 5 < 3]
     return train, rolls[3::5], rolls[4::5]
 
@@ -85,7 +94,7 @@ def load_notes(
     Raises:
         ImportError: music21 is not installed and there is no file yet.
     """
-    path = cache_directory(cache_dir) / "bach_chorales_v2.npz"
+    path = cache_directory(cache_dir) / "bach_chorales_v3.npz"
     # If there is no file, or anything is wrong with it, the scores are read.
     with contextlib.suppress(Exception):
         return _read(path)
@@ -160,11 +169,19 @@ def _score_path(music21: object, bwv: str) -> Path:
 def _score_notes(music21: object, path: Path) -> np.ndarray:
     # `forceSource` keeps music21 from loading or writing pickles.
     score = music21.converter.parse(path, forceSource=True)
-    notes = [
-        (*_ticks(element), pitch.midi)
-        for element in score.flatten().notes
-        for pitch in element.pitches
-    ]
+    notes = []
+    for part in score.parts:
+        last = {}  # of each pitch
+        for element in part.flatten().notes:
+            start, end = _ticks(element)
+            for note in element.notes if element.isChord else [element]:
+                pitch = note.pitch.midi
+                tied = note.tie is not None and note.tie.type in ("continue", "stop")
+                if tied and pitch in last and last[pitch][1] == start:
+                    last[pitch][1] = end
+                else:
+                    last[pitch] = [start, end, pitch]
+                    notes.append(last[pitch])
     return np.unique(np.array(notes, dtype=np.int32), axis=0)
 
 
