@@ -22,6 +22,8 @@ from study.trials import Key, Plan, Trial
 
 CHOOSING = "gru"
 """The cell that chooses the size of models."""
+LONG = ("tied",)
+"""Outputs that take so long that this cell alone is trained with them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +31,8 @@ class JointPlan(Plan):
     """What is trained of models of whole frames.
 
     One cell tries all outputs and sizes with the first seed. Then all cells are trained
-    with all seeds at the paper's size, and at the size that was best by validation.
+    with all seeds at the paper's size, and at the size that was best by validation; but
+    one cell alone with the output that takes longest.
 
     Attributes:
         recipes: Those of the sets. Default: `JOINT_RECIPES`.
@@ -83,12 +86,15 @@ class JointPlan(Plan):
 
     def _all(self, records: Mapping[Key, dict]) -> Iterator[Trial]:
         for cell in sorted(self.cells, key=lambda cell: cell != self._choosing):
-            for head in reversed(self.heads):
+            for head in reversed(self._heads_of(cell)):
                 for name in self.recipes:
                     best = self.best_size(name, head, records)
                     for size in () if best is None else (best, PAPER):
                         for seed in self.seeds:
                             yield self._trial(name, cell, head, size, seed)
+
+    def _heads_of(self, cell: str) -> list[str]:
+        return [h for h in self.heads if cell == self._choosing or h not in LONG]
 
     @property
     def _choosing(self) -> str:
@@ -116,9 +122,9 @@ class JointPlan(Plan):
     @property
     def total(self) -> int:
         """The largest number of trials: fewer if the paper's size is the best."""
-        pairs = len(self.recipes) * len(self.heads)
-        at_two_sizes = 2 * len(self.cells) * len(self.seeds) * pairs
-        return at_two_sizes + pairs * (len(SIZES) - 2)
+        pairs = sum(len(self._heads_of(cell)) for cell in self.cells)
+        further_sizes = len(self.heads) * (len(SIZES) - 2)
+        return len(self.recipes) * (2 * len(self.seeds) * pairs + further_sizes)
 
     def is_current(self, record: Mapping[str, Any]) -> bool:
         if record["set"] not in self.recipes or record["phase"] not in JOINT_PHASES:

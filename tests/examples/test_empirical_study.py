@@ -272,7 +272,10 @@ def test_plan_of_models_of_whole_frames():
                 for t in trials
                 if (t.set, t.cell) == (name, cell) and t.phase.split()[0] == head
             }
-            assert of_cell == set(found if cell == "gru" else {best, "paper"})
+            if head == "tied" and cell != "gru":
+                assert not of_cell
+            else:
+                assert of_cell == set(found if cell == "gru" else {best, "paper"})
     # As many parameters as a GRU of 100 units, whatever the cell.
     for cell, kind in CELLS.items():
         trial = Trial("jsb_chorales", cell, "tied 100", 1, 0.002, 1, 60)
@@ -339,7 +342,7 @@ def test_a_new_cell_is_in_the_plan_the_report_and_the_figures(tmp_path, monkeypa
         head: {row["units"] for row in rows if row["head"] == head}
         for head in ("independent", "linear", "nade", "tied")
     }
-    assert all(len(found) > len(CELLS) for found in sizes.values())
+    assert {len(found) for found in sizes.values()} > {3}  # of the GRU alone
     assert {row["cell"] for row in rows} == set(CELLS)
     row = next(r for r in rows if (r["cell"], r["seeds"]) == ("new", "3"))
     found = [
