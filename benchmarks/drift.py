@@ -86,7 +86,7 @@ def compared(shape: measures.Shape, real: measures.Shape) -> dict:
 
 def title_of(model: keras.Model) -> str:
     joint = isinstance(model.layers[-1], keras_gated.NADE)
-    return f"{model.name}, {'whole frames' if joint else 'independent keys'}"
+    return "whole frames" if joint else "independent keys"
 
 
 def draw(music: dict[str, np.ndarray], path: Path) -> None:
