@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import math
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -286,9 +285,6 @@ class Plan:
             rates = dict(enumerate(self.learning_rates(name, cell)))
             now["epochs"] = recipe.search_epochs
             now["learning_rate"] = rates.get(trial.number)
-        if trial.phase == "seeds" and self.tasks[name].kind == "music":
-            # Older records lack the figures with noise.
-            now["test_nll_step_noisy"] = record.get("test_nll_step_noisy", math.nan)
         return all(record.get(key) == value for key, value in now.items())
 
 
