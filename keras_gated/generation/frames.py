@@ -101,63 +101,69 @@ def generate(
     fixed = _check_fixed(fixed, (*primer.shape[:-2], steps, primer.shape[-1]))
     told = check_features(body, features, primer.shape[:-1], steps)
 
-    batch = primer.reshape(-1, *primer.shape[-2:]).astype("float32")
-    batch = np.repeat(batch, particles, axis=0)
-    size, _, notes = batch.shape
-    try:
-        stepper = stepping.stepper(body, size)
-    except KeyError as error:  # Keras 3.8 finds only here that inputs are missing
-        raise _not_for_head(model) from error
-    if stepper.output_shape[:2] != (size, 1) or (
-        head is None and stepper.output_shape[2] != notes
-    ):
-        raise not_stepwise(model)
+    rows = primer.reshape(-1, *primer.shape[-2:]).astype("float32")
+    past, notes = rows.shape[1:]
+    size = len(rows) * particles
+    stepper = _stepper(model, body, head, size, notes)
     # A note is on if its logit exceeds logistic noise: with the probability
     # sigmoid(logit / temperature).
     shape, tiny = (steps, size, 1, notes), np.finfo("float32").tiny
     uniform = keras.random.uniform(shape, minval=tiny, dtype="float32", seed=seed)
     noise = temperature * (ops.log(uniform) - ops.log1p(-uniform))
     random = np.random.default_rng(seed)
-    # The loop runs along the first axis: (time, batch, 1, notes).
-    past = batch.shape[1]
-    told = [np.repeat(rows, particles, axis=0) for rows in told]
-    of_steps = [np.expand_dims(rows.swapaxes(0, 1), 2) for rows in told]
-    frames = [np.expand_dims(batch.swapaxes(0, 1), 2)]
-    frames += [rows[:past] for rows in of_steps]
-    marks = -np.ones(shape[:2] + shape[3:], "float32")
-    if fixed is not None:
-        rows = np.repeat(fixed.reshape(-1, steps, notes), particles, axis=0)
-        marks[:] = rows.swapaxes(0, 1)
-    draws = random.random((steps, size // particles, 1), "float32")
+    draws = random.random((steps, len(rows), 1), "float32")
+    frames, marks, *told = (_by_time(some, particles) for some in (rows, fixed, *told))
+    read = [frames, *(some[:past] for some in told)]
+    rest = [some[past:] for some in told]
     play = stepper.compiled(_play, head, particles)
     weights, carry = stepper.start()
     of_head = [ops.convert_to_tensor(w) for w in (head.weights if head else [])]
-    what = frames, noise, marks[:, :, None], draws, [rows[past:] for rows in of_steps]
-    read, first, *found = play(weights, of_head, carry, *what)
-    sampled, likelihoods, log_weights, ancestors = map(ops.convert_to_numpy, found)
+    found = play(weights, of_head, carry, read, noise, marks, draws, rest)
+    outputs, first, *found = map(ops.convert_to_numpy, found)
 
-    heard = np.concatenate([batch, sampled[:8, :, 0].swapaxes(0, 1)], axis=1)[:, :24]
-    outputs = map(ops.convert_to_numpy, (read, first))
+    heard = frames
     if particles == 1:
-        checked, outputs = heard, np.concatenate([*outputs])
-    else:
-        checked, outputs = batch[:, :24], ops.convert_to_numpy(read)
-    rows = [rows[:, : checked.shape[1]] for rows in told]
-    check_stepwise(body, _given(checked, rows), outputs)
+        heard = np.concatenate([frames, found[0][:8]])
+        outputs = np.concatenate([outputs, first])
+    heard = heard[:24]
+    checked = [some[: len(heard), :, 0].swapaxes(0, 1) for some in (heard, *told)]
+    check_stepwise(body, _given(checked[0], checked[1:]), outputs)
+    music, likelihood = _traced(*found, particles, random)
+    music = music.reshape(*primer.shape[:-2], steps, notes)
+    if return_log_likelihood:
+        return music, likelihood.reshape(primer.shape[:-2])
+    return music
+
+
+def _by_time(rows: np.ndarray, particles: int) -> np.ndarray:
+    """As the loop takes them: `(time, batch * particles, 1, size)`."""
+    return np.expand_dims(np.repeat(rows, particles, axis=0).swapaxes(0, 1), 2)
+
+
+def _traced(
+    sampled: np.ndarray,
+    likelihoods: np.ndarray,
+    log_weights: np.ndarray,
+    ancestors: np.ndarray,
+    particles: int,
+    random: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """What `_play` found, of one particle for each sequence, from the end backwards.
+
+    Returns:
+        The frames `uint8 (batch, steps, notes)`, and their log-likelihoods `(batch,)`.
+    """
     last = log_weights[-1].reshape(-1, particles)
     # Of the particles that are left, one by its weight.
     chosen = np.argmax(last + random.gumbel(size=last.shape), axis=1)
     at = chosen + particles * np.arange(len(chosen))
-    result = np.empty((len(at), steps, notes), "uint8")
+    music = np.empty((len(at), len(sampled), sampled.shape[-1]), "uint8")
     total = np.zeros(len(at))
-    for step in reversed(range(steps)):
+    for step in reversed(range(len(sampled))):
         at = ancestors[step, at]
-        result[:, step] = sampled[step, at, 0]
+        music[:, step] = sampled[step, at, 0]
         total += likelihoods[step, at]
-    result = result.reshape(*primer.shape[:-2], steps, notes)
-    if return_log_likelihood:
-        return result, total.reshape(primer.shape[:-2])
-    return result
+    return music, total
 
 
 class _State(NamedTuple):
@@ -288,6 +294,21 @@ def _parts(model: keras.Model) -> tuple[keras.Model, NADE | None]:
     return _FEATURES[model], head
 
 
+def _stepper(
+    model: keras.Model, body: keras.Model, head: NADE | None, size: int, notes: int
+) -> Stepper:
+    """The stepper of the body of a model, if it has an output for each frame."""
+    try:
+        stepper = stepping.stepper(body, size)
+    except KeyError as error:  # Keras 3.8 finds only here that inputs are missing
+        raise _not_for_head(model) from error
+    if stepper.output_shape[:2] != (size, 1) or (
+        head is None and stepper.output_shape[2] != notes
+    ):
+        raise not_stepwise(model)
+    return stepper
+
+
 def _not_for_head(model: keras.Model) -> ValueError:
     return ValueError(
         "A model that ends in NADE must map [frames, next frames] to logits, and give "
@@ -313,10 +334,11 @@ def _check_primer(model: keras.Model, primer: np.ndarray) -> np.ndarray:
     return primer
 
 
-def _check_fixed(fixed: np.ndarray | None, shape: tuple) -> np.ndarray | None:
-    """What is fixed as an array of the shape of the continuation."""
+def _check_fixed(fixed: np.ndarray | None, shape: tuple) -> np.ndarray:
+    """What is fixed, `float32 (batch, steps, notes)`, if it has the right shape."""
+    rows = (-1, *shape[-2:])
     if fixed is None:
-        return None
+        return -np.ones(shape, "float32").reshape(rows)
     fixed = np.asarray(fixed)
     if fixed.shape not in (shape, shape[-2:]):
         raise ValueError(
@@ -325,4 +347,4 @@ def _check_fixed(fixed: np.ndarray | None, shape: tuple) -> np.ndarray | None:
         )
     if not np.isin(fixed, (-1, 0, 1)).all():
         raise ValueError("Argument `fixed` must hold 1, 0 and -1 (free) only.")
-    return np.broadcast_to(fixed, shape)
+    return np.broadcast_to(fixed, shape).reshape(rows).astype("float32")
