@@ -233,6 +233,10 @@ def test_held_notes_keep_their_voice_and_chords_go_where_chords_are():
     chord = [(0, 1, 58), (0, 1, 62), (0, 1, 65), (0, 1, 67)]
     voices = assign(np.array(chord), [manner_of(66), manner_of(60, at_once=3)])
     assert voices.tolist() == [1, 1, 1, 0]
+    # A fourth low note is not for the melody, which is far above.
+    low = [(0, 1, 38), (0, 1, 41), (0, 1, 45), (0, 1, 50)]
+    voices = assign(np.array(low), [manner_of(71), manner_of(45, at_once=3)])
+    assert voices.tolist() == [1, 1, 1, 1]
     voices = assign(np.array(chord), [manner_of(60)])  # too many, and none is lost
     assert voices.tolist() == [0, 0, 0, 0]
 
