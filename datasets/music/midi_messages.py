@@ -84,8 +84,10 @@ def _times(tracks: Sequence[Sequence[Event]]) -> dict[tuple[int, int], list[Time
             if message.type not in ("note_on", "note_off"):
                 continue
             key = message.channel, message.note
-            if key in since:
-                times.setdefault(key, []).append((since.pop(key), tick, number))
+            # A release of what does not sound in its track ends what another plays.
+            start = since.pop(key, tick if is_release(message) else None)
+            if start is not None:
+                times.setdefault(key, []).append((start, tick, number))
             if not is_release(message):
                 since[key] = tick
         for key, start in since.items():  # for ever

@@ -104,6 +104,17 @@ def test_a_track_does_not_end_what_another_plays(seed, order):
     assert new <= set(heard("out.mid", order))
 
 
+def test_a_second_release_does_not_end_a_new_note():
+    kept = [(0, 480, 60), (240, 960, 60)]  # struck twice, then released twice
+    piece = midi.read_piece(file_of("in.mid", kept, [(0, 1920, 67)]))
+    roll = np.zeros((4, KEYS), np.uint8)
+    roll[1:, 60 - 21] = 1
+    midi.replace_voices(piece, roll, piece.voices[1:], "out.mid", 1)
+    after = written("out.mid")
+    assert after == {0: [(0, 240, 60), (240, 480, 60)], 1: [(481, 959, 60)]}
+    assert heard("out.mid", 1) == heard("out.mid", -1) == sorted(chain(*after.values()))
+
+
 def test_a_cut_piece_goes_on_with_the_keys_that_it_had_later():
     path = file_of("in.mid", [(0, 1920, 60), (1920, 7680, 62)])
     piece = midi.read_piece(path)
