@@ -14,6 +14,7 @@ import argparse
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
@@ -33,7 +34,7 @@ OLD = 0.4
 """The shade of what was there."""
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -119,7 +120,7 @@ def parse_arguments() -> argparse.Namespace:
         help="an .sf2 file to play with (default: the one of pretty_midi)",
     )
     add("--musicxml", action="store_true", help="write MusicXML, too")
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
 def load_model(path: Path) -> keras.Model:
@@ -400,30 +401,24 @@ def page_of(
     return music_page.Candidate(title, notes, [*map(str, made.voices)], at, sound)
 
 
-def main() -> int:
-    args = parse_arguments()
-    output = str(args.output or f"{args.midi.stem}-continued")
+def make(args: argparse.Namespace, model: keras.Model) -> New:
+    """Writes all that the command asks for."""
     begun = time.perf_counter()
-    try:
-        check(args)
-        model = load_model(args.model)
-        piece = midi.read_piece(args.midi)
-        for problem in piece.score.problems:
-            print(f"{args.midi}: was repaired: {problem}", file=sys.stderr)
-        check_output(output)
-        new, encoding = generate(model, piece, args)
-        candidates = []
-        for number in range(args.candidates):
-            stem = output if number == 0 else f"{output}-{number + 1}"
-            candidates.append(write(piece, new, number, stem, args, encoding))
-        about = (
-            f"{args.midi.name} and {args.model.name}, the likeliest first. Pale is "
-            "what was there, full what is new."
-        )
-        music_page.write(Path(f"{output}.html"), args.midi.stem, about, candidates)
-    except (ValueError, ImportError, OSError) as error:
-        print(f"generate_music.py: error: {error}", file=sys.stderr)
-        return 2
+    output = str(args.output or f"{args.midi.stem}-continued")
+    piece = midi.read_piece(args.midi)
+    for problem in piece.score.problems:
+        print(f"{args.midi}: was repaired: {problem}", file=sys.stderr)
+    check_output(output)
+    new, encoding = generate(model, piece, args)
+    candidates = []
+    for number in range(args.candidates):
+        stem = output if number == 0 else f"{output}-{number + 1}"
+        candidates.append(write(piece, new, number, stem, args, encoding))
+    about = (
+        f"{args.midi.name} and {args.model.name}, the likeliest first. Pale is "
+        "what was there, full what is new."
+    )
+    music_page.write(Path(f"{output}.html"), args.midi.stem, about, candidates)
     if not all(roll.any() for roll in new.rolls):
         print("The model plays nothing in some; try another --seed or --temperature.")
     what = "harmonised" if new.seam is None else f"from bar {new.seam.bar + 1} on"
@@ -432,6 +427,17 @@ def main() -> int:
         f"{time.perf_counter() - begun:.1f} s: {output}.mid, .wav, .png, .html"
         + (f", and {args.candidates - 1} more" if args.candidates > 1 else "")
     )
+    return new
+
+
+def main() -> int:
+    args = parse_arguments()
+    try:
+        check(args)
+        make(args, load_model(args.model))
+    except (ValueError, ImportError, OSError) as error:
+        print(f"generate_music.py: error: {error}", file=sys.stderr)
+        return 2
     return 0
 
 

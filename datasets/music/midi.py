@@ -12,14 +12,9 @@ import numpy as np
 from ..files import Finding
 from . import packed_rolls, piano_roll
 from .grid import AUTO, Choice, choose, fit
-from .midi_continuation import (
-    Seam,
-    continue_piece,
-    find_seam,
-    fixed_roll,
-    replace_voices,
-)
+from .midi_continuation import Seam, continue_piece, find_seam
 from .midi_engines import MIDIError, parse
+from .midi_harmony import fixed_roll, replace_voices
 from .midi_options import Options, programs
 from .midi_piece import Piece, Voice, read_piece
 from .midi_sound import synthesize

@@ -10,12 +10,12 @@ from ..files import require
 from . import piano_roll
 from .grid import round_to_grid
 
-MOST_AT_ONCE = 95
+MOST_AT_ONCE = 90
 """The percentile of the number of notes at a time that is taken for the most: a voice
 that plays a few double stops is still a melody."""
 ONE_TOO_MANY = 24
-"""How many semitones away the next voice may lie before one plays more notes at a time
-than it does."""
+"""How many semitones away the next voice may lie before a melody becomes two notes at a
+time; for a voice of chords it is less, by the number of their notes."""
 
 
 class Manner(NamedTuple):
@@ -93,7 +93,8 @@ def assign(notes: np.ndarray, manners: Sequence[Manner]) -> np.ndarray:
             held[number] = [end for end in held[number] if end > start]
             free = max(0, some.at_once - len(held[number]))
             slots += [number] * (free + len(together))
-            penalties += [0.0] * free + [ONE_TOO_MANY**2] * len(together)
+            too_many = (ONE_TOO_MANY / some.at_once) ** 2
+            penalties += [0.0] * free + [too_many] * len(together)
         cost = np.subtract.outer(pitch, center[slots]) ** 2 + np.array(penalties)
         rows, columns = solve(cost)
         for row, column in zip(rows, columns, strict=True):

@@ -233,6 +233,10 @@ def test_held_notes_keep_their_voice_and_chords_go_where_chords_are():
     chord = [(0, 1, 58), (0, 1, 62), (0, 1, 65), (0, 1, 67)]
     voices = assign(np.array(chord), [manner_of(66), manner_of(60, at_once=3)])
     assert voices.tolist() == [1, 1, 1, 0]
+    # A fourth low note is not for the melody, which is far above.
+    low = [(0, 1, 38), (0, 1, 41), (0, 1, 45), (0, 1, 50)]
+    voices = assign(np.array(low), [manner_of(71), manner_of(45, at_once=3)])
+    assert voices.tolist() == [1, 1, 1, 1]
     voices = assign(np.array(chord), [manner_of(60)])  # too many, and none is lost
     assert voices.tolist() == [0, 0, 0, 0]
 
@@ -244,7 +248,7 @@ TIMES = {
     "a little late": ([], 1930, 2, (1920, 4, 8)),
     "three": ([(0, 3, 4)], 1440, 2, (1440, 3, 6)),
     "six eighths": ([(0, 6, 8)], 1400, 2, (1440, 3, 6)),
-    "half steps": ([(0, 3, 8)], 700, 2, (720, 2, 3)),
+    "half steps": ([(0, 3, 8)], 700, 2, (720, 2, 2)),
     "an upbeat": ([(0, 1, 4), (480, 4, 4)], 2400, 2, (2400, 5, 8)),
     "the meter that holds at the end": (
         [(0, 4, 4), (1920, 3, 4)],
