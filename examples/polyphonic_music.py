@@ -44,8 +44,8 @@ PUBLISHED = {
 }
 JOINT = {
     "units": 200,
-    "epochs": 40,
-    "patience": 40,
+    "epochs": 30,
+    "patience": 30,
     "learning_rate": 0.002,
     "head": "tied",
     "dropout": 0.5,
