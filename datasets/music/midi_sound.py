@@ -2,9 +2,11 @@
 
 import importlib.util
 import logging
+import math
 import os
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,6 +14,11 @@ from .. import checks
 from ..files import require
 from .score import DRUMS
 
+if TYPE_CHECKING:
+    import mido
+
+MOST_TICKS = 5_000_000
+"""In what pretty_midi is given: it takes memory for each, and ten million at most."""
 TAIL = 1.0
 """Seconds after the last message, in which notes die away."""
 
@@ -64,12 +71,28 @@ def synthesize(
         log.warning("Sine tones, without drums; instruments need %s", GET_PLAYER)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # tempi outside the first track
-            parsed = pretty_midi.PrettyMIDI(os.fspath(path))
+            parsed = pretty_midi.PrettyMIDI(mido_object=_with_few_ticks(path))
         sound = parsed.synthesize(fs=sampling_rate)
         length = round((parsed.get_end_time() + TAIL) * sampling_rate)
         sound = np.pad(sound, (0, max(0, length - len(sound))))  # with its silence
     peak = max(float(np.abs(sound).max(initial=0)), 1e-9)
     return (0.9 / peak * sound).astype(np.float32)
+
+
+def _with_few_ticks(path: str | os.PathLike) -> "mido.MidiFile":
+    """A file with longer ticks if it has more than pretty_midi takes."""
+    import mido
+
+    midi = mido.MidiFile(path)
+    times = [np.cumsum([message.time for message in track]) for track in midi.tracks]
+    factor = math.ceil(max(max(track, default=0) for track in times) / MOST_TICKS)
+    if factor > 1:
+        midi.ticks_per_beat /= factor
+        for track, now in zip(midi.tracks, times, strict=True):
+            waits = np.diff(now // factor, prepend=0).tolist()
+            for message, wait in zip(track, waits, strict=True):
+                message.time = wait
+    return midi
 
 
 # Without its dependencies: it names pyaudio, which it needs only to play aloud, and

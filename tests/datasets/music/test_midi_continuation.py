@@ -428,6 +428,27 @@ def test_sheet_music_has_the_notes_and_the_meter():
     assert len(score.parts) == 2
 
 
+def test_files_of_many_ticks_sound_as_those_of_few(tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    sounds = []
+    for ticks in (480, 30_000):
+        file = mido.MidiFile(ticks_per_beat=ticks)
+        note = mido.Message("note_on", note=69, velocity=80, time=398 * ticks)
+        file.tracks.append(
+            mido.MidiTrack(
+                [
+                    mido.MetaMessage("set_tempo", tempo=100_000),
+                    note,
+                    mido.Message("note_off", note=69, time=4 * ticks),
+                ]
+            )
+        )
+        file.save(tmp_path / "long.mid")
+        sounds.append(midi.synthesize(tmp_path / "long.mid", 2000))
+    np.testing.assert_allclose(*sounds, atol=1e-3)
+    assert not sounds[0][:79_500].any()
+
+
 def test_instruments_are_heard_where_the_player_is_installed(caplog, monkeypatch):
     piece_of([(0, 0, 480, 72)])
     with monkeypatch.context() as patch:
