@@ -1,5 +1,6 @@
 """Processes that read files, and what becomes of those that do not end well."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -133,11 +134,17 @@ def test_an_interruption_ends_all_and_says_so_once(tmp_path, tune):
         text=True,
         env={**os.environ, "KERAS_BACKEND": "jax"},  # which loads sooner
         start_new_session=True,
+        # A shell that starts the tests in the background has it ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
-        assert process.stdout.readline() == "ready\n"
-        began = time.monotonic()
-        os.killpg(process.pid, signal.SIGINT)
-        _, said = process.communicate(timeout=60)
+        try:
+            assert process.stdout.readline() == "ready\n"
+            began = time.monotonic()
+            os.killpg(process.pid, signal.SIGINT)
+            _, said = process.communicate(timeout=60)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
     assert time.monotonic() - began < 30
     assert said.count("Traceback") == 1
     assert "KeyboardInterrupt" in said

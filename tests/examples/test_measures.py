@@ -121,8 +121,8 @@ def test_drift(run):
     _, pieces, record, said = run("drift", "--control", "keys.keras", **settings)
     whole, keys = record["models"]
     assert (whole["model"], keys["model"]) == (
-        "whole, whole frames",
-        "keys, independent keys",
+        "whole frames",
+        "independent keys",
     )
     assert (whole["control"], keys["control"]) == (False, True)
     assert list(whole["steps"]) == ["0 to 10", "10 to 20"]
