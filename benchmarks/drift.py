@@ -25,12 +25,11 @@ import quiet  # noqa: F401
 import comparison
 import keras
 import numpy as np
-from comparison import measures
+from comparison import measures, stacked
 from polyphonic_music import PUBLISHED
 
 import keras_gated
 from keras_gated import generation
-from keras_gated.datasets import piano_roll
 
 CONTINUATIONS, STEPS, WINDOW, PRIMER = 40, 400, 100, 16
 HISTOGRAMS = ("numbers", "pitch_classes", "note_lengths")
@@ -96,22 +95,14 @@ def draw(music: dict[str, np.ndarray], path: Path) -> None:
         music: The roll of each, by its title; all begin with the same primer.
         path: Of the picture.
     """
-    from matplotlib.colors import ListedColormap
-    from matplotlib.figure import Figure
-
-    figure = Figure((13, 3.2 * len(music)), layout="constrained")
-    panels = figure.subplots(len(music), 1, sharex=True, sharey=True, squeeze=False)
-    pitches = np.flatnonzero(np.any([*music.values()], axis=(0, 1)))
-    low, high = pitches.min() + piano_roll.LOWEST_PITCH, pitches.max() + 21
-    for axes, (title, roll) in zip(panels[:, 0], music.items(), strict=True):
-        shades = roll.astype(float)
-        shades[:PRIMER] /= 2
-        colors = ListedColormap(["white", "tab:gray", "tab:blue"])
-        piano_roll.plot(shades, axes, cmap=colors)
+    shades = {title: roll.astype(float) for title, roll in music.items()}
+    for roll in shades.values():
+        roll[:PRIMER] /= 2
+    colors = ["white", "tab:gray", "tab:blue"]
+    label = "step (gray: the beginning of a test piece)"
+    figure, panels = stacked.draw(shades, colors, (13, 3.2), label)
+    for axes in panels:
         axes.axvline(PRIMER - 0.5, color="tab:red")
-        axes.set_title(title, loc="left")
-        axes.set(ylim=(low - 2, high + 2), xlabel=None)
-    panels[-1, 0].set_xlabel("step (gray: the beginning of a test piece)")
     figure.savefig(path, dpi=110)
 
 

@@ -25,7 +25,7 @@ import quiet  # noqa: F401
 import comparison
 import keras
 import numpy as np
-from comparison import measures
+from comparison import measures, stacked
 from polyphonic_music import PUBLISHED
 
 from keras_gated import generation, losses
@@ -162,21 +162,11 @@ def measured(
 
 def draw(rolls: dict[str, np.ndarray], path: Path) -> None:
     """A picture of harmonies of the same soprano, one above the other."""
-    from matplotlib.colors import ListedColormap
-    from matplotlib.figure import Figure
-
     steps = len(next(iter(rolls.values())))
-    size = max(7, steps / 8), 2.8 * len(rolls)
-    figure = Figure(size, layout="constrained")
-    panels = figure.subplots(len(rolls), 1, sharex=True, sharey=True, squeeze=False)
-    pitches = np.flatnonzero(np.any([*rolls.values()], axis=(0, 1)))
-    low, high = pitches[[0, -1]] + piano_roll.LOWEST_PITCH
-    for axes, (title, roll) in zip(panels[:, 0], rolls.items(), strict=True):
-        colors = ListedColormap(["white", "tab:blue", "tab:red"])
-        piano_roll.plot((roll + soprano_of(roll)) / 2, axes, cmap=colors)
-        axes.set_title(title, loc="left")
-        axes.set(ylim=(low - 2, high + 2), xlabel=None)
-    panels[-1, 0].set_xlabel("step (red: the soprano, which is given)")
+    shades = {title: (roll + soprano_of(roll)) / 2 for title, roll in rolls.items()}
+    colors = ["white", "tab:blue", "tab:red"]
+    label = "step (red: the soprano, which is given)"
+    figure, _ = stacked.draw(shades, colors, (max(7, steps / 8), 2.8), label)
     figure.savefig(path, dpi=110)
 
 

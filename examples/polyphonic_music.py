@@ -141,9 +141,9 @@ def load_music(args: argparse.Namespace) -> music.Music:
         return music.read_folder(args.midi_dir, asked or "auto", args.seed, args.joint)
     if args.dataset == "bach":
         steps = asked or 2
-        rolls = bach_chorales.load_data(steps)
-        of_joint = bach_chorales.load_data(steps, onsets=True) if args.joint else rolls
-        return music.Music(rolls, of_joint, steps, onsets=args.joint)
+        wide = bach_chorales.load_data(steps, onsets=True)
+        rolls = tuple([roll[:, : piano_roll.KEYS] for roll in part] for part in wide)
+        return music.Music(rolls, wide, steps, onsets=args.joint)
     module, steps = PUBLISHED[args.dataset]
     rolls = module.load_data(args.data_dir)
     return music.Music(rolls, rolls, steps)

@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 from comparison import HEADS, Settings
 
 from keras_gated import CELLS
-from study import tasks
 from study.recipes import (
     JOINT_DROPOUT,
     JOINT_PHASES,
@@ -55,16 +54,9 @@ class JointPlan(Plan):
             gru = CELLS["gru"](size)
             gru.build((None, task.inputs))
             task = dataclasses.replace(task, budget=gru.count_params())
-        return Settings(
-            units=tasks.units_of(task, trial.cell),
-            epochs=trial.epochs,
-            patience=trial.epochs,
-            batch_size=recipe.batch_size,
-            evaluation_batch_size=recipe.evaluation_batch_size,
-            sequence_length=recipe.sequence_length,
-            learning_rate=trial.learning_rate,
-            seed=trial.seed,
-            decay="cosine",
+        return self._settings(
+            trial,
+            task,
             head=head,
             dropout=JOINT_DROPOUT[size],
             tied_dropout=recipe.tied_dropout,

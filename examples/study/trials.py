@@ -121,8 +121,21 @@ class Plan:
     def settings(self, trial: Trial) -> Settings:
         """What a trial is trained with."""
         recipe = self.recipes[trial.set]
-        settings = Settings(
-            units=tasks.units_of(self.tasks[trial.set], trial.cell),
+        settings = self._settings(
+            trial,
+            self.tasks[trial.set],
+            truncate_gradient=recipe.truncate_gradient,
+            optimizer_options=recipe.optimizer,
+        )
+        if trial.phase in ABLATIONS:
+            return dataclasses.replace(settings, **ABLATIONS[trial.phase].changes)
+        return settings
+
+    def _settings(self, trial: Trial, task: Task, **more: Any) -> Settings:
+        """What all trials of a set have in common, at the size of a task, and more."""
+        recipe = self.recipes[trial.set]
+        return Settings(
+            units=tasks.units_of(task, trial.cell),
             epochs=trial.epochs,
             patience=trial.epochs,
             batch_size=recipe.batch_size,
@@ -131,12 +144,8 @@ class Plan:
             learning_rate=trial.learning_rate,
             seed=trial.seed,
             decay="cosine",
-            truncate_gradient=recipe.truncate_gradient,
-            optimizer_options=recipe.optimizer,
+            **more,
         )
-        if trial.phase in ABLATIONS:
-            return dataclasses.replace(settings, **ABLATIONS[trial.phase].changes)
-        return settings
 
     def learning_rates(self, name: str, cell: str) -> list[float]:
         """The rates that a search tries, the same in every process and at any time.
