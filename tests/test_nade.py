@@ -9,7 +9,7 @@ from differentiate import gradients, projection
 from keras import ops
 from oracles import array
 
-from keras_gated import GRU, NADE, losses
+from keras_gated import GRU, NADE, DelayLine, losses
 
 K = 6
 # Keras's own operations compute float64 in float32 on PyTorch.
@@ -187,7 +187,7 @@ class Called(keras.layers.Layer):
         self.layer, self.known, self.built = layer, known, True
 
     def call(self, features, frames, training=False):
-        return self.layer([features, frames, *self.known])
+        return self.layer([features, frames, *self.known], training=True)
 
 
 @pytest.mark.parametrize(
@@ -254,6 +254,46 @@ def test_saved_and_loaded(settings, tmp_path):
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     np.testing.assert_array_equal(array(model(batch)), array(loaded(batch)))
     assert loaded.layers[-1].get_config() == model.layers[-1].get_config()
+
+
+@pytest.mark.skipif(
+    keras.config.backend() != "tensorflow", reason="exports are TensorFlow's"
+)
+def test_exported_models_give_the_same(tmp_path):
+    import tensorflow as tf
+
+    frames, following = keras.Input((None, K)), keras.Input((None, K))
+    x = GRU(4, return_sequences=True)(frames)
+    known = DelayLine([0, 2])(frames)
+    head = NADE(3, tied_units=3, window=2)
+    model = keras.Model([frames, following], head([x, following, known]))
+    random = np.random.default_rng(8)
+    for weight in model.trainable_variables:
+        weight.assign(random.normal(size=weight.shape))
+    batch = [random.integers(0, 2, (2, 5, K)).astype("float32") for _ in range(2)]
+    expected = array(model(batch))
+    np.testing.assert_allclose(array(model(batch, training=False)), expected, 1e-6)
+    model.export(tmp_path / "saved", format="tf_saved_model", verbose=False)
+    loaded = tf.saved_model.load(tmp_path / "saved")
+    np.testing.assert_allclose(loaded.serve(batch), expected, 1e-5, 1e-6)
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("tf2onnx")
+    model.export(tmp_path / "model.onnx", format="onnx", verbose=False)
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    names = [given.name for given in session.get_inputs()]
+    (found,) = session.run(None, dict(zip(names, batch, strict=True)))
+    np.testing.assert_allclose(found, expected, 1e-4, 1e-5)
+
+
+@each_setting
+def test_training_computes_the_same(settings):
+    """Compiled and recomputed, as inference is not; without dropout."""
+    layer, random = layer_of(settings), np.random.default_rng(12)
+    features = random.normal(size=(3, 7, 4)).astype("float32")
+    frames = random.integers(0, 2, (3, 7, K)).astype("float32")
+    inputs = [features, frames, *known_of(layer, (3, 7))]
+    found = array(layer(inputs, training=True))
+    np.testing.assert_allclose(found, array(layer(inputs)), 1e-5, 1e-5)
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])

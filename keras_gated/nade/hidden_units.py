@@ -14,11 +14,16 @@ KEYS_AT_A_TIME = 8
 
 
 def of_hidden_units(
-    hidden: Tensor, frames: Tensor, key_input: Tensor, key_output: Tensor
+    training: bool,
+    hidden: Tensor,
+    frames: Tensor,
+    key_input: Tensor,
+    key_output: Tensor,
 ) -> Tensor:
     """The sums over hidden units in the logits of keys, which are in their order.
 
     Args:
+        training: Whether gradients are wanted.
         hidden: What the hidden units are before the first key, `(..., H)`.
         frames: `(..., K)`.
         key_input: W, `(K, H)`.
@@ -35,7 +40,7 @@ def of_hidden_units(
         units = ops.sigmoid(sums[..., :-1, :])
         return ops.sum(units * V, axis=-1), sums[..., -1, :]
 
-    if hasattr(keras, "remat"):  # from Keras 3.9 on; without it, memory grows with K
+    if training and hasattr(keras, "remat"):  # from Keras 3.9 on; else memory grows
         some_keys = keras.remat(some_keys)
     logits = []
     for begin in range(0, key_input.shape[0], KEYS_AT_A_TIME):
@@ -48,13 +53,18 @@ def of_hidden_units(
 
 
 @functools.cache
-def compiled_for_tensorflow() -> Callable:
-    """`of_hidden_units`, by XLA on TensorFlow, which is three times as fast.
+def hidden_units_for(training: bool) -> Callable:
+    """`of_hidden_units`; in training by XLA on TensorFlow, three times as fast.
 
-    Keras does not compile models by default there; on JAX it does.
+    Keras does not compile models by default there; on JAX it does. Compiled functions
+    cannot be exported to other formats.
+
+    Args:
+        training: Whether gradients are wanted.
     """
-    if keras.config.backend() != "tensorflow":
-        return of_hidden_units
+    function = functools.partial(of_hidden_units, training)
+    if not training or keras.config.backend() != "tensorflow":
+        return function
     import tensorflow as tf
 
-    return tf.function(of_hidden_units, jit_compile=True, autograph=False)
+    return tf.function(function, jit_compile=True, autograph=False)
