@@ -11,6 +11,7 @@ notes in its tracks, its sound and a picture, and a page with all of them,
 """
 
 import argparse
+import secrets
 import sys
 import tempfile
 import time
@@ -45,7 +46,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--output",
         type=Path,
         metavar="STEM",
-        help="where to write, without ending (default: the MIDI file's name and "
+        help="where to write: endings are added (default: the MIDI file's name and "
         "-continued, in this folder)",
     )
     going_on = parser.add_argument_group("to go on")
@@ -112,7 +113,12 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="X",
         help="below 1 the model keeps to what is likely (default: 1)",
     )
-    add("--seed", type=int, metavar="N", help="makes the music repeatable")
+    add(
+        "--seed",
+        type=int,
+        metavar="N",
+        help="of the music (default: another each time)",
+    )
     add(
         "--sound-font",
         type=Path,
@@ -405,25 +411,29 @@ def make(args: argparse.Namespace, model: keras.Model) -> New:
     """Writes all that the command asks for."""
     begun = time.perf_counter()
     output = str(args.output or f"{args.midi.stem}-continued")
+    if output.lower().endswith((".mid", ".midi")):
+        output = output.rpartition(".")[0]
     piece = midi.read_piece(args.midi)
     for problem in piece.score.problems:
         print(f"{args.midi}: was repaired: {problem}", file=sys.stderr)
     check_output(output)
+    if args.seed is None:
+        args.seed = secrets.randbelow(1_000_000)
     new, encoding = generate(model, piece, args)
     candidates = []
     for number in range(args.candidates):
         stem = output if number == 0 else f"{output}-{number + 1}"
         candidates.append(write(piece, new, number, stem, args, encoding))
     about = (
-        f"{args.midi.name} and {args.model.name}, the likeliest first. Pale is "
-        "what was there, full what is new."
+        f"{args.midi.name} and {args.model.name}, --seed {args.seed}, the likeliest "
+        "first. Pale is what was there, full what is new."
     )
     music_page.write(Path(f"{output}.html"), args.midi.stem, about, candidates)
     if not all(roll.any() for roll in new.rolls):
         print("The model plays nothing in some; try another --seed or --temperature.")
     what = "harmonised" if new.seam is None else f"from bar {new.seam.bar + 1} on"
     print(
-        f"{args.midi.name}, {what}: {len(new.rolls[0])} steps of the model, in "
+        f"{args.midi.name}, {what}: {len(new.rolls[0])} steps, --seed {args.seed}, in "
         f"{time.perf_counter() - begun:.1f} s: {output}.mid, .wav, .png, .html"
         + (f", and {args.candidates - 1} more" if args.candidates > 1 else "")
     )

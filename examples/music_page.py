@@ -25,13 +25,16 @@ PAGE = """<!doctype html>
 <title>{title}</title>
 <style>
 body {{ font: 15px system-ui, sans-serif; margin: 1.5rem; color: #222; }}
-main {{ display: flex; flex-wrap: wrap; gap: 1.5rem; }}
-section {{ flex: 1 1 28rem; min-width: 0; }}
+main {{
+  display: grid; gap: 1.5rem;
+  grid-template-columns: repeat(auto-fill, minmax(min(28rem, 100%), 1fr));
+}}
+section {{ min-width: 0; }}
 h2 {{ font-size: 1rem; margin: 0 0 .3rem; }}
 .roll {{ overflow-x: auto; border: 1px solid #ccc; background: #fff; }}
 svg {{ display: block; cursor: pointer; }}
 audio {{ width: 100%; margin-top: .4rem; }}
-.voice {{ margin-right: 1rem; }}
+.voices {{ display: flex; flex-wrap: wrap; gap: .3rem 1rem; margin-top: .4rem; }}
 </style>
 <h1>{title}</h1>
 <p>{about}</p>
@@ -72,13 +75,14 @@ for (const section of document.querySelectorAll("section")) {{
 SECTION = """<section data-begin="{begin}">
 <h2>{title}</h2>
 <div class="roll"><svg width="{width}" height="{height}">
+{octaves}
 {notes}
 <line x1="{seam}" x2="{seam}" y1="0" y2="{height}" stroke="#d62728"/>
 <line class="cursor" x1="0" x2="0" y1="0" y2="{height}" stroke="#000"/>
 </svg></div>
 <audio controls preload="metadata" src="data:audio/mpeg;base64,{sound}"></audio>
-<p><button>from four seconds before the new notes</button>
-{voices}</p>
+<button>from four seconds before the new notes</button>
+<div class="voices">{voices}</div>
 </section>"""
 
 
@@ -146,15 +150,23 @@ def _section(candidate: Candidate) -> str:
         f'opacity="{1 if note.new else PALE}"/>'
         for note in candidate.notes
     )
+    width, height = round(SECOND_WIDTH * seconds), KEY_HEIGHT * (highest - lowest)
+    octaves = "\n".join(
+        f'<line x2="{width}" y1="{y}" y2="{y}" stroke="#eee"/>'
+        for pitch in range(lowest, highest)
+        if pitch % 12 == 0
+        for y in [KEY_HEIGHT * (highest - pitch + 1)]
+    )
     voices = "\n".join(
-        f'<span class="voice" style="color: {color(n)}">{html.escape(name)}</span>'
+        f'<span style="color: {color(n)}">{html.escape(name)}</span>'
         for n, name in enumerate(candidate.voices)
     )
     return SECTION.format(
         begin=round(candidate.begin, 3),
         title=html.escape(candidate.title),
-        width=round(SECOND_WIDTH * seconds),
-        height=KEY_HEIGHT * (highest - lowest),
+        width=width,
+        height=height,
+        octaves=octaves,
         notes=notes,
         seam=round(SECOND_WIDTH * candidate.begin, 1),
         sound=base64.b64encode(candidate.sound).decode(),

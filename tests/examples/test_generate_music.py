@@ -112,7 +112,7 @@ def test_a_tune_goes_on_as_it_was(call, models, tune, tmp_path):
         *("--bars", 2, "--seed", 3, "--candidates", 2),
     )
     assert code == 0, errors
-    assert re.search(r"tune.mid, from bar 4 on: 12 steps of the model, in \d", said)
+    assert re.search(r"tune.mid, from bar 4 on: 12 steps, --seed 3, in \d", said)
     (before,), (after,) = messages(tune), messages(f"{out}.mid")
     assert after[: len(before)] == before
     added = after[len(before) :]
@@ -216,15 +216,21 @@ def test_a_melody_is_harmonised(call, models, duet, tmp_path, named):
     np.testing.assert_array_equal(top, melody.argmax(axis=1))
 
 
-def test_a_cut_is_said(call, models, tune, tmp_path):
+def test_a_cut_is_said_and_the_seed_repeats_the_music(call, models, tune, tmp_path):
+    out = tmp_path / "out.mid"
     arguments = (
         *("--model", models / "keys.keras", "--midi", tune, "--bars", 1),
-        *("--output", tmp_path / "out", "--primer-bars", 1, "--seed", 1),
+        *("--primer-bars", 1, "--output"),
     )
-    code, said, errors = call(*arguments)
+    code, said, errors = call(*arguments, out)
     assert code == 0, errors
     assert "4 notes after bar 1 are left out" in said
     assert "from bar 2 on" in said
+    (seed,) = re.findall(r"--seed (\d+)", said)
+    assert f"--seed {seed}" in out.with_suffix(".html").read_text()
+    code, *_ = call(*arguments, tmp_path / "again", "--seed", seed)
+    assert code == 0
+    assert out.read_bytes() == (tmp_path / "again.mid").read_bytes()
 
 
 @pytest.fixture
