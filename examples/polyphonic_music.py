@@ -214,7 +214,9 @@ def train_joint(
         args, rolls, teacher_forcing=True, features=told, max_shapes=FEW_SHAPES
     )
     folder = run / model.name
-    result = comparison.train(model, settings, parts, folder)
+    known = told[2][0] if told else None
+    picture = callbacks.PianoRollImage(folder, rolls[2][0], 10, known)
+    result = comparison.train(model, settings, parts, folder, [picture])
     write_continuation(model, rolls[2][0], data, args.seed, folder, data.kinds)
     return result
 

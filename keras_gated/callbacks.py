@@ -12,6 +12,7 @@ from keras import ops
 from keras_gated import generation, inspection, pictures
 from keras_gated.datasets import checks, piano_roll
 from keras_gated.datasets.files import atomic_path, require
+from keras_gated.nade import NADE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -172,16 +173,21 @@ class PianoRollImage(_Summary):
     """Draws for TensorBoard what the model predicts, above what was played.
 
     The figure has the tag `"piano_roll"`. It shows, for one sequence, the probability
-    of every note at every step, given the steps before.
+    of every note at every step, given the steps before; in a model of whole frames,
+    given the notes of the step that come first in the order, too.
 
     Args:
         log_dir: The folder of the TensorBoard run.
-        roll: The sequence, `[T, 88]`, zeros and ones, with at least two steps.
+        roll: The sequence, `[T, 88]`, or `[T, 176]` with onsets, zeros and ones, with
+            at least two steps.
         every: How many epochs apart it is drawn. Default: 5.
+        features: `[T, features]`, what the model is told of each step of `roll`, as
+            `piano_roll.next_step_dataset` takes it. Default: `None`, nothing.
 
     Raises:
         ImportError: matplotlib or TensorFlow is not installed.
-        ValueError: `roll` has another shape, or `every` is not a positive integer.
+        ValueError: `roll` or `features` has another shape, or `every` is not a positive
+            integer.
 
     Example:
 
@@ -191,25 +197,37 @@ class PianoRollImage(_Summary):
     """
 
     def __init__(
-        self, log_dir: str | os.PathLike, roll: np.ndarray, every: int = 5
+        self,
+        log_dir: str | os.PathLike,
+        roll: np.ndarray,
+        every: int = 5,
+        features: np.ndarray | None = None,
     ) -> None:
         super().__init__(log_dir, every)
         self.roll = np.asarray(roll, "float32")
-        if (
-            self.roll.ndim != 2
-            or self.roll.shape[1] != piano_roll.KEYS
-            or len(roll) < 2
-        ):
+        widths = piano_roll.KEYS, 2 * piano_roll.KEYS
+        if self.roll.ndim != 2 or self.roll.shape[1] not in widths or len(roll) < 2:
             raise ValueError(
-                f"Argument `roll` must be [T, {piano_roll.KEYS}], with at least two "
-                f"steps. Received: shape {self.roll.shape}"
+                f"Argument `roll` must be [T, {widths[0]}], or [T, {widths[1]}] with "
+                f"onsets, with at least two steps. Received: shape {self.roll.shape}"
+            )
+        self.features = None if features is None else np.asarray(features, "float32")
+        if self.features is not None and self.features.shape[:-1] != (len(roll),):
+            raise ValueError(
+                f"Argument `features` must be [{len(roll)}, features], as long as "
+                f"`roll`. Received: shape {self.features.shape}"
             )
 
     def write(self, epoch: int) -> None:
-        logits = self.model(self.roll[None, :-1], training=False)[0]
+        before, following = self.roll[None, :-1], self.roll[None, 1:]
+        whole_frames = isinstance(self.model.layers[-1], NADE)
+        inputs = [before, following] if whole_frames else [before]
+        if self.features is not None:
+            inputs.append(self.features[None, 1:])
+        logits = self.model(inputs if len(inputs) > 1 else before, training=False)[0]
         predicted = ops.convert_to_numpy(ops.sigmoid(logits))
         title = f"predicted, after epoch {epoch + 1}"
-        figure = pictures.piano_rolls({title: predicted, "played": self.roll[1:]})
+        figure = pictures.piano_rolls({title: predicted, "played": following[0]})
         _write_figure("piano_roll", figure, epoch)
 
 

@@ -150,6 +150,22 @@ def test_pictures_are_read_back_from_tensorboard(tmp_path):
     assert len(np.unique(read_image(events[0]))) > 10
 
 
+def test_pictures_of_whole_frames_that_are_told_things(tmp_path):
+    roll = np.concatenate([ROLL, np.zeros_like(ROLL)], axis=1)
+    told = np.eye(len(roll), 3)
+    inputs = [keras.Input((None, width)) for width in (176, 176, 3)]
+    x = keras.layers.Concatenate()([inputs[0], inputs[2]])
+    logits = keras_gated.NADE(2, onsets=True)([x, inputs[1], inputs[0]])
+    model = keras.Model(inputs, logits)
+    callback = callbacks.PianoRollImage(tmp_path, roll, features=told)
+    callback.set_model(model)
+    callback.on_train_begin()
+    callback.on_epoch_end(0)
+    callback.on_train_end()
+    (event,) = read_back(tmp_path).Tensors("piano_roll")
+    assert len(np.unique(read_image(event))) > 10
+
+
 def with_random_weights(model):
     rng = np.random.default_rng(2)
     model.set_weights([rng.normal(0, 0.7, w.shape) for w in model.get_weights()])
@@ -317,9 +333,14 @@ def test_what_sound_takes(tmp_path, arguments, message):
 @pytest.mark.parametrize("roll", [ROLL[:1], ROLL[:, :20], ROLL[None]])
 def test_a_roll_of_two_steps_or_more(tmp_path, roll):
     with pytest.raises(
-        ValueError, match=r"`roll` must be \[T, 88\], with at least two"
+        ValueError, match=r"`roll` must be \[T, 88\], or \[T, 176\] .*at least two"
     ):
         callbacks.PianoRollImage(tmp_path, roll)
+
+
+def test_features_of_all_steps(tmp_path):
+    with pytest.raises(ValueError, match=r"`features` must be \[12, features\]"):
+        callbacks.PianoRollImage(tmp_path, ROLL, features=np.zeros((11, 3)))
 
 
 def test_without_tensorflow_it_says_so_in_a_line(tmp_path, monkeypatch):
