@@ -1,7 +1,7 @@
 """The plan of models of whole frames: cells and outputs, at two sizes."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from comparison import HEADS, Settings
@@ -19,19 +19,18 @@ from study.recipes import (
 from study.records import select
 from study.trials import Key, Plan, Trial
 
-CHOOSING = "gru"
-"""The cell that chooses the size of models."""
+FIRST = "gru"
+"""The cell that is trained first."""
 LONG = ("tied",)
 """Outputs that take so long that this cell alone is trained with them."""
 
 
 @dataclasses.dataclass(frozen=True)
 class JointPlan(Plan):
-    """What is trained of models of whole frames.
+    """What is trained of models of whole frames: all cells, outputs, sizes and seeds.
 
-    One cell tries all outputs and sizes with the first seed. Then all cells are trained
-    with all seeds at the paper's size, and at the size that was best by validation; but
-    one cell alone with the output that takes longest.
+    But one cell alone has the output that takes longest. What is expected to be best
+    comes first, and then the paper's size.
 
     Attributes:
         recipes: Those of the sets. Default: `JOINT_RECIPES`.
@@ -64,45 +63,21 @@ class JointPlan(Plan):
         )
 
     def trials(self, records: Mapping[Key, dict]) -> list[Trial]:
-        found = {}
-        for trial in (*self._first(), *self._all(records)):
-            found.setdefault(trial.key, trial)
-        return list(found.values())
-
-    def _first(self) -> Iterator[Trial]:
-        """Of the cell that chooses; what is expected to be best comes first."""
-        for size in reversed(SIZES):
-            for head in reversed(self.heads):
-                for name in self.recipes:
-                    yield self._trial(name, self._choosing, head, size, self.seeds[0])
-
-    def _all(self, records: Mapping[Key, dict]) -> Iterator[Trial]:
-        for cell in sorted(self.cells, key=lambda cell: cell != self._choosing):
-            for head in reversed(self._heads_of(cell)):
-                for name in self.recipes:
-                    best = self.best_size(name, head, records)
-                    for size in () if best is None else (best, PAPER):
-                        for seed in self.seeds:
-                            yield self._trial(name, cell, head, size, seed)
-
-    def _heads_of(self, cell: str) -> list[str]:
-        return [h for h in self.heads if cell == self._choosing or h not in LONG]
-
-    @property
-    def _choosing(self) -> str:
-        return CHOOSING if CHOOSING in self.cells else self.cells[0]
-
-    def best_size(
-        self, name: str, head: str, records: Mapping[Key, dict]
-    ) -> int | str | None:
-        """The size that is best by validation; `None` until all have been tried."""
-        tried = {}
-        for size in SIZES:
-            trial = self._trial(name, self._choosing, head, size, self.seeds[0])
-            tried[size] = records.get(trial.key)
-        if None in tried.values():
-            return None
-        return min(tried, key=lambda size: tried[size]["valid_nll"])
+        first = tuple(cell for cell in self.cells if cell == FIRST)
+        others = tuple(cell for cell in self.cells if cell != FIRST)
+        large, small = reversed(SIZES)
+        return [
+            self._trial(name, cell, head, size, seed)
+            for cells, size in (
+                *((first, large), (first, small)),
+                *((others, small), (others, large)),
+            )
+            for seed in self.seeds
+            for head in reversed(self.heads)
+            for name in self.recipes
+            for cell in cells
+            if cell == FIRST or head not in LONG
+        ]
 
     def _trial(
         self, name: str, cell: str, head: str, size: int | str, seed: int
@@ -113,10 +88,7 @@ class JointPlan(Plan):
 
     @property
     def total(self) -> int:
-        """The largest number of trials: fewer if the paper's size is the best."""
-        pairs = sum(len(self._heads_of(cell)) for cell in self.cells)
-        further_sizes = len(self.heads) * (len(SIZES) - 2)
-        return len(self.recipes) * (2 * len(self.seeds) * pairs + further_sizes)
+        return len(self.trials({}))
 
     def is_current(self, record: Mapping[str, Any]) -> bool:
         if record["set"] not in self.recipes or record["phase"] not in JOINT_PHASES:

@@ -7,7 +7,7 @@ import numpy as np
 
 from keras_gated import CELLS
 from study import paper
-from study.recipes import JOINT_PHASES, PAPER
+from study.recipes import JOINT_PHASES, PAPER, SIZES
 from study.records import select
 from study.tables import interval, table
 from study.tasks import TASKS
@@ -51,38 +51,22 @@ def summarize(records: list[dict]) -> list[dict]:
 def outputs(records: list[dict]) -> str:
     """Cells and outputs: the test NLL of both sizes."""
     lines = []
-    for name, head in itertools.product(TASKS, MEANING):
-        for size in ("the paper's", "larger"):
-            line = [TASKS[name].title, MEANING[head], size]
-            for cell in CELLS:
-                found = [
-                    record
-                    for phase, (of, units) in JOINT_PHASES.items()
-                    if of == head and (units == PAPER) == (size == "the paper's")
-                    for record in select(
-                        records, set=name, cell=cell, phase=phase, failure=None
-                    )
-                ]
-                line.append(_best_size(found))
-            if any(line[3:]):
-                lines.append(line)
+    for name, head, size in itertools.product(TASKS, MEANING, SIZES):
+        phase = next(p for p, what in JOINT_PHASES.items() if what == (head, size))
+        sized = "the paper's" if size == PAPER else "larger"
+        line = [TASKS[name].title, MEANING[head], sized]
+        for cell in CELLS:
+            found = select(records, set=name, cell=cell, phase=phase, failure=None)
+            line.append(_figures(found) if found else "")
+        if any(line[3:]):
+            lines.append(line)
     head = ["set", "output", "size", *(cell.title for cell in CELLS.values())]
     return table(head, lines)
 
 
-def _best_size(records: list[dict]) -> str:
-    """The figure of the size that is best by validation, with its units and seeds."""
-    sizes = {r["phase"] for r in records}
-    if not sizes:
-        return ""
-
-    def validation(phase: str) -> float:
-        first = min(select(records, phase=phase), key=lambda record: record["number"])
-        return first["valid_nll"]
-
-    found = select(records, phase=min(sizes, key=validation))
-    figures = interval([record["test_nll_step"] for record in found])
-    return f"{figures} ({found[0]['units']} units)"
+def _figures(records: list[dict]) -> str:
+    nlls = [record["test_nll_step"] for record in records]
+    return f"{interval(nlls)} ({records[0]['units']} units)"
 
 
 def published(rows: list[dict]) -> str:

@@ -124,11 +124,10 @@ def write_report(
             "that draw keys independently, or one after the other (linear "
             "autoregressive; NADE; NADE with units tied over keys), by `python "
             "examples/empirical_study.py --joint`. Figures are exact: whole pieces, "
-            "each step predicted once. The larger size is that of a GRU of 100 or 200 "
-            "units, whichever was better by validation, and for other cells as many "
-            "parameters. Test NLL by step, ± as above; one seed where there is none. "
-            "All columns are in [joint.csv](joint.csv), whose `parameters` are those "
-            "of the recurrent layer.",
+            "each step predicted once. The larger size is a GRU of 200 units, and for "
+            "other cells as many parameters. Test NLL by step, ± as above; one seed "
+            "where there is none. All columns are in [joint.csv](joint.csv), whose "
+            "`parameters` are those of the recurrent layer.",
             joint_tables.outputs(records),
             "Beside what others have reported (test NLL by step; ours are the cell and "
             "size that are best by validation):",
