@@ -7,7 +7,7 @@ import torch
 from keras import tree
 
 from keras_gated.cells.equations import Equations, States, Tensor
-from keras_gated.layers.loop import Arguments, Kept, Loop, split
+from keras_gated.layers.loop import Arguments, Loop, of_inputs, split, swapped
 
 
 def scan(
@@ -34,7 +34,7 @@ class FastLoop:
     """Runs a loop, within which no graph is recorded, which saves time."""
 
     def __init__(self, equations: Equations, truncate: int | None = None) -> None:
-        self._loop = Loop(equations, truncate, scan)
+        self._loop = Loop(equations, truncate, scan, partials_ahead=True)
 
     def __call__(self, arguments: Arguments, training: bool) -> tuple[Tensor, States]:
         # A stateful layer overwrites its states, which are kept here.
@@ -44,7 +44,7 @@ class FastLoop:
         if torch.jit.is_tracing() or not (keep or self._loop.truncate):
             # Plain operations work under every transformation.
             states, kept = self._loop.forward(pack(tensors), keep=False)
-            return kept.history[0], states
+            return swapped(kept.history[0]), states
         results = _Run.apply(_Call(self._loop, pack, pick, len(states), keep), *tensors)
         return results[len(states)], list(results[: len(states)])
 
@@ -61,7 +61,8 @@ class _Call:
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         """The last states, the outputs, and what else was kept."""
         states, kept = self.loop.forward(self.pack(tensors), keep=self.keep)
-        return *states, *tree.flatten(kept)
+        self.structure = tree.map_structure(lambda _: 0, kept)
+        return *states, swapped(kept.history[0]), *tree.flatten(kept)
 
     def backward(
         self,
@@ -75,13 +76,14 @@ class _Call:
             # A second gradient follows, or forward kept nothing.
             _, all_kept = self.loop.forward(arguments)
         else:
-            all_kept = Kept(kept[: self.states], kept[self.states :])
+            all_kept = tree.pack_sequence_as(self.structure, kept[1:])
         *d_states, d_outputs = (
             zero if gradient is None else gradient
             for gradient, zero in zip(d, self.zeros(tensors, kept), strict=True)
         )
         gradients = self.loop.backward(arguments, all_kept, d_outputs, d_states)
-        return self.pick(gradients)
+        d_inputs = of_inputs(gradients.inputs, arguments.W)
+        return self.pick(gradients._replace(inputs=d_inputs))
 
     def zeros(self, tensors: Sequence[Tensor], kept: Sequence[Tensor]) -> list[Tensor]:
         """Zeros of the shapes of the last states and the outputs."""

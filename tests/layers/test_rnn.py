@@ -107,6 +107,63 @@ def test_fast_loop_equals_keras_loop_in_float32(row):
     assert_same(both_loops(row, x, ALL, call, dtype="float32"), atol=1e-5)
 
 
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="only TensorFlow shares a batch")
+@each_cell
+def test_cores_share_a_batch(row, monkeypatch):
+    """Of three rows, which two shards cannot share without one that fills the last."""
+    from keras_gated.layers import shards
+
+    monkeypatch.setattr(shards, "number", lambda batch: 2)
+    monkeypatch.setattr(shards, "LARGEST", 20)  # each product in several parts
+    x, _ = sequences(dtype="float64", batch=3)
+    call = {"mask": np.array([*GAPS, [0, 0, 0, 1, 0]], bool), "states": True}
+    cell = {"dropout": 0.3, "recurrent_dropout": 0.4, "weight_noise": 0.2}
+    assert_same(both_loops(row, x, ALL, call, **cell))
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="only TensorFlow shares a batch")
+def test_as_many_shards_as_cores_threads_and_rows(monkeypatch):
+    import tensorflow as tf
+
+    from keras_gated.layers import shards
+
+    monkeypatch.setattr(shards.os, "sched_getaffinity", lambda _: {1, 3, 5, 7})
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
+    monkeypatch.setattr(
+        tf.config.threading, "get_inter_op_parallelism_threads", lambda: 0
+    )
+    monkeypatch.delenv("TF_NUM_INTEROP_THREADS", raising=False)
+    assert shards.number(16) == 1  # one operation after the other
+    with tf.Graph().as_default():
+        assert [shards.number(n) for n in (None, 16, 3, 1, 0)] == [4, 4, 3, 1, 1]
+        monkeypatch.setenv("TF_NUM_INTEROP_THREADS", "2")
+        assert shards.number(16) == 2
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="only TensorFlow shares a batch")
+def test_batches_of_any_size_in_a_graph(monkeypatch):
+    """Also those whose size is not known before they come."""
+    import tensorflow as tf
+
+    from keras_gated.layers import shards
+
+    monkeypatch.setattr(shards.os, "sched_getaffinity", lambda _: {0, 1})
+    layer = RNN(keras_gated.LSTMCell(4, seed=1), return_sequences=True)
+    layer.build((None, None, 3))
+
+    def both(x):
+        with tf.GradientTape() as tape:
+            y = layer(x, training=True)
+        return y, *tape.gradient(y, layer.trainable_variables)
+
+    unknown = tf.TensorSpec((None, None, 3), tf.float32)
+    graph = tf.function(both, input_signature=[unknown], autograph=False)
+    for batch in (0, 1, 2, 5):
+        x = tf.constant(np.random.default_rng(0).normal(size=(batch, 3, 3)), "float32")
+        for theirs, ours in zip(both(x), graph(x), strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
 # Every draw is compiled.
 DRAWS = 4 if BACKEND == "jax" else 8
 
