@@ -6,7 +6,9 @@ from typing import Any
 import torch
 from keras import tree
 
+from keras_gated.cells.base import RecurrentCell
 from keras_gated.cells.equations import Equations, States, Tensor
+from keras_gated.layers import kernels_torch
 from keras_gated.layers.loop import Arguments, Loop, of_inputs, split, swapped
 
 
@@ -31,16 +33,36 @@ def scan(
 
 
 class FastLoop:
-    """Runs a loop, within which no graph is recorded, which saves time."""
+    """Runs a kernel of PyTorch where there is one, or else a loop.
+
+    Within the loop no graph is recorded, which saves time.
+    """
 
     def __init__(self, equations: Equations, truncate: int | None = None) -> None:
         self._loop = Loop(equations, truncate, scan, partials_ahead=True)
+        self._kernel = kernels_torch.find(equations) if truncate is None else None
+
+    def about(self, cell: RecurrentCell) -> str:
+        """Which kernel runs for a cell of these equations."""
+        if self._kernel is None or getattr(cell, "peephole", False):
+            return ", for which PyTorch has no kernel"
+        return (
+            f", and PyTorch's kernel {self._kernel.name} runs where there is no mask "
+            "and no recurrent dropout"
+        )
 
     def __call__(self, arguments: Arguments, training: bool) -> tuple[Tensor, States]:
         # A stateful layer overwrites its states, which are kept here.
         states = [state.clone() for state in arguments.states]
         tensors, pack, pick = split(arguments._replace(states=states))
         keep = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+        kernel = self._kernel
+        if kernel is not None and kernels_torch.applies(arguments):
+            if not keep:
+                return kernel(pack(tensors))
+            call = _Call(self._loop, pack, pick, len(states), keep, kernel)
+            *last, outputs = kernels_torch.Run.apply(call, *tensors)
+            return outputs, last
         if torch.jit.is_tracing() or not (keep or self._loop.truncate):
             # Plain operations work under every transformation.
             states, kept = self._loop.forward(pack(tensors), keep=False)
@@ -53,9 +75,15 @@ class _Call:
     """A call of the loop as functions of tensors alone."""
 
     def __init__(
-        self, loop: Loop, pack: Callable, pick: Callable, states: int, keep: bool
+        self,
+        loop: Loop,
+        pack: Callable,
+        pick: Callable,
+        states: int,
+        keep: bool,
+        kernel: Callable | None = None,
     ) -> None:
-        self.loop, self.pack, self.pick = loop, pack, pick
+        self.loop, self.pack, self.pick, self.kernel = loop, pack, pick, kernel
         self.states, self.keep = states, keep
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:

@@ -137,7 +137,9 @@ class RNN(keras.layers.RNN):
         obstacle = self._obstacle()
         if obstacle:
             return f"keras: {obstacle}"
-        return f"fast: {type(self.cell).__name__} brings the gradient of its step"
+        cell = self.cell
+        about = getattr(self._fast_loop(), "about", lambda cell: "")(cell)
+        return f"fast: {type(cell).__name__} brings the gradient of its step{about}"
 
     def _obstacle(self) -> str | None:
         """Why the fast loop does not apply; `None` if it does."""
