@@ -109,20 +109,21 @@ class FastLoop:
                 # In a branch of tf.cond, a compiled function cannot capture tensors of
                 # the forward pass, while other operations can.
                 arguments_, kept_ = tree.map_structure(_identity, (arguments, kept))
-                parts = shards.share(arguments_, n)
-                if not training:  # nothing was kept
-                    kept_ = [forward(part, n > 1)[-1] for part in parts]
 
                 @tf.custom_gradient
                 def once(*inputs: Tensor) -> tuple[list[Tensor], Callable]:
+                    parts, kept = shards.share(arguments_, n), kept_
+                    if not training:  # nothing was kept
+                        kept = [forward(part, n > 1)[-1] for part in parts]
                     d_outputs, *d_states = map(tf.stop_gradient, inputs[: len(d)])
                     d_parts = shards.share_rows([d_outputs, d_states], n)
                     gradients = [
                         backward(part, n > 1, of_part, *d_part)
                         for part, of_part, d_part in zip(
-                            parts, kept_, d_parts, strict=True
+                            parts, kept, d_parts, strict=True
                         )
                     ]
+                    batch = tf.shape(d_outputs)[0]
                     gradients = pick(shards.add(gradients, arguments_.W, batch))
                     return [g for g in gradients if g is not None], _no_second_gradient
 
@@ -142,7 +143,9 @@ class FastLoop:
                 results = [_only_gradient(result, tensors[0]) for result in results]
             return results, gradient
 
-        outputs, *states = run(*map(tf.convert_to_tensor, tensors))  # no variables
+        # No variables, and tensors of this graph: a gradient within branches of
+        # branches cannot reach those of others.
+        outputs, *states = run(*map(tf.identity, tensors))
         return outputs, states
 
 
