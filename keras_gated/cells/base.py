@@ -215,7 +215,8 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
     def _project(self, inputs: Tensor, training: bool) -> Tensor:
         """`W x + b` of rows, `(rows, n * units)`."""
         b, _ = self._biases(training)
-        return inputs @ self._current("kernel", training) + b
+        x = inputs @ self._current("kernel", training)
+        return x if b is None else x + b
 
     def _recurrence(self, training: bool, drop: Tensor | None) -> Recurrence:
         """What multiplies the states at this step."""
@@ -228,9 +229,9 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
             drop,
         )
 
-    def _biases(self, training: bool) -> tuple[Tensor | float, Tensor | None]:
+    def _biases(self, training: bool) -> tuple[Tensor | None, Tensor | None]:
         """The bias of the projected input, and that of the recurrent products."""
-        return (self._current("bias", training) if self.use_bias else 0.0), None
+        return (self._current("bias", training) if self.use_bias else None), None
 
     def _peepholes(self, training: bool) -> tuple[Tensor, ...] | None:
         return None

@@ -137,11 +137,11 @@ class Equations:
         """The partial derivatives of `step` that are products of elements.
 
         Args:
-            states: The previous states, each `(rows, units)`.
-            gates: What `step` returned, each `(rows, units)`.
+            states: The previous states, each `(..., units)`.
+            gates: What `step` returned, each `(..., units)`.
 
         Returns:
-            What `step_vjp` multiplies with, each `(rows, units)`.
+            What `step_vjp` multiplies with, each `(..., units)`.
         """
         raise NotImplementedError
 
@@ -159,6 +159,18 @@ class Equations:
         """
         raise NotImplementedError
 
+    def multiplied(self, states: States, gates: Gates) -> dict[str, Tensor]:
+        """What each of the `products` multiplies, each `(..., units)`.
+
+        It is the output, unless there are several products.
+
+        Args:
+            states: The previous states, each `(..., units)`.
+            gates: What `step` returned, each `(..., units)`.
+        """
+        (gates_of_product,) = self.products
+        return {gates_of_product: states[0]}
+
     def products_gradient(self, d_x: Tensor, gates: Gates) -> Tensor:
         """The gradient of the products, from that of the projected input.
 
@@ -166,11 +178,11 @@ class Equations:
         product alone.
 
         Args:
-            d_x: `(rows, n * units)`.
-            gates: What `step` returned, each `(rows, units)`.
+            d_x: `(..., n * units)`.
+            gates: What `step` returned, each `(..., units)`.
 
         Returns:
-            `(rows, n * units)`.
+            `(..., n * units)`.
         """
         return d_x
 
@@ -180,9 +192,9 @@ class Equations:
         """The gradients of the peepholes, each `(units,)`.
 
         Args:
-            d_x: `(rows, n * units)`.
-            states: The previous states, each `(rows, units)`.
-            gates: What `step` returned, each `(rows, units)`.
+            d_x: `(time, batch, n * units)`.
+            states: The previous states, each `(time, batch, units)`.
+            gates: What `step` returned, each `(time, batch, units)`.
         """
         raise NotImplementedError
 
@@ -191,3 +203,14 @@ class GatedEquations(Equations):
     """Abstract base of the equations of cells with gates."""
 
     recurrent_activation: Callable
+
+
+def rows(tensor: Tensor) -> Tensor:
+    """The steps of all sequences below each other, `(rows, …)`."""
+    return ops.reshape(tensor, (-1, tensor.shape[-1]))
+
+
+def sum_of_rows(tensor: Tensor) -> Tensor:
+    """The sum over all axes but the last, as a product: XLA is slow at such sums."""
+    flat = rows(tensor)
+    return (ops.transpose(ops.ones_like(flat[:, :1])) @ flat)[0]

@@ -63,6 +63,10 @@ class GRUEquations(GatedEquations):
         d_h = d_h + recurrent.product_vjp("zr", d_a_zr)
         return ops.concatenate([d_a_zr, d_a_h], axis=-1), [d_h]
 
+    def multiplied(self, states: States, gates: Gates) -> dict[str, Tensor]:
+        (h,) = states
+        return {"zr": h, "h": gates["r"] * h}
+
 
 class ResetAfterEquations(GRUEquations):
     """The equations of `GRUCell(reset_after=True)`."""
@@ -103,6 +107,10 @@ class ResetAfterEquations(GRUEquations):
         d_u = ops.concatenate([d_a_zr, d_a_h * partials["a_h/u_h"]], axis=-1)
         d_h = d_h * partials["h/h"] + recurrent.product_vjp("zrh", d_u)
         return ops.concatenate([d_a_zr, d_a_h], axis=-1), [d_h]
+
+    def multiplied(self, states: States, gates: Gates) -> dict[str, Tensor]:
+        (h,) = states
+        return {"zrh": h}
 
     def products_gradient(self, d_x: Tensor, gates: Gates) -> Tensor:
         d_a_z, d_a_r, d_a_h = ops.split(d_x, 3, axis=-1)
@@ -187,7 +195,7 @@ class GRUCell(GatedCell):
         columns = 3 * self.units
         return (2, columns) if self.reset_after else (columns,)
 
-    def _biases(self, training: bool) -> tuple[Tensor | float, Tensor | None]:
+    def _biases(self, training: bool) -> tuple[Tensor | None, Tensor | None]:
         b, b_U = super()._biases(training)
         if self.reset_after and self.use_bias:
             b, b_U = ops.unstack(b, 2)

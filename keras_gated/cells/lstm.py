@@ -18,6 +18,7 @@ from keras_gated.cells.equations import (
     Result,
     States,
     Tensor,
+    sum_of_rows,
 )
 
 
@@ -77,7 +78,7 @@ class LSTMEquations(GatedEquations):
         _, c = states
         new_c = gates["f"] * c + gates["i"] * gates["c_cand"]
         pairs = (d_a_i, c), (d_a_f, c), (d_a_o, new_c)
-        return tuple(ops.sum(d_a * c, axis=0) for d_a, c in pairs)
+        return tuple(sum_of_rows(d_a * c) for d_a, c in pairs)
 
 
 @keras.saving.register_keras_serializable(package="keras_gated")

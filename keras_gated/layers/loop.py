@@ -2,12 +2,11 @@
 
 Automatic differentiation of a loop multiplies with the inputs at every step, and adds
 up the gradient of each weight step by step. This loop contains only the recurrence. On
-the way forward it keeps the states and, while training, the recurrent products. On the
-way backward it carries the gradient from step to step with the small products only.
-The gradient of each weight is one large product after the loop.
+the way forward it keeps the states and, while training, the gates. On the way backward
+it carries the gradient from step to step with the small products only. The gradient of
+each weight is one large product after the loop.
 
-Shapes are time-major: `time` steps of `batch` sequences. A row is a step of a
-sequence; there are `time * batch` rows.
+Shapes within the loop are time-major: `time` steps of `batch` sequences.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,20 +15,32 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from keras_gated.cells.equations import Equations, Recurrence, States, Tensor
+from keras_gated.cells.equations import (
+    Equations,
+    Gates,
+    Recurrence,
+    States,
+    Tensor,
+    rows,
+    sum_of_rows,
+)
 
 
 class Arguments(NamedTuple):
     """The arguments of a loop, or their gradients."""
 
-    x: Tensor
-    """The projected inputs `W x + b`, `(time, batch, n * units)`."""
+    inputs: Tensor
+    """`(batch, time, input_dim)`; their gradient: see `Loop.backward`."""
+    W: Tensor
+    """The kernel, `(input_dim, n * units)`."""
+    b: Tensor | None
+    """Its bias, `(n * units,)`."""
     states: States
     """The initial states, each `(batch, units)`."""
     recurrent: Recurrence
     """The weights of the recurrence, and the recurrent dropout mask."""
     mask: Tensor | None = None
-    """Which steps count, boolean, `(time, batch, 1)`, or `(time, batch, units)` for a
+    """Which steps count, boolean, `(batch, time, 1)`, or `(batch, time, units)` for a
     mask of each unit."""
 
 
@@ -37,10 +48,9 @@ class Kept(NamedTuple):
     """What `Loop.forward` keeps for `Loop.backward`."""
 
     history: list[Tensor]
-    """The states after every step, each `(time, batch, units)`."""
-    products: Sequence[Tensor] = ()
-    """The joint products of every step in the order of `Equations.products`, each
-    `(time, batch, n * units)`."""
+    """The states after every step, the output first, each `(time, batch, units)`."""
+    gates: Gates = {}  # noqa: RUF012
+    """The gates of every step, each `(time, batch, units)`."""
 
 
 Scan = Callable[..., tuple[list[Tensor], Any]]
@@ -54,7 +64,7 @@ FastLoop = Callable[[Arguments, bool], tuple[Tensor, States]]
 """Runs a loop, differentiably; each backend has its own class of this name.
 
 It takes the arguments, and whether a gradient is expected to be needed. It returns the
-outputs of all steps, `(time, batch, units)`, and the states after the last. A masked
+outputs of all steps, `(batch, time, units)`, and the states after the last. A masked
 step changes neither output nor states."""
 
 
@@ -66,12 +76,22 @@ class Loop:
         truncate: Gradients do not pass from a step whose number is a multiple of
             this to the step before. `None`: they always pass.
         scan: The loop over time of a backend.
+        partials_ahead: Whether the partial derivatives of all steps are computed
+            before the loop backward: few operations on much data, where every
+            operation costs. Default: `False`, within the loop, which saves memory.
     """
 
-    def __init__(self, equations: Equations, truncate: int | None, scan: Scan) -> None:
+    def __init__(
+        self,
+        equations: Equations,
+        truncate: int | None,
+        scan: Scan,
+        partials_ahead: bool = False,
+    ) -> None:
         self.equations = equations
         self.truncate = truncate
         self.scan = scan
+        self.partials_ahead = partials_ahead
 
     def forward(self, arguments: Arguments, keep: bool = True) -> tuple[States, Kept]:
         """Computes all steps.
@@ -83,23 +103,20 @@ class Loop:
         Returns:
             The states after the last step, and what was kept.
         """
-        x, states, recurrent, mask = arguments
+        inputs, W, b, states, recurrent, mask = arguments
         equations = self.equations
+        x = swapped(inputs)
+        x = by_rows(lambda rows: rows @ W if b is None else rows @ W + b, x)
 
         def step(states: States, inputs: tuple) -> tuple[States, Kept]:
             x, m = inputs
-            recorded = _Recorded(recurrent)
-            new_states, _ = equations.step(x, states, recorded)
+            new_states, gates = equations.step(x, states, recurrent)
             states = _where(m, new_states, states)
-            if not keep:
-                return states, Kept(states[:1])
-            return states, Kept(states, [recorded.u[g] for g in equations.products])
+            return states, Kept(states, gates) if keep else Kept(states[:1])
 
         # Split before the loop: XLA does not vectorize a loop that slices.
-        return self.scan(step, states, (self._by_gate(x), mask))
-
-    def _by_gate(self, x: Tensor) -> list[Tensor]:
-        return ops.split(x, len(self.equations.gates), axis=-1)
+        x = ops.split(x, len(equations.gates), axis=-1)
+        return self.scan(step, states, (x, swapped(mask)))
 
     def backward(
         self,
@@ -108,30 +125,23 @@ class Loop:
         d_outputs: Tensor,
         d_states: list[Tensor],
     ) -> Arguments:
-        """The gradients of the arguments; `None` where there is none."""
-        x, states, recurrent, mask = arguments
-        steps, batch, _ = ops.shape(x)
-        equations = self.equations
+        """The gradients of the arguments; `None` where there is none.
 
-        def rows(steps_: Tensor) -> Tensor:
-            return ops.reshape(steps_, (steps * batch, steps_.shape[-1]))
-
-        def unrows(rows_: Tensor) -> Tensor:
-            return ops.reshape(rows_, (steps, batch, rows_.shape[-1]))
-
+        In the place of the gradient of the inputs is that of what they are multiplied
+        to, `(time, batch, n * units)`. Whoever needs more calls `of_inputs`.
+        """
+        inputs, _, b, states, recurrent, mask = arguments
+        _, steps, _ = ops.shape(d_outputs)
+        equations, ahead = self.equations, self.partials_ahead
         previous = [
-            rows(ops.concatenate([first[None], later[:-1]]))
+            ops.concatenate([first[None], later[:-1]])
             for first, later in zip(states, kept.history, strict=True)
         ]
-        drop = None if recurrent.drop is None else ops.tile(recurrent.drop, (steps, 1))
-        u = dict(zip(equations.products, map(rows, kept.products), strict=True))
-        replayed = _Replayed(recurrent._replace(drop=drop), u)
-        _, gates = equations.step(self._by_gate(rows(x)), previous, replayed)
-        partials = equations.partials(previous, gates)
-        partials = {name: unrows(partial) for name, partial in partials.items()}
+        known = previous, kept.gates
 
         def step(d_states: States, inputs: tuple) -> tuple[States, Tensor]:
-            d_output, partials, m, linked = inputs
+            d_output, known, m, linked = inputs
+            partials = known if ahead else equations.partials(*known)
             d_states = [d_states[0] + d_output, *d_states[1:]]
             # The gradient of a masked step passes it by, to the state before.
             d_new, d_past = _parted(m, d_states)
@@ -145,52 +155,46 @@ class Loop:
         if self.truncate is not None:
             numbers = ops.reshape(ops.arange(steps), (steps, 1, 1))
             linked = numbers % self.truncate != 0
-        inputs = (d_outputs, partials, mask, linked)
-        d_states, d_x = self.scan(step, d_states, inputs, reverse=True)
+        of_steps = equations.partials(*known) if ahead else known
+        inputs_ = (swapped(d_outputs), of_steps, swapped(mask), linked)
+        d_states, d_x = self.scan(step, d_states, inputs_, reverse=True)
+
         d_rows = rows(d_x)
-        d_u = equations.products_gradient(d_rows, gates)
-        d_recurrent = replayed.gradient(equations.by_product(d_u))
-        if recurrent.V is not None:
-            d_V = equations.peepholes_gradient(d_rows, previous, gates)
-            d_recurrent = d_recurrent._replace(V=d_V)
-        return Arguments(d_x, d_states, d_recurrent)
-
-
-class _Recorded(Recurrence):
-    """Records its joint products in `u`."""
-
-    def __new__(cls, recurrent: Recurrence) -> "_Recorded":
-        recorded = super().__new__(cls, *recurrent)
-        recorded.u = {}
-        return recorded
-
-    def joint_product(self, gates: str, h: Tensor) -> Tensor:
-        self.u[gates] = super().joint_product(gates, h)
-        return self.u[gates]
-
-
-class _Replayed(Recurrence):
-    """Returns the recorded joint products of all rows instead of multiplying."""
-
-    def __new__(cls, recurrent: Recurrence, u: dict[str, Tensor]) -> "_Replayed":
-        replayed = super().__new__(cls, *recurrent)
-        replayed.u, replayed.h = u, {}
-        return replayed
-
-    def joint_product(self, gates: str, h: Tensor) -> Tensor:
-        self.h[gates] = h
-        return self.u[gates]
-
-    def gradient(self, d_u: dict[str, Tensor]) -> Recurrence:
-        """The gradients of `U` and `b_U` from those of the joint products."""
+        d_u = equations.by_product(rows(equations.products_gradient(d_x, kept.gates)))
+        multiplied = equations.multiplied(*known)
         d_U = {
-            gates: ops.transpose(self.dropped(self.h[gates])) @ d
+            gates: ops.transpose(rows(recurrent.dropped(multiplied[gates]))) @ d
             for gates, d in d_u.items()
         }
-        d_b_U = None
-        if self.b_U is not None:
-            d_b_U = {gates: ops.sum(d, axis=0) for gates, d in d_u.items()}
-        return Recurrence(d_U, d_b_U)
+        d_b_U = d_V = None
+        if recurrent.b_U is not None:
+            d_b_U = {gates: sum_of_rows(d) for gates, d in d_u.items()}
+        if recurrent.V is not None:
+            d_V = equations.peepholes_gradient(d_x, *known)
+        return Arguments(
+            d_x,
+            ops.transpose(rows(swapped(inputs))) @ d_rows,
+            None if b is None else sum_of_rows(d_rows),
+            d_states,
+            Recurrence(d_U, d_b_U, d_V),
+        )
+
+
+def of_inputs(d_x: Tensor, W: Tensor) -> Tensor:
+    """The gradient of the inputs, `(batch, time, input_dim)`."""
+    return swapped(by_rows(lambda rows: rows @ ops.transpose(W), d_x))
+
+
+def swapped(tensor: Tensor | None) -> Tensor | None:
+    """With `time` and `batch` in the place of each other."""
+    return None if tensor is None else ops.transpose(tensor, (1, 0, 2))
+
+
+def by_rows(function: Callable[[Tensor], Tensor], tensor: Tensor) -> Tensor:
+    """A function of `(rows, …)` for all steps of all sequences."""
+    first, second, _ = ops.shape(tensor)
+    result = function(rows(tensor))
+    return ops.reshape(result, (first, second, result.shape[-1]))
 
 
 def _where(mask: Tensor | None, new: list[Tensor], old: list[Tensor]) -> list[Tensor]:

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 
 from keras_gated.cells.equations import Equations, States, Tensor
-from keras_gated.layers.loop import Arguments, Kept, Loop
+from keras_gated.layers.loop import Arguments, Kept, Loop, of_inputs, swapped
 
 
 class FastLoop:
@@ -17,15 +17,17 @@ class FastLoop:
         @jax.custom_vjp
         def run(arguments: Arguments) -> tuple[Tensor, States]:
             states, kept = loop.forward(arguments, keep=False)
-            return kept.history[0], states
+            return swapped(kept.history[0]), states
 
         def forward(arguments: Arguments) -> tuple[Any, tuple[Arguments, Kept]]:
             states, kept = loop.forward(arguments, keep=True)
-            return (kept.history[0], states), (arguments, kept)
+            return (swapped(kept.history[0]), states), (arguments, kept)
 
         def backward(residuals: tuple[Arguments, Kept], d: Any) -> tuple[Arguments]:
             d_outputs, d_states = d
-            return (loop.backward(*residuals, d_outputs, d_states),)
+            gradients = loop.backward(*residuals, d_outputs, d_states)
+            d_inputs = of_inputs(gradients.inputs, residuals[0].W)
+            return (gradients._replace(inputs=d_inputs),)
 
         run.defvjp(forward, backward)
         self._run = jax.jit(run)

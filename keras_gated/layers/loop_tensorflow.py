@@ -10,7 +10,8 @@ from tensorflow.python.eager import context
 from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
 
 from keras_gated.cells.equations import Equations, States, Tensor
-from keras_gated.layers.loop import Arguments, Loop, split
+from keras_gated.layers import shards
+from keras_gated.layers.loop import Arguments, Kept, Loop, split, swapped
 
 _compiled = partial(tf.function, jit_compile=True, autograph=False)
 
@@ -66,58 +67,85 @@ class FastLoop:
     TensorFlow takes longer to schedule a step of few units than to compute it.
     Inference is not compiled, because compiled functions cannot be exported to other
     formats.
+
+    What is compiled keeps one core busy. So the cores share the batch, see `shards`.
     """
 
     def __init__(self, equations: Equations, truncate: int | None = None) -> None:
         self._loop = Loop(equations, truncate, scan)
-        self._forward = _compiled(self._loop.forward)
-        self._backward = _compiled(self._loop.backward)
+        self._compiled = _compiled(self._forward), _compiled(self._backward)
+
+    def _forward(
+        self, arguments: Arguments, shared: bool = False, keep: bool = True
+    ) -> tuple[Tensor, States, Kept]:
+        arguments = shards.in_parts(arguments) if shared else arguments
+        states, kept = self._loop.forward(arguments, keep)
+        return swapped(kept.history[0]), states, kept
+
+    def _backward(self, arguments: Arguments, shared: bool, *more: Any) -> Arguments:
+        arguments = shards.in_parts(arguments) if shared else arguments
+        return self._loop.backward(arguments, *more)
 
     def __call__(self, arguments: Arguments, training: bool) -> tuple[Tensor, States]:
         tensors, pack, pick = split(arguments)
-        forward, backward = self._forward, self._backward
-        if not _may_compile():
-            forward, backward = self._loop.forward, self._loop.backward
+        forward, backward, n = self._forward, self._backward, 1
+        if _may_compile():
+            forward, backward = self._compiled
+            n = shards.number(arguments.inputs.shape[0])
 
         # Nothing in here may be recorded on a tape: automatic differentiation would
         # keep intermediate results of the loop, which XLA does not return.
         @tf.custom_gradient
         def run(*tensors: Tensor) -> tuple[list[Tensor], Callable]:
             arguments = pack([tf.stop_gradient(tensor) for tensor in tensors])
+            batch = tf.shape(arguments.inputs)[0]
             if training:
-                states, kept = forward(arguments)
+                parts = [forward(part, n > 1) for part in shards.share(arguments, n)]
             else:
-                states, kept = self._loop.forward(arguments, keep=False)
+                parts = [self._forward(arguments, keep=False)]
+            outputs, states, kept = zip(*parts, strict=True)
 
             def gradient(*d: Tensor) -> list[Tensor]:
                 # In a branch of tf.cond, a compiled function cannot capture tensors of
                 # the forward pass, while other operations can.
                 arguments_, kept_ = tree.map_structure(_identity, (arguments, kept))
-                # Outside training, forward kept nothing.
-                kept_ = kept_ if training else forward(arguments_)[1]
 
                 @tf.custom_gradient
                 def once(*inputs: Tensor) -> tuple[list[Tensor], Callable]:
+                    parts, kept = shards.share(arguments_, n), kept_
+                    if not training:  # nothing was kept
+                        kept = [forward(part, n > 1)[-1] for part in parts]
                     d_outputs, *d_states = map(tf.stop_gradient, inputs[: len(d)])
-                    gradients = backward(arguments_, kept_, d_outputs, d_states)
-                    gradients = pick(gradients)
+                    d_parts = shards.share_rows([d_outputs, d_states], n)
+                    gradients = [
+                        backward(part, n > 1, of_part, *d_part)
+                        for part, of_part, d_part in zip(
+                            parts, kept, d_parts, strict=True
+                        )
+                    ]
+                    batch = tf.shape(d_outputs)[0]
+                    gradients = pick(shards.add(gradients, arguments_.W, batch))
                     return [g for g in gradients if g is not None], _no_second_gradient
 
                 dense = map(tf.convert_to_tensor, d)  # tf.gather has sparse ones
                 found = once(*dense, *tensors)
                 return [*found, *[None] * (len(tensors) - len(found))]
 
-            results = [kept.history[0], *states]
+            results = [shards.join(outputs, batch)]
+            of_states = zip(*states, strict=True)
+            results += [shards.join(of_parts, batch) for of_parts in of_states]
             # A compiled function may have been traced for less specific shapes.
             units = results[0].shape[-1]
-            results[0].set_shape((*arguments.x.shape[:2], units))
+            results[0].set_shape((*arguments.inputs.shape[:2], units))
             for result, state in zip(results[1:], arguments.states, strict=True):
                 result.set_shape(state.shape)
             if "loop_body" in tf.get_current_name_scope():
                 results = [_only_gradient(result, tensors[0]) for result in results]
             return results, gradient
 
-        outputs, *states = run(*map(tf.convert_to_tensor, tensors))  # no variables
+        # No variables, and tensors of this graph: a gradient within branches of
+        # branches cannot reach those of others.
+        outputs, *states = run(*map(tf.identity, tensors))
         return outputs, states
 
 

@@ -6,8 +6,10 @@ from typing import Any
 import torch
 from keras import tree
 
+from keras_gated.cells.base import RecurrentCell
 from keras_gated.cells.equations import Equations, States, Tensor
-from keras_gated.layers.loop import Arguments, Kept, Loop, split
+from keras_gated.layers import kernels_torch
+from keras_gated.layers.loop import Arguments, Loop, of_inputs, split, swapped
 
 
 def scan(
@@ -31,20 +33,40 @@ def scan(
 
 
 class FastLoop:
-    """Runs a loop, within which no graph is recorded, which saves time."""
+    """Runs a kernel of PyTorch where there is one, or else a loop.
+
+    Within the loop no graph is recorded, which saves time.
+    """
 
     def __init__(self, equations: Equations, truncate: int | None = None) -> None:
-        self._loop = Loop(equations, truncate, scan)
+        self._loop = Loop(equations, truncate, scan, partials_ahead=True)
+        self._kernel = kernels_torch.find(equations) if truncate is None else None
+
+    def about(self, cell: RecurrentCell) -> str:
+        """Which kernel runs for a cell of these equations."""
+        if self._kernel is None or getattr(cell, "peephole", False):
+            return ", for which PyTorch has no kernel"
+        return (
+            f", and PyTorch's kernel {self._kernel.name} runs where there is no mask "
+            "and no recurrent dropout"
+        )
 
     def __call__(self, arguments: Arguments, training: bool) -> tuple[Tensor, States]:
         # A stateful layer overwrites its states, which are kept here.
         states = [state.clone() for state in arguments.states]
         tensors, pack, pick = split(arguments._replace(states=states))
         keep = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+        kernel = self._kernel
+        if kernel is not None and kernels_torch.applies(arguments):
+            if not keep:
+                return kernel(pack(tensors))
+            call = _Call(self._loop, pack, pick, len(states), keep, kernel)
+            *last, outputs = kernels_torch.Run.apply(call, *tensors)
+            return outputs, last
         if torch.jit.is_tracing() or not (keep or self._loop.truncate):
             # Plain operations work under every transformation.
             states, kept = self._loop.forward(pack(tensors), keep=False)
-            return kept.history[0], states
+            return swapped(kept.history[0]), states
         results = _Run.apply(_Call(self._loop, pack, pick, len(states), keep), *tensors)
         return results[len(states)], list(results[: len(states)])
 
@@ -53,15 +75,22 @@ class _Call:
     """A call of the loop as functions of tensors alone."""
 
     def __init__(
-        self, loop: Loop, pack: Callable, pick: Callable, states: int, keep: bool
+        self,
+        loop: Loop,
+        pack: Callable,
+        pick: Callable,
+        states: int,
+        keep: bool,
+        kernel: Callable | None = None,
     ) -> None:
-        self.loop, self.pack, self.pick = loop, pack, pick
+        self.loop, self.pack, self.pick, self.kernel = loop, pack, pick, kernel
         self.states, self.keep = states, keep
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         """The last states, the outputs, and what else was kept."""
         states, kept = self.loop.forward(self.pack(tensors), keep=self.keep)
-        return *states, *tree.flatten(kept)
+        self.structure = tree.map_structure(lambda _: 0, kept)
+        return *states, swapped(kept.history[0]), *tree.flatten(kept)
 
     def backward(
         self,
@@ -75,13 +104,14 @@ class _Call:
             # A second gradient follows, or forward kept nothing.
             _, all_kept = self.loop.forward(arguments)
         else:
-            all_kept = Kept(kept[: self.states], kept[self.states :])
+            all_kept = tree.pack_sequence_as(self.structure, kept[1:])
         *d_states, d_outputs = (
             zero if gradient is None else gradient
             for gradient, zero in zip(d, self.zeros(tensors, kept), strict=True)
         )
         gradients = self.loop.backward(arguments, all_kept, d_outputs, d_states)
-        return self.pick(gradients)
+        d_inputs = of_inputs(gradients.inputs, arguments.W)
+        return self.pick(gradients._replace(inputs=d_inputs))
 
     def zeros(self, tensors: Sequence[Tensor], kept: Sequence[Tensor]) -> list[Tensor]:
         """Zeros of the shapes of the last states and the outputs."""

@@ -79,7 +79,10 @@ class RNN(keras.layers.RNN):
             gives the reason.
 
     On TensorFlow the fast loop is compiled with XLA while training, which takes about a
-    second and 2 MB for every new shape of a batch. It has no second derivative there.
+    second and 2 MB for every new shape of a batch. Within a graph, as in `fit`, the
+    cores share the batch, as many as TensorFlow may use
+    (`tf.config.threading.set_inter_op_parallelism_threads`); their number changes
+    results by rounding errors. There is no second derivative there.
 
     Example:
 
@@ -134,7 +137,9 @@ class RNN(keras.layers.RNN):
         obstacle = self._obstacle()
         if obstacle:
             return f"keras: {obstacle}"
-        return f"fast: {type(self.cell).__name__} brings the gradient of its step"
+        cell = self.cell
+        about = getattr(self._fast_loop(), "about", lambda cell: "")(cell)
+        return f"fast: {type(cell).__name__} brings the gradient of its step{about}"
 
     def _obstacle(self) -> str | None:
         """Why the fast loop does not apply; `None` if it does."""
@@ -154,6 +159,8 @@ class RNN(keras.layers.RNN):
         kind = cell.equations_class
         if _origin(kind, "step") is not _origin(kind, "step_vjp"):
             return f"{kind.__name__} has a step, but no step_vjp for it"
+        if len(kind.products) > 1 and kind.multiplied is Equations.multiplied:
+            return f"{kind.__name__} has several products, but no `multiplied`"
         for argument in ("activation", "recurrent_activation"):
             activation = getattr(cell, argument, keras.activations.tanh)
             if derivative(activation) is None:
@@ -230,27 +237,29 @@ class RNN(keras.layers.RNN):
             (sequences.shape[0], *sequences.shape[2:]), [s.shape for s in initial_state]
         )
         sequences = ops.convert_to_tensor(sequences, dtype=cell.compute_dtype)
-        steps = ops.transpose(sequences, (1, 0, 2))
         initial_state = [self._for_all(s, sequences) for s in initial_state]
-        mask = None if mask is None else self._time_major_mask(mask, sequences)
+        mask = None if mask is None else self._whole_mask(mask, sequences)
         if self.go_backwards:
-            steps = ops.flip(steps, axis=0)
-            mask = None if mask is None else ops.flip(mask, axis=0)
+            sequences = ops.flip(sequences, axis=1)
+            mask = None if mask is None else ops.flip(mask, axis=1)
         drop = None
         if training:
-            drop_in = cell.get_dropout_mask(steps[0])
-            steps = steps if drop_in is None else steps * drop_in
+            drop_in = cell.get_dropout_mask(sequences[:, 0])
+            if drop_in is not None:
+                sequences = sequences * ops.expand_dims(drop_in, 1)
             drop = cell.get_recurrent_dropout_mask(initial_state[0])
-
-        time, batch, features = ops.shape(steps)
-        x = cell._project(ops.reshape(steps, (time * batch, features)), training)
-        x = ops.reshape(x, (time, batch, x.shape[-1]))
-        recurrent = cell._recurrence(training, drop)
-        arguments = Arguments(x, initial_state, recurrent, mask)
+        arguments = Arguments(
+            sequences,
+            cell._current("kernel", training),
+            cell._biases(training)[0],
+            initial_state,
+            cell._recurrence(training, drop),
+            mask,
+        )
         outputs, states = loop(arguments, training)
         if mask is not None:
             outputs = self._outputs_under_mask(outputs, mask)
-        return outputs[-1], ops.transpose(outputs, (1, 0, 2)), states
+        return outputs[:, -1], outputs, states
 
     def _for_all(self, state: Tensor, sequences: Tensor) -> Tensor:
         """An initial state; one of batch size 1 applies to all sequences."""
@@ -264,7 +273,7 @@ class RNN(keras.layers.RNN):
             )
         return state
 
-    def _time_major_mask(self, mask: Any, sequences: Tensor) -> Tensor:
+    def _whole_mask(self, mask: Any, sequences: Tensor) -> Tensor:
         """The mask as `Arguments` has it, from any that Keras's loop accepts.
 
         Raises:
@@ -295,8 +304,7 @@ class RNN(keras.layers.RNN):
         elif not by_unit:
             mask = ops.any(mask, axis=-1, keepdims=True)
         # Raises an error for shapes that are known only now.
-        mask = ops.broadcast_to(mask, (*ops.shape(sequences)[:2], mask.shape[-1]))
-        return ops.transpose(mask, (1, 0, 2))
+        return ops.broadcast_to(mask, (*ops.shape(sequences)[:2], mask.shape[-1]))
 
     def _outputs_under_mask(self, outputs: Tensor, mask: Tensor) -> Tensor:
         """The outputs as Keras has them: a masked step repeats the output before it."""
@@ -305,7 +313,7 @@ class RNN(keras.layers.RNN):
         elif keras.config.backend() == "jax":
             return outputs  # before the first step that counts, the initial state
         else:  # before the first step that counts, zeros
-            shown = ops.cumsum(ops.cast(mask, "int32"), axis=0) > 0
+            shown = ops.cumsum(ops.cast(mask, "int32"), axis=1) > 0
         return ops.where(shown, outputs, ops.zeros_like(outputs))
 
     def get_config(self) -> dict[str, Any]:

@@ -107,6 +107,106 @@ def test_fast_loop_equals_keras_loop_in_float32(row):
     assert_same(both_loops(row, x, ALL, call, dtype="float32"), atol=1e-5)
 
 
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="only TensorFlow shares a batch")
+@each_cell
+def test_cores_share_a_batch(row, monkeypatch):
+    """Of three rows, which two shards cannot share without one that fills the last."""
+    from keras_gated.layers import shards
+
+    monkeypatch.setattr(shards, "number", lambda batch: 2)
+    monkeypatch.setattr(shards, "LARGEST", 20)  # each product in several parts
+    x, _ = sequences(dtype="float64", batch=3)
+    call = {"mask": np.array([*GAPS, [0, 0, 0, 1, 0]], bool), "states": True}
+    cell = {"dropout": 0.3, "recurrent_dropout": 0.4, "weight_noise": 0.2}
+    assert_same(both_loops(row, x, ALL, call, **cell))
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="only TensorFlow shares a batch")
+def test_as_many_shards_as_cores_threads_and_rows(monkeypatch):
+    import tensorflow as tf
+
+    from keras_gated.layers import shards
+
+    monkeypatch.setattr(shards.os, "sched_getaffinity", lambda _: {1, 3, 5, 7})
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
+    monkeypatch.setattr(
+        tf.config.threading, "get_inter_op_parallelism_threads", lambda: 0
+    )
+    monkeypatch.delenv("TF_NUM_INTEROP_THREADS", raising=False)
+    assert shards.number(16) == 1  # one operation after the other
+    with tf.Graph().as_default():
+        assert [shards.number(n) for n in (None, 16, 3, 1, 0)] == [4, 4, 3, 1, 1]
+        monkeypatch.setenv("TF_NUM_INTEROP_THREADS", "2")
+        assert shards.number(16) == 2
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="only TensorFlow shares a batch")
+def test_batches_of_any_size_in_a_graph(monkeypatch):
+    """Also those whose size is not known before they come."""
+    import tensorflow as tf
+
+    from keras_gated.layers import shards
+
+    monkeypatch.setattr(shards.os, "sched_getaffinity", lambda _: {0, 1})
+    layer = RNN(keras_gated.LSTMCell(4, seed=1), return_sequences=True)
+    layer.build((None, None, 3))
+
+    def both(x):
+        with tf.GradientTape() as tape:
+            y = layer(x, training=True)
+        return y, *tape.gradient(y, layer.trainable_variables)
+
+    unknown = tf.TensorSpec((None, None, 3), tf.float32)
+    graph = tf.function(both, input_signature=[unknown], autograph=False)
+    for batch in (0, 1, 2, 5):
+        x = tf.constant(np.random.default_rng(0).normal(size=(batch, 3, 3)), "float32")
+        for theirs, ours in zip(both(x), graph(x), strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+OF_KERNELS = {
+    "lstm": lambda **more: keras_gated.LSTMCell(4, peephole=False, **more),
+    "gru": lambda **more: keras_gated.GRUCell(4, reset_after=True, **more),
+    "rnn_tanh": lambda **more: keras_gated.TanhCell(4, **more),
+    "rnn_relu": lambda **more: keras_gated.TanhCell(4, "relu", **more),
+}
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="of PyTorch")
+@pytest.mark.parametrize("name", OF_KERNELS)
+def test_kernels_of_pytorch_equal_keras_loop(name, monkeypatch):
+    """Where there is no mask and no recurrent dropout; elsewhere they do not run."""
+    import torch
+
+    calls = []
+    kernel = getattr(torch._VF, name)
+    monkeypatch.setattr(
+        torch._VF, name, lambda *a: calls.append(a) or kernel(*a), raising=False
+    )
+    x, states = sequences()
+    for use_bias in (True, False):
+        results = []
+        for fast in (False, True):
+            made = OF_KERNELS[name](seed=5, use_bias=use_bias, weight_noise=0.2)
+            made.build((None, x.shape[-1]))
+            randomise(made)
+            rnn = RNN(made, use_fast_loop=fast, go_backwards=True, **ALL)
+            rnn.build(x.shape)
+            initial = states[: len(keras.tree.flatten(made.state_size))]
+            value, by_weight, by_input = gradients(
+                rnn, [x], True, initial_state=initial
+            )
+            results.append([value, *by_weight, by_input, *map(array, rnn(x))])
+            assert len(calls) == 2 * fast
+            rnn(x, mask=np.array(GAPS, bool))
+            assert len(calls) == 2 * fast
+        assert_same(results, atol=1e-5)
+        assert f"kernel {name} runs" in rnn.loop
+        calls.clear()
+    assert "has no kernel" in RNN(keras_gated.LSTMCell(4)).loop
+    assert "has no kernel" in RNN(keras_gated.GRUCell(4)).loop
+
+
 # Every draw is compiled.
 DRAWS = 4 if BACKEND == "jax" else 8
 
@@ -273,7 +373,8 @@ def test_falls_back_and_says_why(case, caplog):
 def test_fast_loop_runs(row, monkeypatch):
     cell, _ = built(row)
     layer = RNN(cell)
-    assert layer.loop == f"fast: {type(cell).__name__} brings the gradient of its step"
+    said = f"fast: {type(cell).__name__} brings the gradient of its step"
+    assert layer.loop.startswith(said)
     monkeypatch.setattr(cell, "_step", None)  # what Keras's loop would call
     x, _ = sequences()
     assert layer(x).shape == (BATCH, UNITS)

@@ -1,0 +1,123 @@
+"""PyTorch's own recurrent kernels, for the equations that they have.
+
+They are one call for all steps: oneDNN or ATen on a CPU, cuDNN on a GPU.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import keras
+import torch
+
+from keras_gated.cells.equations import Equations, States, Tensor
+from keras_gated.cells.gru import ResetAfterEquations
+from keras_gated.cells.lstm import LSTMEquations
+from keras_gated.cells.tanh import TanhEquations
+from keras_gated.layers.loop import Arguments
+
+
+class Kernel(NamedTuple):
+    """A kernel of PyTorch."""
+
+    name: str
+    """Its name in `torch._VF`, where functions take weights as arguments."""
+    order: Callable[[Tensor], Tensor]
+    """Brings the columns of our kernels and biases into its order."""
+
+    def __call__(self, arguments: Arguments) -> tuple[Tensor, States]:
+        """The outputs of all steps, and the last states."""
+        inputs, W, b, states, recurrent, _ = arguments
+        (U,) = recurrent.U.values()
+        (b_U,) = (recurrent.b_U or {"": None}).values()
+        biases = [W.new_zeros(W.shape[-1:]) if x is None else x for x in (b, b_U)]
+        weights = [self.order(x).t() for x in (W, U)] + [self.order(x) for x in biases]
+        first = [state[None].contiguous() for state in states]
+        run = getattr(torch._VF, self.name)
+        outputs, *last = run(
+            inputs.contiguous(),
+            first if len(first) > 1 else first[0],
+            [weight.contiguous() for weight in weights],
+            *(True, 1, 0.0, torch.is_grad_enabled(), False, True),
+        )
+        return outputs, [state[0] for state in last]
+
+
+def _same(columns: Tensor) -> Tensor:
+    return columns
+
+
+def _gru(columns: Tensor) -> Tensor:
+    z, r, h = columns.chunk(3, dim=-1)
+    return torch.cat([r, -z, h], dim=-1)  # its z weighs the old state: 1 - z
+
+
+_TANH, _RELU = keras.activations.tanh, keras.activations.relu
+_SIGMOID = keras.activations.sigmoid
+_KERNELS = {
+    (LSTMEquations, _TANH, _SIGMOID): Kernel("lstm", _same),
+    (ResetAfterEquations, _TANH, _SIGMOID): Kernel("gru", _gru),
+    (TanhEquations, _TANH, None): Kernel("rnn_tanh", _same),
+    (TanhEquations, _RELU, None): Kernel("rnn_relu", _same),
+}
+
+
+def find(equations: Equations) -> Kernel | None:
+    """The kernel that has these equations, if there are no peepholes."""
+    recurrent = getattr(equations, "recurrent_activation", None)
+    return _KERNELS.get((type(equations), equations.activation, recurrent))
+
+
+def applies(arguments: Arguments) -> bool:
+    """Whether a kernel takes these arguments, under the transformations in force."""
+    inputs, *_, recurrent, mask = arguments
+    types = [torch.float32, torch.float64]
+    types += [torch.float16, torch.bfloat16] if inputs.is_cuda else []
+    return (
+        mask is None
+        and recurrent.drop is None
+        and recurrent.V is None
+        and inputs.dtype in types
+        and inputs.numel() > 0
+        and not torch.jit.is_tracing()
+        and not torch.compiler.is_compiling()
+        and not torch._C._are_functorch_transforms_active()
+        and torch.autograd.forward_ad._current_level < 0
+    )
+
+
+class Run(torch.autograd.Function):
+    """Runs a kernel; the second gradient, which some lack, is that of the loop."""
+
+    @staticmethod
+    def forward(ctx: Any, call: Any, *tensors: Tensor) -> tuple[Tensor, ...]:
+        ctx.call = call
+        ctx.save_for_backward(*tensors)
+        with torch.enable_grad():
+            ctx.leaves = [
+                tensor.detach().requires_grad_(needed)
+                for tensor, needed in zip(
+                    tensors, ctx.needs_input_grad[1:], strict=True
+                )
+            ]
+            outputs, states = call.kernel(call.pack(ctx.leaves))
+        ctx.results = [*states, outputs]
+        return tuple(result.detach() for result in ctx.results)
+
+    @staticmethod
+    def backward(ctx: Any, *d: Tensor) -> tuple:
+        needed = ctx.needs_input_grad[1:]
+        results, leaves, again = ctx.results, ctx.leaves, torch.is_grad_enabled()
+        if again:
+            leaves = ctx.saved_tensors
+            states, kept = ctx.call.loop.forward(ctx.call.pack(leaves), keep=False)
+            results = [*states, kept.history[0].transpose(0, 1)]
+        found = iter(
+            torch.autograd.grad(
+                results,
+                [leaf for leaf, need in zip(leaves, needed, strict=True) if need],
+                d,
+                retain_graph=True,
+                create_graph=again,
+            )
+        )
+        return None, *[next(found) if need else None for need in needed]
