@@ -156,11 +156,11 @@ def hypotheses(records: list[dict]) -> str:
         lines.append(line)
     if not lines:
         return ""
-    for name in dict.fromkeys(name for name, _ in known):
+    for name in dict.fromkeys(name for name, _ in differences["test_nll_step"]):
         line = [f"{TASKS[name].title}: mean difference", "", ""]
         for found in differences.values():
             some = [x for (of, _), x in found.items() if of == name]
-            line.append(f"{np.mean(some):+.2f}" if some else "")
+            line.append(f"{np.mean(some):+.2f}")
         lines.append(line)
     line = ["all: root mean square", "", ""]
     for found in differences.values():
