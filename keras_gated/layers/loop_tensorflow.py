@@ -10,7 +10,7 @@ from tensorflow.python.eager import context
 from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
 
 from keras_gated.cells.equations import Equations, States, Tensor
-from keras_gated.layers import shards
+from keras_gated.layers import loop_shards as shards
 from keras_gated.layers.loop import Arguments, Kept, Loop, split, swapped
 
 _compiled = partial(tf.function, jit_compile=True, autograph=False)
@@ -68,7 +68,7 @@ class FastLoop:
     Inference is not compiled, because compiled functions cannot be exported to other
     formats.
 
-    What is compiled keeps one core busy. So the cores share the batch, see `shards`.
+    What is compiled keeps one core busy. So the cores share the batch, see `loop_shards`.
     """
 
     def __init__(self, equations: Equations, truncate: int | None = None) -> None:

@@ -8,7 +8,7 @@ from keras import tree
 
 from keras_gated.cells.base import RecurrentCell
 from keras_gated.cells.equations import Equations, States, Tensor
-from keras_gated.layers import kernels_torch
+from keras_gated.layers import loop_kernels
 from keras_gated.layers.loop import Arguments, Loop, of_inputs, split, swapped
 
 
@@ -40,7 +40,7 @@ class FastLoop:
 
     def __init__(self, equations: Equations, truncate: int | None = None) -> None:
         self._loop = Loop(equations, truncate, scan, partials_ahead=True)
-        self._kernel = kernels_torch.find(equations) if truncate is None else None
+        self._kernel = loop_kernels.find(equations) if truncate is None else None
 
     def about(self, cell: RecurrentCell) -> str:
         """Which kernel runs for a cell of these equations."""
@@ -57,11 +57,11 @@ class FastLoop:
         tensors, pack, pick = split(arguments._replace(states=states))
         keep = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
         kernel = self._kernel
-        if kernel is not None and kernels_torch.applies(arguments):
+        if kernel is not None and loop_kernels.applies(arguments):
             if not keep:
                 return kernel(pack(tensors))
             call = _Call(self._loop, pack, pick, len(states), keep, kernel)
-            *last, outputs = kernels_torch.Run.apply(call, *tensors)
+            *last, outputs = loop_kernels.Run.apply(call, *tensors)
             return outputs, last
         if torch.jit.is_tracing() or not (keep or self._loop.truncate):
             # Plain operations work under every transformation.

@@ -111,7 +111,7 @@ def test_fast_loop_equals_keras_loop_in_float32(row):
 @each_cell
 def test_cores_share_a_batch(row, monkeypatch):
     """Of three rows, which two shards cannot share without one that fills the last."""
-    from keras_gated.layers import shards
+    from keras_gated.layers import loop_shards as shards
 
     monkeypatch.setattr(shards, "number", lambda batch: 2)
     monkeypatch.setattr(shards, "LARGEST", 20)  # each product in several parts
@@ -125,7 +125,7 @@ def test_cores_share_a_batch(row, monkeypatch):
 def test_as_many_shards_as_cores_threads_and_rows(monkeypatch):
     import tensorflow as tf
 
-    from keras_gated.layers import shards
+    from keras_gated.layers import loop_shards as shards
 
     monkeypatch.setattr(shards.os, "sched_getaffinity", lambda _: {1, 3, 5, 7})
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
@@ -145,7 +145,7 @@ def test_batches_of_any_size_in_a_graph(monkeypatch):
     """Also those whose size is not known before they come."""
     import tensorflow as tf
 
-    from keras_gated.layers import shards
+    from keras_gated.layers import loop_shards as shards
 
     monkeypatch.setattr(shards.os, "sched_getaffinity", lambda _: {0, 1})
     layer = RNN(keras_gated.LSTMCell(4, seed=1), return_sequences=True)

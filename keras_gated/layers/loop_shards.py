@@ -36,8 +36,11 @@ def number(batch: int | None) -> int:
     cores = os.cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))
-    threads = tf.config.threading.get_inter_op_parallelism_threads()
-    threads = threads or int(os.environ.get("TF_NUM_INTEROP_THREADS") or cores)
+    threads = (
+        tf.config.threading.get_inter_op_parallelism_threads()
+        or int(os.environ.get("TF_NUM_INTEROP_THREADS") or 0)
+        or cores
+    )
     return max(1, min(size for size in (cores, threads, batch) if size is not None))
 
 
