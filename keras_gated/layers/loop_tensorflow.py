@@ -68,7 +68,8 @@ class FastLoop:
     Inference is not compiled, because compiled functions cannot be exported to other
     formats.
 
-    What is compiled keeps one core busy. So the cores share the batch, see `loop_shards`.
+    What is compiled keeps one core busy. So the cores share the batch: see
+    `loop_shards`.
     """
 
     def __init__(self, equations: Equations, truncate: int | None = None) -> None:
