@@ -166,6 +166,19 @@ def test_pictures_of_whole_frames_that_are_told_things(tmp_path):
     assert len(np.unique(read_image(event))) > 10
 
 
+def test_pictures_of_a_model_without_layers(tmp_path):
+    class Sure(keras.Model):
+        def call(self, inputs):
+            return 8 * inputs - 4
+
+    callback = callbacks.PianoRollImage(tmp_path, ROLL)
+    callback.set_model(Sure())
+    callback.on_train_begin()
+    callback.on_epoch_end(0)
+    callback.on_train_end()
+    assert len(read_back(tmp_path).Tensors("piano_roll")) == 1
+
+
 def with_random_weights(model):
     rng = np.random.default_rng(2)
     model.set_weights([rng.normal(0, 0.7, w.shape) for w in model.get_weights()])

@@ -214,9 +214,13 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
 
     def _project(self, inputs: Tensor, training: bool) -> Tensor:
         """`W x + b` of rows, `(rows, n * units)`."""
+        W, b = self._projection(training)
+        return inputs @ W if b is None else inputs @ W + b
+
+    def _projection(self, training: bool) -> tuple[Tensor, Tensor | None]:
+        """`W`, and `b` if there is one."""
         b, _ = self._biases(training)
-        x = inputs @ self._current("kernel", training)
-        return x if b is None else x + b
+        return self._current("kernel", training), b
 
     def _recurrence(self, training: bool, drop: Tensor | None) -> Recurrence:
         """What multiplies the states at this step."""

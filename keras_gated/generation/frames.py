@@ -16,7 +16,7 @@ from keras_gated.generation.checking import (
     frames_shape,
     not_stepwise,
 )
-from keras_gated.nade import NADE
+from keras_gated.nade.layer import NADE, head_of
 from keras_gated.stepping import Carry, Stepper, Tensor
 
 
@@ -275,8 +275,8 @@ _FEATURES = weakref.WeakKeyDictionary()
 
 def _parts(model: keras.Model) -> tuple[keras.Model, NADE | None]:
     """A model of what comes before the head, and the head, if there is one."""
-    head = model.layers[-1] if model.layers else None
-    if not isinstance(head, NADE):
+    head = head_of(model)
+    if head is None:
         return model, None
     if model not in _FEATURES:
         features, frames, *known = head.input

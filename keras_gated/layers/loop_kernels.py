@@ -13,7 +13,7 @@ from keras_gated.cells.equations import Equations, States, Tensor
 from keras_gated.cells.gru import ResetAfterEquations
 from keras_gated.cells.lstm import LSTMEquations
 from keras_gated.cells.tanh import TanhEquations
-from keras_gated.layers.loop import Arguments
+from keras_gated.layers.loop import Arguments, Loop, swapped
 
 
 class Kernel(NamedTuple):
@@ -89,28 +89,30 @@ class Run(torch.autograd.Function):
     """Runs a kernel; the second gradient, which some lack, is that of the loop."""
 
     @staticmethod
-    def forward(ctx: Any, call: Any, *tensors: Tensor) -> tuple[Tensor, ...]:
-        ctx.call = call
+    def forward(
+        ctx: Any, kernel: Kernel, loop: Loop, pack: Callable, *tensors: Tensor
+    ) -> tuple[Tensor, ...]:
+        ctx.loop, ctx.pack = loop, pack
         ctx.save_for_backward(*tensors)
         with torch.enable_grad():
             ctx.leaves = [
                 tensor.detach().requires_grad_(needed)
                 for tensor, needed in zip(
-                    tensors, ctx.needs_input_grad[1:], strict=True
+                    tensors, ctx.needs_input_grad[3:], strict=True
                 )
             ]
-            outputs, states = call.kernel(call.pack(ctx.leaves))
+            outputs, states = kernel(pack(ctx.leaves))
         ctx.results = [*states, outputs]
         return tuple(result.detach() for result in ctx.results)
 
     @staticmethod
     def backward(ctx: Any, *d: Tensor) -> tuple:
-        needed = ctx.needs_input_grad[1:]
+        needed = ctx.needs_input_grad[3:]
         results, leaves, again = ctx.results, ctx.leaves, torch.is_grad_enabled()
         if again:
             leaves = ctx.saved_tensors
-            states, kept = ctx.call.loop.forward(ctx.call.pack(leaves), keep=False)
-            results = [*states, kept.history[0].transpose(0, 1)]
+            states, kept = ctx.loop.forward(ctx.pack(leaves), keep=False)
+            results = [*states, swapped(kept.history[0])]
         found = iter(
             torch.autograd.grad(
                 results,
@@ -120,4 +122,4 @@ class Run(torch.autograd.Function):
                 create_graph=again,
             )
         )
-        return None, *[next(found) if need else None for need in needed]
+        return None, None, None, *[next(found) if need else None for need in needed]

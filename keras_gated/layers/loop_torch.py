@@ -60,8 +60,7 @@ class FastLoop:
         if kernel is not None and loop_kernels.applies(arguments):
             if not keep:
                 return kernel(pack(tensors))
-            call = _Call(self._loop, pack, pick, len(states), keep, kernel)
-            *last, outputs = loop_kernels.Run.apply(call, *tensors)
+            *last, outputs = loop_kernels.Run.apply(kernel, self._loop, pack, *tensors)
             return outputs, last
         if torch.jit.is_tracing() or not (keep or self._loop.truncate):
             # Plain operations work under every transformation.
@@ -75,15 +74,9 @@ class _Call:
     """A call of the loop as functions of tensors alone."""
 
     def __init__(
-        self,
-        loop: Loop,
-        pack: Callable,
-        pick: Callable,
-        states: int,
-        keep: bool,
-        kernel: Callable | None = None,
+        self, loop: Loop, pack: Callable, pick: Callable, states: int, keep: bool
     ) -> None:
-        self.loop, self.pack, self.pick, self.kernel = loop, pack, pick, kernel
+        self.loop, self.pack, self.pick = loop, pack, pick
         self.states, self.keep = states, keep
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:

@@ -250,8 +250,7 @@ class RNN(keras.layers.RNN):
             drop = cell.get_recurrent_dropout_mask(initial_state[0])
         arguments = Arguments(
             sequences,
-            cell._current("kernel", training),
-            cell._biases(training)[0],
+            *cell._projection(training),
             initial_state,
             cell._recurrence(training, drop),
             mask,

@@ -412,3 +412,9 @@ def _permutation(order: str | list[int], keys: int) -> np.ndarray:
     if len(order) != keys:
         raise checks.error("order", order, f"a permutation of {keys} numbers")
     return np.array(order)
+
+
+def head_of(model: keras.Model) -> NADE | None:
+    """The `NADE` that a model ends in, if it does."""
+    last = model.layers[-1] if model.layers else None
+    return last if isinstance(last, NADE) else None
