@@ -12,7 +12,7 @@ from keras import ops
 from keras_gated import generation, inspection, pictures
 from keras_gated.datasets import checks, piano_roll
 from keras_gated.datasets.files import atomic_path, require
-from keras_gated.nade.layer import head_of
+from keras_gated.nade import layer as nade
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -220,7 +220,7 @@ class PianoRollImage(_Summary):
 
     def write(self, epoch: int) -> None:
         before, following = self.roll[None, :-1], self.roll[None, 1:]
-        inputs = [before, following] if head_of(self.model) else [before]
+        inputs = [before, following] if nade.head_of(self.model) else [before]
         if self.features is not None:
             inputs.append(self.features[None, 1:])
         logits = self.model(inputs if len(inputs) > 1 else before, training=False)[0]
