@@ -18,7 +18,12 @@ from keras_gated.cells import (
 )
 from keras_gated.layers.rnn import LAYER_ARGUMENTS, RNN
 
-_OF_LAYER = {*LAYER_ARGUMENTS, "truncate_gradient", "use_fast_loop"}
+_OF_LAYER = {
+    *LAYER_ARGUMENTS,
+    "truncate_gradient",
+    "recompute_states",
+    "use_fast_loop",
+}
 
 
 class CellRNN(RNN):
@@ -110,13 +115,14 @@ class TanhRNN(CellRNN):
         return_state: Whether to return the last state as well. Default: `False`.
         go_backwards: Whether to begin with the last step. Default: `False`.
         stateful: Whether a batch begins with the last states of the batch before
-            it.            Default: `False`.
+            it. Default: `False`.
         unroll: Whether to unroll Keras's loop. Default: `False`.
         seed: Seed of dropout and noise. Default: `None`.
         weight_noise: Standard deviation of the noise on the kernels while training.
             Default: 0.
         zero_output_for_mask: See `RNN`. Default: `False`.
         truncate_gradient: See `RNN`. Default: `None`.
+        recompute_states: See `RNN`. Default: `False`.
         use_fast_loop: See `RNN`. Default: `"auto"`.
         **kwargs: Further arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
@@ -160,6 +166,7 @@ class TanhRNN(CellRNN):
         weight_noise: float = 0.0,
         zero_output_for_mask: bool = False,
         truncate_gradient: int | None = None,
+        recompute_states: bool = False,
         use_fast_loop: bool | str = "auto",
         **kwargs: Any,
     ) -> None:
@@ -202,7 +209,7 @@ class LSTM(CellRNN):
         return_state: Whether to return the last states as well. Default: `False`.
         go_backwards: Whether to begin with the last step. Default: `False`.
         stateful: Whether a batch begins with the last states of the batch before
-            it.            Default: `False`.
+            it. Default: `False`.
         unroll: Whether to unroll Keras's loop. Default: `False`.
         use_cudnn: Accepted for compatibility. There is no cuDNN kernel, so `True` is
             an error. Default: `"auto"`.
@@ -214,6 +221,7 @@ class LSTM(CellRNN):
             Default: 0.
         zero_output_for_mask: See `RNN`. Default: `False`.
         truncate_gradient: See `RNN`. Default: `None`.
+        recompute_states: See `RNN`. Default: `False`.
         use_fast_loop: See `RNN`. Default: `"auto"`.
         **kwargs: Further arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
@@ -266,6 +274,7 @@ class LSTM(CellRNN):
         weight_noise: float = 0.0,
         zero_output_for_mask: bool = False,
         truncate_gradient: int | None = None,
+        recompute_states: bool = False,
         use_fast_loop: bool | str = "auto",
         **kwargs: Any,
     ) -> None:
@@ -315,7 +324,7 @@ class GRU(CellRNN):
         return_state: Whether to return the last state as well. Default: `False`.
         go_backwards: Whether to begin with the last step. Default: `False`.
         stateful: Whether a batch begins with the last states of the batch before
-            it.            Default: `False`.
+            it. Default: `False`.
         unroll: Whether to unroll Keras's loop. Default: `False`.
         reset_after: Whether the reset gate acts after the recurrent product, as in
             Keras's default. Default: `False`.
@@ -325,6 +334,7 @@ class GRU(CellRNN):
             Default: 0.
         zero_output_for_mask: See `RNN`. Default: `False`.
         truncate_gradient: See `RNN`. Default: `None`.
+        recompute_states: See `RNN`. Default: `False`.
         use_fast_loop: See `RNN`. Default: `"auto"`.
         **kwargs: Further arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
@@ -372,6 +382,7 @@ class GRU(CellRNN):
         weight_noise: float = 0.0,
         zero_output_for_mask: bool = False,
         truncate_gradient: int | None = None,
+        recompute_states: bool = False,
         use_fast_loop: bool | str = "auto",
         **kwargs: Any,
     ) -> None:
@@ -413,7 +424,7 @@ class SimplifiedGRU(CellRNN):
         return_state: Whether to return the last state as well. Default: `False`.
         go_backwards: Whether to begin with the last step. Default: `False`.
         stateful: Whether a batch begins with the last states of the batch before
-            it.            Default: `False`.
+            it. Default: `False`.
         unroll: Whether to unroll Keras's loop. Default: `False`.
         use_cudnn: Accepted for compatibility. There is no cuDNN kernel, so `True` is
             an error. Default: `"auto"`.
@@ -421,6 +432,7 @@ class SimplifiedGRU(CellRNN):
             Default: 0.
         zero_output_for_mask: See `RNN`. Default: `False`.
         truncate_gradient: See `RNN`. Default: `None`.
+        recompute_states: See `RNN`. Default: `False`.
         use_fast_loop: See `RNN`. Default: `"auto"`.
         **kwargs: Further arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
@@ -466,6 +478,7 @@ class SimplifiedGRU(CellRNN):
         weight_noise: float = 0.0,
         zero_output_for_mask: bool = False,
         truncate_gradient: int | None = None,
+        recompute_states: bool = False,
         use_fast_loop: bool | str = "auto",
         **kwargs: Any,
     ) -> None:

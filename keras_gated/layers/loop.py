@@ -10,7 +10,7 @@ Shapes within the loop are time-major: `time` steps of `batch` sequences.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import keras
 from keras import ops
@@ -24,6 +24,15 @@ from keras_gated.cells.equations import (
     rows,
     sum_of_rows,
 )
+
+
+class Stretch(NamedTuple):
+    """Which steps of a sequence a loop has, if it does not have all of them."""
+
+    first: Tensor
+    """The number of the first one."""
+    steps: Tensor
+    """How many there are; others follow that do not count and are not computed."""
 
 
 class Arguments(NamedTuple):
@@ -42,30 +51,45 @@ class Arguments(NamedTuple):
     mask: Tensor | None = None
     """Which steps count, boolean, `(batch, time, 1)`, or `(batch, time, units)` for a
     mask of each unit."""
+    stretch: Stretch | None = None
 
 
 class Kept(NamedTuple):
-    """What `Loop.forward` keeps for `Loop.backward`."""
+    """What `Loop.forward` keeps for `Loop.backward`, beside its outputs."""
 
-    history: list[Tensor]
-    """The states after every step, the output first, each `(time, batch, units)`."""
+    history: Sequence[Tensor] = ()
+    """The other states after every step, each `(time, batch, units)`."""
     gates: Gates = {}  # noqa: RUF012
     """The gates of every step, each `(time, batch, units)`."""
 
+
+Keep = Literal["nothing", "states", "gates"]
+"""How much to keep; `"gates"` is all. Backward computes again what is missing."""
 
 Scan = Callable[..., tuple[list[Tensor], Any]]
 """`scan(step, carry, inputs, reverse=False)`, as `jax.lax.scan`.
 
 It computes `carry, outputs[t] = step(carry, inputs[t])` for all `t`, in order or with
 `reverse` from the last to the first, and returns the last carry and the structure of
-outputs."""
+outputs. Where there are stretches it takes `steps=`, and computes the first so many."""
 
-FastLoop = Callable[[Arguments, bool], tuple[Tensor, States]]
+FastLoop = Callable[[Arguments, bool, bool], tuple[Tensor, States]]
 """Runs a loop, differentiably; each backend has its own class of this name.
 
-It takes the arguments, and whether a gradient is expected to be needed. It returns the
+It takes the arguments, whether a gradient is expected to be needed, and whether
+backward is to compute the states again instead of keeping them. It returns the
 outputs of all steps, `(batch, time, units)`, and the states after the last. A masked
 step changes neither output nor states."""
+
+
+class Passes(NamedTuple):
+    """Forward and backward over a loop, as the methods of `Loop`.
+
+    What forward keeps is for backward alone.
+    """
+
+    forward: Callable[[Arguments, Keep], tuple[Tensor, States, Any]]
+    backward: Callable[[Arguments, Tensor | None, Any, Tensor, States], Arguments]
 
 
 class Loop:
@@ -93,34 +117,35 @@ class Loop:
         self.scan = scan
         self.partials_ahead = partials_ahead
 
-    def forward(self, arguments: Arguments, keep: bool = True) -> tuple[States, Kept]:
+    def forward(
+        self, arguments: Arguments, keep: Keep = "gates"
+    ) -> tuple[Tensor, States, Kept]:
         """Computes all steps.
 
-        Args:
-            arguments: The arguments of the loop.
-            keep: Whether to keep what `backward` needs, or only the outputs.
-
         Returns:
-            The states after the last step, and what was kept.
+            The outputs of all steps, `(batch, time, units)`, the states after the last,
+            and what was kept.
         """
-        inputs, W, b, states, recurrent, mask = arguments
+        recurrent = arguments.recurrent
         equations = self.equations
-        x = swapped(inputs)
-        x = by_rows(lambda rows: rows @ W if b is None else rows @ W + b, x)
 
-        def step(states: States, inputs: tuple) -> tuple[States, Kept]:
+        def step(states: States, inputs: tuple) -> tuple[States, tuple]:
             x, m = inputs
             new_states, gates = equations.step(x, states, recurrent)
             states = _where(m, new_states, states)
-            return states, Kept(states, gates) if keep else Kept(states[:1])
+            if keep == "gates":
+                return states, (states, gates)
+            return states, (states if keep == "states" else states[:1],)
 
-        # Split before the loop: XLA does not vectorize a loop that slices.
-        x = ops.split(x, len(equations.gates), axis=-1)
-        return self.scan(step, states, (x, swapped(mask)))
+        inputs = self._projected(arguments), swapped(arguments.mask)
+        states, kept = self._scan(arguments, step, arguments.states, inputs)
+        (outputs, *others), *gates = kept
+        return swapped(outputs), states, Kept(others, *gates)
 
     def backward(
         self,
         arguments: Arguments,
+        outputs: Tensor | None,
         kept: Kept,
         d_outputs: Tensor,
         d_states: list[Tensor],
@@ -129,15 +154,26 @@ class Loop:
 
         In the place of the gradient of the inputs is that of what they are multiplied
         to, `(time, batch, n * units)`. Whoever needs more calls `of_inputs`.
+
+        Args:
+            arguments: The arguments of the loop.
+            outputs: Those of all steps; `None` if nothing was kept.
+            kept: What else was kept.
+            d_outputs: The gradient of the outputs.
+            d_states: The gradients of the last states.
         """
-        inputs, _, b, states, recurrent, mask = arguments
+        inputs, _, b, states, recurrent, mask, stretch = arguments
+        if outputs is None:
+            outputs, _, kept = self.forward(arguments)
         _, steps, _ = ops.shape(d_outputs)
         equations, ahead = self.equations, self.partials_ahead
+        history = [swapped(outputs), *kept.history]
         previous = [
             ops.concatenate([first[None], later[:-1]])
-            for first, later in zip(states, kept.history, strict=True)
+            for first, later in zip(states, history, strict=True)
         ]
-        known = previous, kept.gates
+        gates = kept.gates or self._gates(arguments, previous)
+        known = previous, gates
 
         def step(d_states: States, inputs: tuple) -> tuple[States, Tensor]:
             d_output, known, m, linked = inputs
@@ -153,14 +189,15 @@ class Loop:
 
         linked = None  # whether gradients pass from a step to the one before
         if self.truncate is not None:
-            numbers = ops.reshape(ops.arange(steps), (steps, 1, 1))
+            first = 0 if stretch is None else stretch.first
+            numbers = ops.reshape(first + ops.arange(steps), (steps, 1, 1))
             linked = numbers % self.truncate != 0
         of_steps = equations.partials(*known) if ahead else known
         inputs_ = (swapped(d_outputs), of_steps, swapped(mask), linked)
-        d_states, d_x = self.scan(step, d_states, inputs_, reverse=True)
+        d_states, d_x = self._scan(arguments, step, d_states, inputs_, reverse=True)
 
         d_rows = rows(d_x)
-        d_u = equations.by_product(rows(equations.products_gradient(d_x, kept.gates)))
+        d_u = equations.by_product(rows(equations.products_gradient(d_x, gates)))
         multiplied = equations.multiplied(*known)
         d_U = {
             gates: ops.transpose(rows(recurrent.dropped(multiplied[gates]))) @ d
@@ -178,6 +215,29 @@ class Loop:
             d_states,
             Recurrence(d_U, d_b_U, d_V),
         )
+
+    def _scan(self, arguments: Arguments, *of_scan: Any, **options: Any) -> tuple:
+        if arguments.stretch is not None:
+            options["steps"] = arguments.stretch.steps
+        return self.scan(*of_scan, **options)
+
+    def _projected(self, arguments: Arguments) -> list[Tensor]:
+        """`W x + b` by gate, each `(time, batch, units)`."""
+        W, b = arguments.W, arguments.b
+        x = swapped(arguments.inputs)
+        x = by_rows(lambda rows: rows @ W if b is None else rows @ W + b, x)
+        # Split before the loop: XLA does not vectorize a loop that slices.
+        return ops.split(x, len(self.equations.gates), axis=-1)
+
+    def _gates(self, arguments: Arguments, previous: States) -> Gates:
+        """The gates of all steps at once, from the states before each of them."""
+        shape, drop = ops.shape(previous[0]), arguments.recurrent.drop
+        x = [rows(of_gate) for of_gate in self._projected(arguments)]
+        recurrent = Recurrence(*arguments.recurrent)
+        if drop is not None:
+            recurrent = recurrent._replace(drop=ops.tile(drop, (shape[0], 1)))
+        _, gates = self.equations.step(x, [rows(h) for h in previous], recurrent)
+        return {letter: ops.reshape(gate, shape) for letter, gate in gates.items()}
 
 
 def of_inputs(d_x: Tensor, W: Tensor) -> Tensor:

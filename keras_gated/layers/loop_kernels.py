@@ -3,7 +3,7 @@
 They are one call for all steps: oneDNN or ATen on a CPU, cuDNN on a GPU.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -13,7 +13,7 @@ from keras_gated.cells.equations import Equations, States, Tensor
 from keras_gated.cells.gru import ResetAfterEquations
 from keras_gated.cells.lstm import LSTMEquations
 from keras_gated.cells.tanh import TanhEquations
-from keras_gated.layers.loop import Arguments, Loop, swapped
+from keras_gated.layers.loop import Arguments, Loop
 
 
 class Kernel(NamedTuple):
@@ -26,7 +26,7 @@ class Kernel(NamedTuple):
 
     def __call__(self, arguments: Arguments) -> tuple[Tensor, States]:
         """The outputs of all steps, and the last states."""
-        inputs, W, b, states, recurrent, _ = arguments
+        inputs, W, b, states, recurrent, *_ = arguments
         (U,) = recurrent.U.values()
         (b_U,) = (recurrent.b_U or {"": None}).values()
         biases = [W.new_zeros(W.shape[-1:]) if x is None else x for x in (b, b_U)]
@@ -69,7 +69,7 @@ def find(equations: Equations) -> Kernel | None:
 
 def applies(arguments: Arguments) -> bool:
     """Whether a kernel takes these arguments, under the transformations in force."""
-    inputs, *_, recurrent, mask = arguments
+    inputs, *_, recurrent, mask, _ = arguments
     types = [torch.float32, torch.float64]
     types += [torch.float16, torch.bfloat16] if inputs.is_cuda else []
     return (
@@ -85,34 +85,56 @@ def applies(arguments: Arguments) -> bool:
     )
 
 
+NOT_TENSORS = 4
+"""Arguments of `Run` before the tensors."""
+
+
 class Run(torch.autograd.Function):
     """Runs a kernel; the second gradient, which some lack, is that of the loop."""
 
     @staticmethod
     def forward(
-        ctx: Any, kernel: Kernel, loop: Loop, pack: Callable, *tensors: Tensor
+        ctx: Any,
+        kernel: Kernel,
+        loop: Loop,
+        pack: Callable,
+        recompute: bool,
+        *tensors: Tensor,
     ) -> tuple[Tensor, ...]:
-        ctx.loop, ctx.pack = loop, pack
+        ctx.kernel, ctx.loop, ctx.pack, ctx.recompute = kernel, loop, pack, recompute
         ctx.save_for_backward(*tensors)
-        with torch.enable_grad():
-            ctx.leaves = [
-                tensor.detach().requires_grad_(needed)
-                for tensor, needed in zip(
-                    tensors, ctx.needs_input_grad[3:], strict=True
-                )
-            ]
-            outputs, states = kernel(pack(ctx.leaves))
-        ctx.results = [*states, outputs]
+        if recompute:
+            outputs, states = kernel(pack(tensors))
+            return *states, outputs
+        ctx.leaves, ctx.results = Run._with_graph(ctx, tensors)
         return tuple(result.detach() for result in ctx.results)
 
     @staticmethod
+    def _with_graph(
+        ctx: Any, tensors: Sequence[Tensor]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """The kernel's results, and the leaves of a graph that leads to them."""
+        needed = ctx.needs_input_grad[NOT_TENSORS:]
+        with torch.enable_grad():
+            leaves = [
+                tensor.detach().requires_grad_(need)
+                for tensor, need in zip(tensors, needed, strict=True)
+            ]
+            outputs, states = ctx.kernel(ctx.pack(leaves))
+        return leaves, [*states, outputs]
+
+    @staticmethod
     def backward(ctx: Any, *d: Tensor) -> tuple:
-        needed = ctx.needs_input_grad[3:]
-        results, leaves, again = ctx.results, ctx.leaves, torch.is_grad_enabled()
+        needed = ctx.needs_input_grad[NOT_TENSORS:]
+        again = torch.is_grad_enabled()
         if again:
             leaves = ctx.saved_tensors
-            states, kept = ctx.loop.forward(ctx.pack(leaves), keep=False)
-            results = [*states, swapped(kept.history[0])]
+            outputs, states, _ = ctx.loop.forward(ctx.pack(leaves), "nothing")
+            results = [*states, outputs]
+        elif ctx.recompute:
+            leaves, results = Run._with_graph(ctx, ctx.saved_tensors)
+        else:
+            leaves, results = ctx.leaves, ctx.results
         found = iter(
             torch.autograd.grad(
                 results,
@@ -122,4 +144,5 @@ class Run(torch.autograd.Function):
                 create_graph=again,
             )
         )
-        return None, None, None, *[next(found) if need else None for need in needed]
+        gradients = [next(found) if need else None for need in needed]
+        return *[None] * NOT_TENSORS, *gradients

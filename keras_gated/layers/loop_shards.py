@@ -14,8 +14,8 @@ from typing import Any
 import tensorflow as tf
 from keras import tree
 
-from keras_gated.cells.equations import Recurrence, Tensor
-from keras_gated.layers.loop import Arguments, of_inputs
+from keras_gated.cells.equations import Recurrence, States, Tensor
+from keras_gated.layers.loop import Arguments, Keep, Kept, Passes, of_inputs
 
 LARGEST = 800_000
 """Multiplications of a product that XLA leaves to one thread, measured."""
@@ -44,18 +44,63 @@ def number(batch: int | None) -> int:
     return max(1, min(size for size in (cores, threads, batch) if size is not None))
 
 
-def share(arguments: Arguments, n: int) -> list[Arguments]:
+def shared(passes: Passes, n: int) -> Passes:
+    """Passes over a batch by those over each of `n` shards."""
+
+    def forward(arguments: Arguments, keep: Keep) -> tuple[Tensor, States, Any]:
+        parts = [passes.forward(part, keep) for part in _shares(arguments, n)]
+        outputs, states, kept = zip(*parts, strict=True)
+        batch = tf.shape(arguments.inputs)[0]
+        of_states = zip(*states, strict=True)
+        return _joined(outputs, batch), [_joined(s, batch) for s in of_states], kept
+
+    def backward(
+        arguments: Arguments,
+        outputs: Tensor | None,
+        kept: Any,
+        d_outputs: Tensor,
+        d_states: States,
+    ) -> Arguments:
+        kept = [Kept()] * n if outputs is None else kept
+        more = _rows([outputs, d_outputs, d_states], n)
+        parts = [
+            passes.backward(part, outputs, kept, *d)
+            for part, kept, (outputs, *d) in zip(
+                _shares(arguments, n), kept, more, strict=True
+            )
+        ]
+        batch = tf.shape(d_outputs)[0]
+        # The gradient of the inputs is often not needed. Then a graph leaves it out,
+        # which it can do only outside of what is compiled.
+        d_inputs = [of_inputs(part.inputs, arguments.W) for part in parts]
+        d_W, d_b, d_recurrent = tree.map_structure(
+            lambda *of_parts: None if of_parts[0] is None else tf.add_n(of_parts),
+            *((part.W, part.b, part.recurrent) for part in parts),
+        )
+        of_states = zip(*(part.states for part in parts), strict=True)
+        d_states = [_joined(s, batch) for s in of_states]
+        return Arguments(_joined(d_inputs, batch), d_W, d_b, d_states, d_recurrent)
+
+    return Passes(forward, backward)
+
+
+def _shares(arguments: Arguments, n: int) -> list[Arguments]:
     """The arguments of each of `n` shards."""
-    inputs, W, b, states, recurrent, mask = arguments
+    recurrent = arguments.recurrent
     return [
-        Arguments(inputs, W, b, states, recurrent._replace(drop=drop), mask)
-        for inputs, states, drop, mask in share_rows(
-            [inputs, states, recurrent.drop, mask], n
+        arguments._replace(
+            inputs=inputs,
+            states=states,
+            recurrent=recurrent._replace(drop=drop),
+            mask=mask,
+        )
+        for inputs, states, drop, mask in _rows(
+            [arguments.inputs, arguments.states, recurrent.drop, arguments.mask], n
         )
     ]
 
 
-def share_rows(structure: Any, n: int) -> list[Any]:
+def _rows(structure: Any, n: int) -> list[Any]:
     """The rows of all tensors in `n` parts of one size, which share what is compiled.
 
     Rows of zeros fill the last part.
@@ -77,32 +122,23 @@ def share_rows(structure: Any, n: int) -> list[Any]:
     return [tree.pack_sequence_as(structure, part) for part in of_parts]
 
 
-def join(parts: Sequence[Tensor], batch: Tensor) -> Tensor:
+def _joined(parts: Sequence[Tensor], batch: Tensor) -> Tensor:
     """The rows of all parts, without those that fill the last one."""
     return parts[0] if len(parts) == 1 else tf.concat(parts, 0)[:batch]
 
 
-def add(parts: list[Arguments], W: Tensor, batch: Tensor) -> Arguments:
-    """The gradients of the arguments, from those of the shards."""
-    # The gradient of the inputs is often not needed. Then a graph leaves it out, which
-    # it can do only outside of what is compiled.
-    d_inputs = join([of_inputs(part.inputs, W) for part in parts], batch)
-    d_states = [
-        join(of_parts, batch)
-        for of_parts in zip(*(part.states for part in parts), strict=True)
-    ]
-    d_W, d_b, d_recurrent = tree.map_structure(
-        lambda *of_parts: None if of_parts[0] is None else tf.add_n(of_parts),
-        *((part.W, part.b, part.recurrent) for part in parts),
-    )
-    return Arguments(d_inputs, d_W, d_b, d_states, d_recurrent)
-
-
-def in_parts(arguments: Arguments) -> Arguments:
-    """The arguments of a shard, with products that each stay with one thread.
+def of_a_shard(passes: Passes) -> Passes:
+    """Passes with products that each stay with one thread.
 
     Otherwise the shards would wait for each other's threads at every step.
     """
+    return Passes(
+        lambda arguments, keep: passes.forward(_in_parts(arguments), keep),
+        lambda arguments, *more: passes.backward(_in_parts(arguments), *more),
+    )
+
+
+def _in_parts(arguments: Arguments) -> Arguments:
     recurrent = arguments.recurrent
     batch, units = arguments.states[0].shape
     of_a_gate = (batch or ROWS) * units**2

@@ -1,4 +1,4 @@
-"""The loop on TensorFlow: `tf.while_loop` inside `tf.custom_gradient`."""
+"""The loop on TensorFlow, inside `tf.custom_gradient`."""
 
 from collections.abc import Callable
 from functools import partial
@@ -10,144 +10,116 @@ from tensorflow.python.eager import context
 from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
 
 from keras_gated.cells.equations import Equations, States, Tensor
+from keras_gated.layers import loop_blocks as blocks
 from keras_gated.layers import loop_shards as shards
-from keras_gated.layers.loop import Arguments, Kept, Loop, split, swapped
+from keras_gated.layers.loop import Arguments, Keep, Loop, Passes, split
+from keras_gated.layers.loop_scan import scan
+
+FEW = 32
+"""Steps that are not worth compiling where nothing is trained."""
+OF_TRAINER = {
+    "one_step_on_data",
+    "one_step_on_data_distributed",
+    "multi_step_on_data",
+    "multi_step_on_iterator",
+}
+"""The graphs of `keras.Model`'s `fit`, `evaluate` and `predict`."""
 
 _compiled = partial(tf.function, jit_compile=True, autograph=False)
 
 
-def scan(
-    step: Callable[[list[Tensor], Any], tuple[list[Tensor], Any]],
-    carry: list[Tensor],
-    inputs: Any,
-    reverse: bool = False,
-) -> tuple[list[Tensor], Any]:
-    """`Scan` by `tf.while_loop`."""
-    flat = tree.flatten(inputs)
-    steps = flat[0].shape[0]
-    steps = tf.shape(flat[0])[0] if steps is None else steps
-    structure = None
-
-    def run(carry: list[Tensor], t: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        nonlocal structure
-        now = [None if tensor is None else tensor[t] for tensor in flat]
-        new_carry, structure = step(carry, tree.pack_sequence_as(inputs, now))
-        for new, old in zip(new_carry, carry, strict=True):
-            new.set_shape(old.shape)
-        return new_carry, tree.flatten(structure)
-
-    # The loop needs the shapes of its outputs before it begins. The values of this
-    # step are not used; in a graph they are not computed.
-    _, first = run(carry, 0)
-
-    def body(k: Tensor, carry: list, arrays: list) -> tuple[Tensor, list, list]:
-        t = steps - 1 - k if reverse else k
-        carry, outputs = run(carry, t)
-        pairs = zip(arrays, outputs, strict=True)
-        return k + 1, carry, [array.write(t, output) for array, output in pairs]
-
-    arrays = [
-        tf.TensorArray(output.dtype, size=steps, element_shape=output.shape)
-        for output in first
-    ]
-    _, carry, arrays = tf.while_loop(
-        lambda k, *_: k < steps,
-        body,
-        (0, list(carry), arrays),
-        maximum_iterations=steps,
-    )
-    outputs = [array.stack() for array in arrays]
-    return list(carry), tree.pack_sequence_as(structure, outputs)
-
-
 class FastLoop:
-    """Runs a loop; while training, forward and backward are compiled with XLA.
+    """Runs a loop; forward and backward are compiled with XLA.
 
     In a model that is not compiled as a whole, Keras's default without a GPU,
-    TensorFlow takes longer to schedule a step of few units than to compute it.
-    Inference is not compiled, because compiled functions cannot be exported to other
-    formats.
+    TensorFlow takes longer to schedule a step of few units than to compute it. A graph
+    of inference that might be exported is not compiled, because other formats have no
+    compiled functions.
 
     What is compiled keeps one core busy. So the cores share the batch: see
-    `loop_shards`.
+    `loop_shards`. A long sequence is computed in blocks of steps: see `loop_blocks`.
     """
 
     def __init__(self, equations: Equations, truncate: int | None = None) -> None:
-        self._loop = Loop(equations, truncate, scan)
-        self._compiled = _compiled(self._forward), _compiled(self._backward)
+        loop = Loop(equations, truncate, scan)
+        self._plain = Passes(loop.forward, loop.backward)
+        self._compiled = Passes(*map(_compiled, self._plain))
+        self._of_shard = Passes(*map(_compiled, shards.of_a_shard(self._plain)))
 
-    def _forward(
-        self, arguments: Arguments, shared: bool = False, keep: bool = True
-    ) -> tuple[Tensor, States, Kept]:
-        arguments = shards.in_parts(arguments) if shared else arguments
-        states, kept = self._loop.forward(arguments, keep)
-        return swapped(kept.history[0]), states, kept
+    def __call__(
+        self, arguments: Arguments, training: bool, recompute: bool
+    ) -> tuple[Tensor, States]:
+        batch, steps, _ = arguments.inputs.shape
+        keep = training and not recompute
+        if not _may_compile():
+            passes = shards.shared(self._plain, 1)
+            return _run(passes, "gates" if keep else "nothing", arguments)
+        n = shards.number(batch)
+        passes = shards.shared(self._of_shard if n > 1 else self._compiled, n)
+        if not (training or _may_compile_inference(steps)):
+            forward, _ = shards.shared(self._plain, 1)
+            return _run(passes._replace(forward=forward), "nothing", arguments)
 
-    def _backward(self, arguments: Arguments, shared: bool, *more: Any) -> Arguments:
-        arguments = shards.in_parts(arguments) if shared else arguments
-        return self._loop.backward(arguments, *more)
+        most = blocks.most_steps(batch, arguments.states[0].shape[-1])
+        now = tf.shape(arguments.inputs)[1] if steps is None else steps
+        in_blocks = blocks.in_blocks(passes, blocks.size(now, most, training))
 
-    def __call__(self, arguments: Arguments, training: bool) -> tuple[Tensor, States]:
-        tensors, pack, pick = split(arguments)
-        forward, backward, n = self._forward, self._backward, 1
-        if _may_compile():
-            forward, backward = self._compiled
-            n = shards.number(arguments.inputs.shape[0])
+        def whole() -> tuple[Tensor, States]:
+            return _run(passes, "gates" if keep else "nothing", arguments)
 
-        # Nothing in here may be recorded on a tape: automatic differentiation would
-        # keep intermediate results of the loop, which XLA does not return.
-        @tf.custom_gradient
-        def run(*tensors: Tensor) -> tuple[list[Tensor], Callable]:
-            arguments = pack([tf.stop_gradient(tensor) for tensor in tensors])
-            batch = tf.shape(arguments.inputs)[0]
-            if training:
-                parts = [forward(part, n > 1) for part in shards.share(arguments, n)]
-            else:
-                parts = [self._forward(arguments, keep=False)]
-            outputs, states, kept = zip(*parts, strict=True)
+        def long() -> tuple[Tensor, States]:
+            return _run(in_blocks, "states" if keep else "nothing", arguments)
 
-            def gradient(*d: Tensor) -> list[Tensor]:
-                # In a branch of tf.cond, a compiled function cannot capture tensors of
-                # the forward pass, while other operations can.
-                arguments_, kept_ = tree.map_structure(_identity, (arguments, kept))
+        # What trains has few lengths, and is compiled for each. What is predicted, one
+        # file after the other, may have any.
+        if not training and (steps is None or tf.executing_eagerly()):
+            return long()
+        if steps is None:
+            return tf.cond(now <= most, whole, long)
+        return whole() if steps <= most else long()
 
-                @tf.custom_gradient
-                def once(*inputs: Tensor) -> tuple[list[Tensor], Callable]:
-                    parts, kept = shards.share(arguments_, n), kept_
-                    if not training:  # nothing was kept
-                        kept = [forward(part, n > 1)[-1] for part in parts]
-                    d_outputs, *d_states = map(tf.stop_gradient, inputs[: len(d)])
-                    d_parts = shards.share_rows([d_outputs, d_states], n)
-                    gradients = [
-                        backward(part, n > 1, of_part, *d_part)
-                        for part, of_part, d_part in zip(
-                            parts, kept, d_parts, strict=True
-                        )
-                    ]
-                    batch = tf.shape(d_outputs)[0]
-                    gradients = pick(shards.add(gradients, arguments_.W, batch))
-                    return [g for g in gradients if g is not None], _no_second_gradient
 
-                dense = map(tf.convert_to_tensor, d)  # tf.gather has sparse ones
-                found = once(*dense, *tensors)
-                return [*found, *[None] * (len(tensors) - len(found))]
+def _run(passes: Passes, keep: Keep, arguments: Arguments) -> tuple[Tensor, States]:
+    """The outputs of all steps and the last states, with a gradient of its own."""
+    tensors, pack, pick = split(arguments)
 
-            results = [shards.join(outputs, batch)]
-            of_states = zip(*states, strict=True)
-            results += [shards.join(of_parts, batch) for of_parts in of_states]
-            # A compiled function may have been traced for less specific shapes.
-            units = results[0].shape[-1]
-            results[0].set_shape((*arguments.inputs.shape[:2], units))
-            for result, state in zip(results[1:], arguments.states, strict=True):
-                result.set_shape(state.shape)
-            if "loop_body" in tf.get_current_name_scope():
-                results = [_only_gradient(result, tensors[0]) for result in results]
-            return results, gradient
+    # Nothing in here may be recorded on a tape: automatic differentiation would
+    # keep intermediate results of the loop, which XLA does not return.
+    @tf.custom_gradient
+    def run(*tensors: Tensor) -> tuple[list[Tensor], Callable]:
+        arguments = pack([tf.stop_gradient(tensor) for tensor in tensors])
+        outputs, states, kept = passes.forward(arguments, keep)
+        known = None if keep == "nothing" else outputs, kept
 
-        # No variables, and tensors of this graph: a gradient within branches of
-        # branches cannot reach those of others.
-        outputs, *states = run(*map(tf.identity, tensors))
-        return outputs, states
+        def gradient(*d: Tensor) -> list[Tensor]:
+            # In a branch of tf.cond, a compiled function cannot capture tensors of
+            # the forward pass, while other operations can.
+            arguments_, known_ = tree.map_structure(_identity, (arguments, known))
+
+            @tf.custom_gradient
+            def once(*inputs: Tensor) -> tuple[list[Tensor], Callable]:
+                d_outputs, *d_states = map(tf.stop_gradient, inputs[: len(d)])
+                found = passes.backward(arguments_, *known_, d_outputs, d_states)
+                gradients = [g for g in pick(found) if g is not None]
+                return gradients, _no_second_gradient
+
+            dense = map(tf.convert_to_tensor, d)  # tf.gather has sparse ones
+            found = once(*dense, *tensors)
+            return [*found, *[None] * (len(tensors) - len(found))]
+
+        # A compiled function may have been traced for less specific shapes.
+        outputs.set_shape((*arguments.inputs.shape[:2], outputs.shape[-1]))
+        for new, old in zip(states, arguments.states, strict=True):
+            new.set_shape(old.shape)
+        results = [outputs, *states]
+        if "loop_body" in tf.get_current_name_scope():
+            results = [_only_gradient(result, tensors[0]) for result in results]
+        return results, gradient
+
+    # No variables, and tensors of this graph: a gradient within branches of
+    # branches cannot reach those of others.
+    outputs, *states = run(*map(tf.identity, tensors))
+    return outputs, states
 
 
 def _identity(leaf: Any) -> Any:
@@ -178,6 +150,23 @@ def _may_compile() -> bool:
     """
     graph = tf.compat.v1.get_default_graph()
     return not (GraphOrParentsInXlaContext(graph) or context.context().op_callbacks)
+
+
+def _may_compile_inference(steps: int | None) -> bool:
+    """Whether to compile what does not train.
+
+    Not in a graph that might be exported, which may be any but those of `predict`,
+    `evaluate` and `fit`; and not for a few steps one after the other, which compute
+    before the compiler has begun.
+    """
+    if tf.executing_eagerly():
+        return steps >= FEW
+    graph = tf.compat.v1.get_default_graph()
+    while graph is not None:
+        if getattr(graph, "name", None) in OF_TRAINER:
+            return True
+        graph = getattr(graph, "outer_graph", None)
+    return False
 
 
 def _no_second_gradient(*_: Tensor) -> None:

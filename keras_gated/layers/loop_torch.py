@@ -1,6 +1,7 @@
 """The loop on PyTorch: a loop of Python inside a `torch.autograd.Function`."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from keras import tree
 from keras_gated.cells.base import RecurrentCell
 from keras_gated.cells.equations import Equations, States, Tensor
 from keras_gated.layers import loop_kernels
-from keras_gated.layers.loop import Arguments, Loop, of_inputs, split, swapped
+from keras_gated.layers.loop import Arguments, Kept, Loop, of_inputs, split
 
 
 def scan(
@@ -51,7 +52,9 @@ class FastLoop:
             "and no recurrent dropout"
         )
 
-    def __call__(self, arguments: Arguments, training: bool) -> tuple[Tensor, States]:
+    def __call__(
+        self, arguments: Arguments, training: bool, recompute: bool
+    ) -> tuple[Tensor, States]:
         # A stateful layer overwrites its states, which are kept here.
         states = [state.clone() for state in arguments.states]
         tensors, pack, pick = split(arguments._replace(states=states))
@@ -60,12 +63,14 @@ class FastLoop:
         if kernel is not None and loop_kernels.applies(arguments):
             if not keep:
                 return kernel(pack(tensors))
-            *last, outputs = loop_kernels.Run.apply(kernel, self._loop, pack, *tensors)
+            run = partial(loop_kernels.Run.apply, kernel, self._loop, pack)
+            *last, outputs = run(recompute, *tensors)
             return outputs, last
         if torch.jit.is_tracing() or not (keep or self._loop.truncate):
             # Plain operations work under every transformation.
-            states, kept = self._loop.forward(pack(tensors), keep=False)
-            return swapped(kept.history[0]), states
+            outputs, states, _ = self._loop.forward(pack(tensors), "nothing")
+            return outputs, states
+        keep = keep and not recompute
         results = _Run.apply(_Call(self._loop, pack, pick, len(states), keep), *tensors)
         return results[len(states)], list(results[: len(states)])
 
@@ -81,9 +86,10 @@ class _Call:
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         """The last states, the outputs, and what else was kept."""
-        states, kept = self.loop.forward(self.pack(tensors), keep=self.keep)
+        keep = "gates" if self.keep else "nothing"
+        outputs, states, kept = self.loop.forward(self.pack(tensors), keep)
         self.structure = tree.map_structure(lambda _: 0, kept)
-        return *states, swapped(kept.history[0]), *tree.flatten(kept)
+        return *states, outputs, *(tree.flatten(kept) if self.keep else ())
 
     def backward(
         self,
@@ -94,15 +100,14 @@ class _Call:
         """The gradients of the tensors from those of the last states and outputs."""
         arguments = self.pack(tensors)
         if torch.is_grad_enabled() or not self.keep:
-            # A second gradient follows, or forward kept nothing.
-            _, all_kept = self.loop.forward(arguments)
+            known = None, Kept()  # a second gradient follows, or nothing was kept
         else:
-            all_kept = tree.pack_sequence_as(self.structure, kept[1:])
+            known = kept[0], tree.pack_sequence_as(self.structure, kept[1:])
         *d_states, d_outputs = (
             zero if gradient is None else gradient
             for gradient, zero in zip(d, self.zeros(tensors, kept), strict=True)
         )
-        gradients = self.loop.backward(arguments, all_kept, d_outputs, d_states)
+        gradients = self.loop.backward(arguments, *known, d_outputs, d_states)
         d_inputs = of_inputs(gradients.inputs, arguments.W)
         return self.pick(gradients._replace(inputs=d_inputs))
 

@@ -1,9 +1,11 @@
 """The fast loop beside Keras's loop over the same cell."""
 
+import contextlib
 import logging
 import os
 import subprocess
 import sys
+from unittest import mock
 
 import keras
 import numpy as np
@@ -31,6 +33,7 @@ from keras_gated.cells.gru import GRUEquations
 each_cell = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
 SOME = ROWS[1::3]
 BACKEND = keras.config.backend()
+on_tensorflow = pytest.mark.skipif(BACKEND != "tensorflow", reason="of TensorFlow")
 KERAS_VERSION = tuple(int(part) for part in keras.__version__.split(".")[:2])
 GAPS = [[0, 1, 0, 1, 1], [1, 0, 0, 1, 0]]
 ALL = {"return_sequences": True, "return_state": True}
@@ -44,7 +47,10 @@ def both_loops(row, x, layer=None, call=None, dtype="float64", training=True, **
         made = row.make(dtype=dtype, seed=5, **own)
         made.build((None, x.shape[-1]))
         randomise(made)
-        rnn = RNN(made, dtype=dtype, use_fast_loop=fast, **(layer or {}))
+        options = dict(layer or {})
+        if not fast:
+            options.pop("recompute_states", None)
+        rnn = RNN(made, dtype=dtype, use_fast_loop=fast, **options)
         rnn.build(x.shape)
         call_ = dict(call or {})
         if call_.pop("states", False):
@@ -81,8 +87,13 @@ CASES = {
         {"dropout": 0.3, "recurrent_dropout": 0.4, "weight_noise": 0.2},
     ),
     "stateful, no bias": ({"stateful": True}, {}, {"use_bias": False}),
+    "computing states again": (
+        {**ALL, "recompute_states": True},
+        {"mask": GAPS, "states": True},
+        {"recurrent_dropout": 0.4},
+    ),
 }
-OF_LOOP = {"plain", "backwards, masked, zeros"}
+OF_LOOP = {"plain", "backwards, masked, zeros", "computing states again"}
 
 
 # What is of the loop alone, and not of the cells, is tested on a few of them.
@@ -107,7 +118,7 @@ def test_fast_loop_equals_keras_loop_in_float32(row):
     assert_same(both_loops(row, x, ALL, call, dtype="float32"), atol=1e-5)
 
 
-@pytest.mark.skipif(BACKEND != "tensorflow", reason="only TensorFlow shares a batch")
+@on_tensorflow
 @each_cell
 def test_cores_share_a_batch(row, monkeypatch):
     """Of three rows, which two shards cannot share without one that fills the last."""
@@ -121,7 +132,79 @@ def test_cores_share_a_batch(row, monkeypatch):
     assert_same(both_loops(row, x, ALL, call, **cell))
 
 
-@pytest.mark.skipif(BACKEND != "tensorflow", reason="only TensorFlow shares a batch")
+@pytest.fixture
+def blocks(monkeypatch, request):
+    """Sequences of more than three steps go in blocks of two, and are compiled."""
+    size = getattr(request, "param", 2)
+    if size is None or BACKEND != "tensorflow":
+        return
+    from keras_gated.layers import loop_blocks, loop_tensorflow
+
+    monkeypatch.setattr(loop_blocks, "most_steps", lambda batch, units: 3)
+    monkeypatch.setattr(loop_blocks, "size", lambda steps, most, training: size)
+    monkeypatch.setattr(loop_tensorflow, "FEW", 0)
+
+
+@on_tensorflow
+@pytest.mark.parametrize("recompute", [False, True])
+@each_cell
+def test_long_sequences_go_in_blocks(row, recompute, blocks):
+    """The last of which is not full; two shards in a graph of unknown length."""
+    x, _ = sequences(dtype="float64")
+    call = {"mask": np.array(GAPS, bool), "states": True}
+    cell = {"dropout": 0.3, "recurrent_dropout": 0.4, "weight_noise": 0.2}
+    layer = {**ALL, "recompute_states": recompute}
+    assert_same(both_loops(row, x, layer, call, **cell))
+
+
+@on_tensorflow
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize(("batch", "units"), [(16, 46), (None, 227), (512, 1024)])
+def test_blocks_are_of_few_sizes_and_none_is_empty(batch, units, training):
+    import tensorflow as tf
+
+    from keras_gated.layers import loop_blocks
+
+    most = loop_blocks.most_steps(batch, units)
+    sizes = set()
+    for steps in range(1, 5000, 7):
+        size = loop_blocks.size(steps, most, training)
+        blocks = -(-steps // size)
+        assert blocks * size - steps < (64 * blocks if training else size)
+        sizes.add(size)
+    assert len(sizes) <= (16 if training else 6)
+    assert loop_blocks.size(tf.constant(steps), most, training) == size
+
+
+@on_tensorflow
+def test_predictions_are_compiled_and_graphs_for_export_are_not():
+    import tensorflow as tf
+
+    layer = keras_gated.GRU(5, return_sequences=True, name="compiled")
+    model = keras.Sequential([keras.Input((None, INPUTS)), layer])
+    model.compile("sgd", "mse")
+    loop = layer._fast_loop()
+    x = np.ones((2, 40, INPUTS), "float32")
+
+    def traces():
+        both = loop._compiled.forward, loop._of_shard.forward
+        return sum(forward.experimental_get_tracing_count() for forward in both)
+
+    counts = [traces()]
+    by_hand = tf.function(lambda x: model(x), autograph=False)(x)
+    for use in (
+        lambda: model.predict(x, verbose=0),
+        lambda: model.evaluate(x, x[:, :, :1] * np.ones(5), verbose=0),
+        lambda: model(x),
+        lambda: model(x[:, :3]),
+    ):
+        counts.append(traces())
+        use()
+    np.testing.assert_allclose(by_hand, model.predict(x, verbose=0), atol=1e-6)
+    assert counts[1] == counts[0] < counts[2] <= counts[3] <= counts[4] == traces()
+
+
+@on_tensorflow
 def test_as_many_shards_as_cores_threads_and_rows(monkeypatch):
     import tensorflow as tf
 
@@ -140,9 +223,9 @@ def test_as_many_shards_as_cores_threads_and_rows(monkeypatch):
         assert shards.number(16) == 2
 
 
-@pytest.mark.skipif(BACKEND != "tensorflow", reason="only TensorFlow shares a batch")
-def test_batches_of_any_size_in_a_graph(monkeypatch):
-    """Also those whose size is not known before they come."""
+@on_tensorflow
+def test_batches_of_any_size_in_a_graph(monkeypatch, blocks):
+    """Also those whose size is not known before they come, and of any length."""
     import tensorflow as tf
 
     from keras_gated.layers import loop_shards as shards
@@ -158,8 +241,9 @@ def test_batches_of_any_size_in_a_graph(monkeypatch):
 
     unknown = tf.TensorSpec((None, None, 3), tf.float32)
     graph = tf.function(both, input_signature=[unknown], autograph=False)
-    for batch in (0, 1, 2, 5):
-        x = tf.constant(np.random.default_rng(0).normal(size=(batch, 3, 3)), "float32")
+    for batch, steps in [(0, 3), (1, 3), (2, 3), (5, 3), (2, 4), (3, 7)]:
+        random = np.random.default_rng(0)
+        x = tf.constant(random.normal(size=(batch, steps, 3)), "float32")
         for theirs, ours in zip(both(x), graph(x), strict=True):
             np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
 
@@ -241,7 +325,22 @@ def test_fast_loop_equals_keras_loop_by_random_search(data):
     dtype = "float64" if BACKEND == "tensorflow" or not activation else "float32"
     x, _ = sequences(dtype=dtype, batch=batch, time=time)
     training = data.draw(flag)
-    results = both_loops(row, x, layer, call, dtype=dtype, training=training, **cell)
+    layer["recompute_states"] = data.draw(flag)
+    with contextlib.ExitStack() as patches:
+        if BACKEND == "tensorflow":
+            from keras_gated.layers import loop_blocks, loop_shards
+
+            size, n = data.draw(st.integers(1, 6)), data.draw(st.integers(1, 3))
+            for module, name, value in [
+                (loop_blocks, "most_steps", size),
+                (loop_blocks, "size", size),
+                (loop_shards, "number", min(n, batch)),
+            ]:
+                patch = mock.patch.object(module, name, lambda *_, value=value: value)
+                patches.enter_context(patch)
+        results = both_loops(
+            row, x, layer, call, dtype=dtype, training=training, **cell
+        )
     assert_same(results, atol=1e-9 if dtype == "float64" else 2e-4)
 
 
@@ -289,11 +388,15 @@ class Called(keras_gated.TanhCell):
 
 
 @pytest.mark.parametrize(
-    ("row", "length"),
-    [*((row, 2) for row in ROWS), *((ROWS[3], length) for length in (1, 5))],
+    ("row", "length", "blocks"),
+    [
+        *((row, 2, None) for row in ROWS),
+        *((ROWS[3], length, 2) for length in (1, 3, 5)),
+    ],
     ids=lambda value: getattr(value, "id", value),
+    indirect=["blocks"],
 )
-def test_truncated_gradient_equals_that_of_stretches(row, length):
+def test_truncated_gradient_equals_that_of_stretches(row, length, blocks):
     """Keras's loop over stretches, each from the states of the last as constants."""
     x, states = sequences(dtype="float64")
     cell = row.make(dtype="float64", **precise_activations(row))
@@ -324,12 +427,15 @@ def test_truncated_gradient_equals_that_of_stretches(row, length):
         np.testing.assert_allclose(a, b, atol=1e-9, rtol=1e-9)
 
 
-def test_truncation_is_kept_and_needs_the_fast_loop():
-    layer = RNN(keras_gated.GRUCell(3), truncate_gradient=5)
-    assert RNN.from_config(layer.get_config()).truncate_gradient == 5
-
-    with pytest.raises(ValueError, match=r"needs the fast loop.*was asked for"):
-        RNN(keras_gated.GRUCell(3), truncate_gradient=5, use_fast_loop=False)
+def test_options_of_the_gradient_are_kept_and_need_the_fast_loop():
+    for option in ({"truncate_gradient": 5}, {"recompute_states": True}):
+        layer = keras_gated.GRU(3, **option)
+        assert keras_gated.GRU.from_config(layer.get_config()).get_config() == (
+            layer.get_config()
+        )
+        assert option.items() <= layer.get_config().items()
+        with pytest.raises(ValueError, match=r"needs the fast loop.*was asked for"):
+            RNN(keras_gated.GRUCell(3), use_fast_loop=False, **option)
     for wrong in (0, -1, 2.5):
         with pytest.raises(ValueError, match="truncate_gradient"):
             keras_gated.GRU(3, truncate_gradient=wrong)
@@ -536,7 +642,7 @@ def test_exported_models_give_the_same_at_other_lengths(tmp_path):
     for row in ROWS[::2]:
         model.add(RNN(row.make(), return_sequences=True, use_fast_loop=True))
     x, _ = sequences(batch=3, time=7)
-    expected = array(model(x))
+    expected = model.predict(x, verbose=0)  # compiled, as what is exported is not
     model.export(tmp_path / "saved", format="tf_saved_model", verbose=False)
     saved = tf.saved_model.load(tmp_path / "saved")
     np.testing.assert_allclose(saved.serve(x), expected, atol=1e-6)
