@@ -1,6 +1,7 @@
 """The loop on PyTorch: a loop of Python inside a `torch.autograd.Function`."""
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -20,17 +21,34 @@ def scan(
     reverse: bool = False,
 ) -> tuple[list[Tensor], Any]:
     """`Scan` by a loop of Python."""
-    flat = tree.flatten(inputs)
-    steps = range(len(flat[0]))
-    unbound = [[None] * len(steps) if t is None else t.unbind() for t in flat]
     outputs = []
-    for t in reversed(steps) if reverse else steps:
-        now = tree.pack_sequence_as(inputs, [of_all[t] for of_all in unbound])
-        carry, structure = step(carry, now)
-        outputs.append(tree.flatten(structure))
-    ordered = reversed(outputs) if reverse else outputs
-    stacked = [torch.stack(of_all) for of_all in zip(*ordered, strict=True)]
-    return carry, tree.pack_sequence_as(structure, stacked)
+    for now in _by_step(inputs, reverse):
+        carry, of_step = step(carry, now)
+        outputs.append(of_step)
+    return carry, _stacked(outputs[::-1] if reverse else outputs)
+
+
+def _by_step(structure: Any, reverse: bool) -> Iterable[Any]:
+    """The structure at each step; `keras.tree` would take longer than the step."""
+    if torch.is_tensor(structure):
+        steps = structure.unbind()
+        return reversed(steps) if reverse else steps
+    if not structure:
+        return itertools.repeat(structure)
+    if isinstance(structure, dict):
+        of_keys = zip(*(_by_step(part, reverse) for part in structure.values()))
+        return (dict(zip(structure, values)) for values in of_keys)
+    return zip(*(_by_step(part, reverse) for part in structure))
+
+
+def _stacked(of_steps: list[Any]) -> Any:
+    """The opposite of `_by_step`."""
+    first = of_steps[0]
+    if torch.is_tensor(first):
+        return torch.stack(of_steps)
+    if isinstance(first, dict):
+        return {key: _stacked([part[key] for part in of_steps]) for key in first}
+    return [_stacked(list(parts)) for parts in zip(*of_steps, strict=True)]
 
 
 class FastLoop:
