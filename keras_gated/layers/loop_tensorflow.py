@@ -17,6 +17,8 @@ from keras_gated.layers.loop_scan import scan
 
 FEW = 32
 """Steps that are not worth compiling where nothing is trained."""
+SMALL = 250_000
+"""Multiplications of a step with which it is small, measured."""
 OF_TRAINER = {
     "one_step_on_data",
     "one_step_on_data_distributed",
@@ -63,9 +65,10 @@ class FastLoop:
         most = blocks.most_steps(batch, arguments.states[0].shape[-1])
         now = tf.shape(arguments.inputs)[1] if steps is None else steps
         in_blocks = blocks.in_blocks(passes, blocks.size(now, most, training))
+        known = "states" if _is_small(arguments) else "gates"
 
         def whole() -> tuple[Tensor, States]:
-            return _run(passes, "gates" if keep else "nothing", arguments)
+            return _run(passes, known if keep else "nothing", arguments)
 
         def long() -> tuple[Tensor, States]:
             return _run(in_blocks, "states" if keep else "nothing", arguments)
@@ -77,6 +80,12 @@ class FastLoop:
         if steps is None:
             return tf.cond(now <= most, whole, long)
         return whole() if steps <= most else long()
+
+
+def _is_small(arguments: Arguments) -> bool:
+    """Whether all gates at once are computed again sooner than kept at every step."""
+    batch, units = arguments.states[0].shape
+    return (batch or shards.ROWS) * units * arguments.W.shape[-1] <= SMALL
 
 
 def _run(passes: Passes, keep: Keep, arguments: Arguments) -> tuple[Tensor, States]:
