@@ -22,7 +22,7 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS)
 # The lower bound in setup.cfg.
 OLDEST_KERAS := 3.8.0
 
-.PHONY: help demo study study-quick test test-tfio test-torch test-slow test-keras lint format package bench tensorboard clean
+.PHONY: help demo study study-quick test test-tfio test-torch test-slow test-keras lint format package bench bench-quick tensorboard clean
 
 help:  ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' Makefile | while IFS=: read name text; \
@@ -80,6 +80,9 @@ study-quick: $(BIN)/.study  ## JSB Chorales alone, with a quarter of the epochs:
 
 bench: $(BIN)/.torch  ## time the layers beside their peers (leave the machine alone)
 	$(BIN)/python benchmarks/bench.py $(ARGS)
+
+bench-quick: $(BIN)/.torch  ## some of it, five minutes
+	$(BIN)/python benchmarks/bench.py --quick $(ARGS)
 
 tensorboard: $(BIN)/.examples  ## look at what the demo logged
 	$(BIN)/tensorboard --logdir runs

@@ -1,13 +1,14 @@
 """Times the fast layers beside their peers, all in one run.
 
-    python benchmarks/bench.py                    # all, about half an hour
+    python benchmarks/bench.py                    # all, more than an hour
+    python benchmarks/bench.py --quick            # some of it, five minutes
     python benchmarks/bench.py --parts table --sizes music --cells gru
 
 Each backend has a process of its own (see worker.py); the contenders take
 turns, and what is reported is the median over the rounds of the ratio within a
-round. Nothing else should run. Results go to benchmarks/results.json, a table to
-benchmarks/results.md, and a plot of the growth with length to
-benchmarks/growth.png.
+round, and in brackets how many cores were busy: CPU time over wall time. Nothing
+else should run. Results go to results.json, a table to results.md, and a plot of the
+growth with length to growth.png, in benchmarks/ or another folder.
 """
 
 import argparse
@@ -51,6 +52,7 @@ CONTENDERS = (
     "torch: ours",
     "torch: keras.layers.RNN",
     "torch: keras.layers",
+    "torch: ours, equations of torch.nn",
     "torch: torch.nn",
     "numpy: products",
     "tensorflow: no layer",
@@ -58,14 +60,56 @@ CONTENDERS = (
 LENGTHS = (100, 400, 1000, 4000, 16000)
 GROWTH = (
     OURS,
+    "tensorflow: ours, states again",
     "tensorflow: keras.layers",
+    "tensorflow: no layer",
     "tensorflow: ours + XLA",
     "tensorflow: keras.layers + XLA",
     "jax: ours",
     "jax: keras.layers",
 )
-# A step of more than this is timed once, not several times.
+STEP = (
+    OURS,
+    "tensorflow: keras.layers",
+    "tensorflow: no layer",
+    "tensorflow: generate",
+    "jax: generate",
+    "torch: generate",
+)
+KERNELS = (
+    "torch: ours, equations of torch.nn",
+    "torch: torch.nn in Keras",
+    "torch: torch.nn",
+)
+REST = tuple(
+    f"tensorflow: {name}"
+    for name in (
+        "the layer and Dense",
+        "metric",
+        "rescaled gradients",
+        "weight noise",
+        "10 steps at once",
+    )
+)
+QUICK = {
+    "sizes": ["music", "speech"],
+    "cells": ["lstm", "gru"],
+    "rounds": 3,
+    "parts": ["table"],
+    "contenders": [
+        OURS,
+        "tensorflow: keras.layers.RNN",
+        "tensorflow: keras.layers",
+        "jax: ours",
+        "torch: ours, equations of torch.nn",
+        "torch: torch.nn",
+        "numpy: products",
+    ],
+}
 LONG = 5.0
+"""Seconds: a step of more is timed once, not several times."""
+SLOW = 4
+"""A contender that takes so many times as long as ours has a third of the rounds."""
 
 
 class Worker:
@@ -107,29 +151,35 @@ def available(contenders: tuple[str, ...]) -> tuple[str, ...]:
 
 def compare(
     case: dict, contenders: tuple[str, ...], what: str, rounds: int, steps: int
-) -> dict[str, list[float]]:
-    """Seconds a step: for each contender the median of each round."""
-    workers, seconds = {}, {}
+) -> dict[str, dict[str, list[float]]]:
+    """For each contender the seconds of a step and the busy cores of each round."""
+    workers, found = {}, {}
     for name in contenders:
         backend, _, contender = name.partition(": ")
-        group = "numpy" if backend == "numpy" else backend
-        worker = workers.get(group) or workers.setdefault(group, Worker(backend))
+        worker = workers.get(backend) or workers.setdefault(backend, Worker(backend))
         if worker(do="prepare", case=case, name=contender, what=what) is not None:
-            seconds[name] = []
-    for _ in range(rounds):
-        for name, of_rounds in seconds.items():
+            found[name] = {"seconds": [], "cores": []}
+    first = contenders[0]
+    for of_round in range(rounds):
+        for name, so_far in found.items():
+            ours = found[first]["seconds"]
+            slow = of_round and so_far["seconds"][0] > SLOW * ours[0]
+            if slow and of_round % 3:
+                continue
             backend, _, contender = name.partition(": ")
-            times = workers[backend](
+            answer = workers[backend](
                 do="time", case=case, name=contender, what=what, steps=steps
             )
-            of_rounds.append(statistics.median(times))
+            so_far["seconds"].append(statistics.median(answer["seconds"]))
+            so_far["cores"].append(answer["cores"])
+            so_far.setdefault("rounds", []).append(of_round)
     for worker in workers.values():
         worker.close()
-    return seconds
+    return found
 
 
 def table(args: argparse.Namespace, results: dict) -> None:
-    contenders = available(CONTENDERS)
+    contenders = available(tuple(args.contenders))
     for size in args.sizes:
         for cell in args.cells:
             case = {"cell": cell, "units": UNITS[size][cell], **SHAPES[size]}
@@ -137,12 +187,51 @@ def table(args: argparse.Namespace, results: dict) -> None:
                 key = f"{size} {cell} {what}"
                 if key in results:
                     continue
-                rounds = args.rounds or {"music": 11, "speech": 5, "large": 3}[size]
-                steps = {"music": 10, "speech": 3, "large": 2}[size]
-                seconds = compare(case, contenders, what, rounds, steps)
-                results[key] = {"case": case, "seconds": seconds}
-                print(key, summary(seconds), flush=True)
-                save(results)
+                steps = {"music": 10, "speech": 2, "large": 1}[size]
+                found = compare(case, contenders, what, args.rounds, steps)
+                results[key] = {"case": case, "found": found}
+                print(key, summary(found), flush=True)
+                save(args.output, results)
+
+
+def step(args: argparse.Namespace, results: dict) -> None:
+    """One step of a stateful model, and of `generate`, at the music size, batch 1."""
+    contenders = available(STEP)
+    for cell in args.cells:
+        case = {"cell": cell, "units": UNITS["music"][cell], "inputs": 88}
+        case |= {"part": "step", "batch": 1, "steps": 1}
+        key = f"step {cell}"
+        if key not in results:
+            # The first step of a stateful model is traced; its state grows no larger.
+            found = compare(case, contenders, "one", args.rounds, 20)
+            results[key] = {"case": case, "found": found}
+            print(key, summary(found), flush=True)
+            save(args.output, results)
+
+
+def kernels(args: argparse.Namespace, results: dict) -> None:
+    """PyTorch's own layers beside ours of the same equations, both under `fit`."""
+    contenders = available(KERNELS)
+    for size in args.sizes:
+        for cell in args.cells:
+            case = {"cell": cell, "units": UNITS[size][cell], **SHAPES[size]}
+            key = f"kernels {size} {cell}"
+            if contenders and cell != "simplified_gru" and key not in results:
+                steps = {"music": 10, "speech": 2, "large": 1}[size]
+                found = compare(case, contenders, "train", args.rounds, steps)
+                results[key] = {"case": case, "found": found}
+                print(key, summary(found), flush=True)
+                save(args.output, results)
+
+
+def rest(args: argparse.Namespace, results: dict) -> None:
+    """What the study's trainings have beside the layer, at the music size."""
+    case = {"cell": "gru", "units": UNITS["music"]["gru"], **SHAPES["music"]}
+    case["part"] = "rest"
+    if "rest" not in results:
+        found = compare(case, REST, "train", args.rounds, 10)
+        results["rest"] = {"case": case, "found": found}
+        save(args.output, results)
 
 
 def growth(args: argparse.Namespace, results: dict) -> None:
@@ -153,35 +242,52 @@ def growth(args: argparse.Namespace, results: dict) -> None:
         key = f"growth {steps}"
         if key in results:
             continue
-        seconds, peaks = {}, {}
+        found, peaks = {}, {}
         for name in contenders:
             backend, _, contender = name.partition(": ")
             worker = Worker(backend)  # alone, so that its peak is its own
-            order = {"case": case, "name": contender, "what": "train"}
-            first = worker(do="prepare", **order)
-            peaks[name] = first["bytes"]
-            times = worker(do="time", **order, steps=1)
-            if times[0] < LONG:
-                times += worker(do="time", **order, steps=6)
-            seconds[name] = [statistics.median(times)]
+            order = {"name": contender, "what": "train"}
+            # What is loaded and compiled once is no part of what a length takes.
+            before = worker(do="prepare", case={**case, "steps": 2048}, **order)
+            first = worker(do="prepare", case=case, **order)
+            peaks[name] = {"once": before["bytes"], "length": first["bytes"]}
+            answer = worker(do="time", case=case, **order, steps=1)
+            if answer["seconds"][0] < LONG:
+                answer = worker(do="time", case=case, **order, steps=9)
+            found[name] = {
+                "seconds": [statistics.median(answer["seconds"])],
+                "cores": [answer["cores"]],
+                "rounds": [0],
+            }
             worker.close()
-        results[key] = {"case": case, "seconds": seconds, "peak_bytes": peaks}
-        print(key, summary(seconds), flush=True)
-        save(results)
+        results[key] = {"case": case, "found": found, "peak_bytes": peaks}
+        print(key, summary(found), flush=True)
+        save(args.output, results)
 
 
-def ratio(seconds: dict[str, list[float]], name: str) -> float:
-    """How many times as long as ours: the median over the rounds."""
-    pairs = zip(seconds[name], seconds[OURS], strict=True)
-    return statistics.median(theirs / ours for theirs, ours in pairs)
-
-
-def summary(seconds: dict[str, list[float]]) -> str:
-    ours = statistics.median(seconds[OURS]) * 1e3
-    others = ", ".join(
-        f"{name} {ratio(seconds, name):.2f}" for name in seconds if name != OURS
+def ratio(found: dict[str, dict], name: str, to: str = OURS) -> float:
+    """How many times as long as `to`: the median over the rounds that both have."""
+    a, b = (
+        dict(zip(found[n]["rounds"], found[n]["seconds"], strict=True))
+        for n in (name, to)
     )
-    return f"{ours:.2f} ms; in its multiples: {others}"
+    return statistics.median(a[r] / b[r] for r in a.keys() & b.keys())
+
+
+def milliseconds(of_one: dict) -> float:
+    return statistics.median(of_one["seconds"]) * 1e3
+
+
+def busy(of_one: dict) -> str:
+    return f"({statistics.median(of_one['cores']):.1f})"
+
+
+def summary(found: dict[str, dict]) -> str:
+    first = next(iter(found))
+    others = ", ".join(
+        f"{name} {ratio(found, name, first):.2f}" for name in found if name != first
+    )
+    return f"{milliseconds(found[first]):.2f} ms; in its multiples: {others}"
 
 
 def about() -> dict:
@@ -205,110 +311,204 @@ def about() -> dict:
     }
 
 
-def save(results: dict) -> None:
-    (HERE / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+def save(folder: pathlib.Path, results: dict) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = (f"{json.dumps(key)}: {json.dumps(of)}" for key, of in results.items())
+    (folder / "results.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
 
 
-def report(results: dict) -> None:
+def as_table(head: list[str], rows: list[list[str]]) -> list[str]:
+    lines = [head, ["---"] * len(head), *rows]
+    return ["| " + " | ".join(line) + " |" for line in lines] + [""]
+
+
+def report(folder: pathlib.Path, results: dict) -> None:
     """results.md and growth.png, from what is in results.json."""
-    lines = ["# What `make bench` measured", ""]
     info = results["about"]
     named = ", ".join(f"{k} {v}" for k, v in info["versions"].items() if v)
-    lines += [f"{info['processors']}; Python {info['python']}, {named}.", ""]
-    lines += [
+    lines = [
+        "# What `make bench` measured",
+        "",
+        f"{info['processors']}; Python {info['python']}, {named}. GPU: {info['gpu']}.",
+        "",
         "The first column is a whole step of ours in ms (TensorFlow, Keras's default",
         "`jit_compile`), the others are multiples of it: medians over rounds of the",
-        "ratio within a round. Above 1, ours is faster. `products` are the matrix",
-        "products of a step alone, through NumPy's BLAS; `no layer` is the model and",
-        "`fit` without a recurrent layer.",
+        "ratio within a round. Above 1, ours is faster. In brackets are the cores that",
+        "were busy, CPU time over wall time. `products` are the matrix products of a",
+        "step alone, through NumPy's BLAS; `no layer` is the model and `fit` or",
+        "`predict` without a recurrent layer; `equations of torch.nn` are the LSTM",
+        "without peepholes and the GRU with the reset gate after.",
         "",
     ]
-    for what, title in (("train", "Training step"), ("infer", "Inference")):
-        rows = {k: v for k, v in results.items() if k.endswith(" " + what)}
+    titles = {"train": "Training step, `fit`", "infer": "A batch of `predict`"}
+    for what, title in titles.items():
+        rows = {k: v["found"] for k, v in results.items() if k.endswith(" " + what)}
         if not rows:
             continue
-        names = [n for n in CONTENDERS if any(n in v["seconds"] for v in rows.values())]
+        names = [n for n in CONTENDERS if any(n in found for found in rows.values())]
         names.remove(OURS)
-        lines += [f"## {title}", "", "| | ours, ms | " + " | ".join(names) + " |"]
-        lines += ["|---|---|" + "---|" * len(names)]
-        for key, row in rows.items():
-            seconds = row["seconds"]
-            ours = statistics.median(seconds[OURS]) * 1e3
-            cells = [
-                f"{ratio(seconds, name):.2f}" if name in seconds else ""
-                for name in names
-            ]
-            label = key.removesuffix(" " + what)
-            lines += [f"| {label} | {ours:.2f} | " + " | ".join(cells) + " |"]
-        lines += [""]
-    grown = {k: v for k, v in results.items() if k.startswith("growth")}
-    if grown:
-        lines += ["## Growth with length (GRU of 46 units, batch 4, training step)", ""]
-        names = [n for n in GROWTH if n in next(iter(grown.values()))["seconds"]]
+        lines += [f"## {title}", ""]
+        lines += as_table(
+            ["", "ours, ms", *names],
+            [
+                [
+                    key.removesuffix(" " + what),
+                    f"{milliseconds(found[OURS]):.2f} {busy(found[OURS])}",
+                    *(
+                        f"{ratio(found, name):.2f} {busy(found[name])}"
+                        if name in found
+                        else ""
+                        for name in names
+                    ),
+                ]
+                for key, found in rows.items()
+            ],
+        )
+    rows = {k: v["found"] for k, v in results.items() if k.startswith("kernels ")}
+    if rows:
+        lines += ["## PyTorch: ours beside torch.nn of the same equations, `fit`", ""]
         lines += [
-            "Seconds, and the peak of memory above what was held before, MiB.",
+            "`torch.nn in Keras` is PyTorch's layer in a `TorchModuleWrapper`, under",
+            "`fit`; `torch.nn` a loop of training without Keras.",
             "",
         ]
+        first, *names = KERNELS
+        lines += as_table(
+            ["", "ours, ms", *names],
+            [
+                [
+                    key.removeprefix("kernels "),
+                    f"{milliseconds(found[first]):.2f} {busy(found[first])}",
+                    *(
+                        f"{ratio(found, name, first):.2f} {busy(found[name])}"
+                        for name in names
+                    ),
+                ]
+                for key, found in rows.items()
+            ],
+        )
+    rows = {k: v["found"] for k, v in results.items() if k.startswith("step ")}
+    if rows:
+        names = [name for name in STEP if name in next(iter(rows.values()))]
+        lines += ["## One step, µs (music size, batch 1)", ""]
         lines += [
-            "| steps | " + " | ".join(names) + " |",
-            "|---|" + "---|" * len(names),
+            "A call of `predict_on_batch` of a stateful model; a step of `generate`.",
+            "",
         ]
-        for key, row in grown.items():
-            cells = [
-                f"{row['seconds'][n][0]:.3f} s, {row['peak_bytes'][n] / 2**20:.0f} MiB"
-                for n in names
+        lines += as_table(
+            ["", *names],
+            [
+                [key[5:], *(f"{milliseconds(found[n]) * 1e3:.0f}" for n in names)]
+                for key, found in rows.items()
+            ],
+        )
+    if "rest" in results:
+        found = results["rest"]["found"]
+        lines += ["## What else a step has (GRU, music size, as in the study)", ""]
+        lines += as_table(
+            ["up to", "ms"],
+            [
+                [name.partition(": ")[2], f"{milliseconds(of_one):.2f} {busy(of_one)}"]
+                for name, of_one in found.items()
+            ],
+        )
+    grown = {k: v for k, v in results.items() if k.startswith("growth")}
+    if grown:
+        names = [n for n in GROWTH if n in next(iter(grown.values()))["found"]]
+        lines += ["## Growth with length (GRU of 46 units, batch 4, training step)", ""]
+        lines += [
+            "Milliseconds, and the peak of memory above what was held after a training",
+            "step of 2,048 time steps, MiB.",
+            "",
+        ]
+        lines += as_table(
+            ["steps", *names],
+            [
+                [
+                    key.split()[1],
+                    *(
+                        f"{milliseconds(row['found'][n]):.0f} ms, "
+                        f"{row['peak_bytes'][n]['length'] / 2**20:.0f} MiB"
+                        for n in names
+                    ),
+                ]
+                for key, row in grown.items()
             ]
-            lines += [f"| {key.split()[1]} | " + " | ".join(cells) + " |"]
-        plot(grown, names)
-        lines += ["", "![growth](growth.png)", ""]
-    (HERE / "results.md").write_text("\n".join(lines))
+            + [
+                [
+                    "once, before",
+                    *(
+                        f"{row['peak_bytes'][n]['once'] / 2**20:.0f} MiB"
+                        for row in [next(iter(grown.values()))]
+                        for n in names
+                    ),
+                ]
+            ],
+        )
+        plot(folder, grown, names)
+        lines += ["![growth](growth.png)", ""]
+    (folder / "results.md").write_text("\n".join(lines))
 
 
-def plot(grown: dict, names: list[str]) -> None:
+def plot(folder: pathlib.Path, grown: dict, names: list[str]) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
     lengths = [row["case"]["steps"] for row in grown.values()]
-    figure, axes = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4.4), layout="constrained")
     for name in names:
         style = "-" if "ours" in name else "--"
         micro = [
-            row["seconds"][name][0] / row["case"]["steps"] * 1e6
+            milliseconds(row["found"][name]) / row["case"]["steps"] * 1e3
             for row in grown.values()
         ]
-        mebi = [row["peak_bytes"][name] / 2**20 for row in grown.values()]
+        mebi = [row["peak_bytes"][name]["length"] / 2**20 for row in grown.values()]
         axes[0].loglog(lengths, micro, style, marker="o", label=name)
         axes[1].loglog(lengths, mebi, style, marker="o")
     axes[0].set(xlabel="time steps", ylabel="µs a time step")
     axes[1].set(xlabel="time steps", ylabel="peak memory, MiB")
-    figure.legend(loc="outside lower center", ncols=3)
+    figure.legend(loc="outside lower center", ncols=4)
     figure.suptitle("A training step of a GRU, 46 units, batch 4")
-    figure.savefig(HERE / "growth.png", dpi=110)
+    figure.savefig(folder / "growth.png", dpi=110)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--parts", nargs="+", default=["table", "growth"])
+    parts = {
+        "table": table,
+        "kernels": kernels,
+        "step": step,
+        "rest": rest,
+        "growth": growth,
+    }
+    parser.add_argument("--parts", nargs="+", default=list(parts), choices=parts)
     parser.add_argument("--sizes", nargs="+", default=list(SHAPES), choices=SHAPES)
     parser.add_argument("--cells", nargs="+", default=list(CELLS), choices=CELLS)
     parser.add_argument("--what", nargs="+", default=["train", "infer"])
-    parser.add_argument("--rounds", type=int, help="default: 11, 5 and 3 by size")
+    parser.add_argument("--contenders", nargs="+", default=list(CONTENDERS))
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--output", type=pathlib.Path, default=HERE)
+    parser.add_argument("--quick", action="store_true", help="to runs/bench")
     parser.add_argument(
         "--resume", action="store_true", help="keep what results.json holds already"
     )
     args = parser.parse_args()
+    if OURS not in args.contenders:
+        parser.error(f"the contenders are compared with {OURS!r}, which is not there")
+    if args.quick:
+        vars(args).update(QUICK, output=pathlib.Path("runs/bench"))
     results = {"about": about()}
-    if args.resume and (HERE / "results.json").exists():
-        results = json.loads((HERE / "results.json").read_text())
+    if args.resume and (args.output / "results.json").exists():
+        results = json.loads((args.output / "results.json").read_text())
     for part in args.parts:
-        {"table": table, "growth": growth}[part](args, results)
-    save(results)
-    report(results)
-    print((HERE / "results.md").read_text())
+        parts[part](args, results)
+    save(args.output, results)
+    report(args.output, results)
+    print((args.output / "results.md").read_text())
 
 
 if __name__ == "__main__":

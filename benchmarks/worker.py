@@ -22,6 +22,14 @@ Case = dict
 # Of the simplified GRU the nearest in Keras is the full GRU.
 OF_KERAS = {"tanh": "SimpleRNN", "lstm": "LSTM", "gru": "GRU", "simplified_gru": "GRU"}
 OF_TORCH = {"tanh": "RNN", "lstm": "LSTM", "gru": "GRU"}
+REST = (
+    "the layer and Dense",
+    "metric",
+    "rescaled gradients",
+    "weight noise",
+    "10 steps at once",
+)
+"""What a step of the study has, one added after another; see `rest_contender`."""
 BY_HAND = {"tanh": 1, "lstm": 4, "gru": 3, "simplified_gru": 2}
 """The cells that `scan_contender` writes out, and their gates."""
 
@@ -32,33 +40,111 @@ def data(case: Case) -> tuple[np.ndarray, np.ndarray]:
     return tuple(random.normal(size=shape).astype("float32") for _ in range(2))
 
 
-def keras_contender(
-    case: Case, kind: str, jit_compile: bool | str
-) -> dict[str, Callable]:
-    """A layer and a `Dense` under `model.fit`; `kind` says whose layer."""
+def keras_layer(case: Case, kind: str, **options: object) -> object:
+    """The layer of a contender; `kind` says whose it is."""
     import keras
 
     import keras_gated
 
-    def layer() -> keras.layers.Layer:
-        cell, units = case["cell"], case["units"]
-        if kind == "ours":
-            layer_class = keras_gated.LAYERS[cell]
-            return layer_class(units, use_fast_loop=True, return_sequences=True)
-        name = OF_KERAS[cell]
-        if kind == "keras.layers":
-            return getattr(keras.layers, name)(units, return_sequences=True)
-        options = {"reset_after": False} if name == "GRU" else {}
-        of_a_step = getattr(keras.layers, f"{name}Cell")(units, **options)
-        return keras.layers.RNN(of_a_step, return_sequences=True)
+    cell, units = case["cell"], case["units"]
+    options = {"return_sequences": True, **options}
+    if kind.startswith("ours"):
+        if kind == "ours, equations of torch.nn":
+            options |= {"lstm": {"peephole": False}, "gru": {"reset_after": True}}.get(
+                cell, {}
+            )
+        if kind == "ours, states again":
+            options["recompute_states"] = True
+        return keras_gated.LAYERS[cell](units, use_fast_loop=True, **options)
+    if kind == "torch.nn in Keras":
+        return torch_layer(case)
+    name = OF_KERAS[cell]
+    if kind == "keras.layers":
+        return getattr(keras.layers, name)(units, **options)
+    of_cell = {"reset_after": False} if name == "GRU" else {}
+    of_a_step = getattr(keras.layers, f"{name}Cell")(units, **of_cell)
+    return keras.layers.RNN(of_a_step, **options)
+
+
+def keras_contender(
+    case: Case, kind: str, jit_compile: bool | str
+) -> dict[str, Callable]:
+    """A layer and a `Dense` under `model.fit` and `model.predict`."""
+    import keras
 
     x, y = data(case)
     model = keras.Sequential([keras.Input(x.shape[1:])])
     if kind != "no layer":
-        model.add(layer())
+        model.add(keras_layer(case, kind))
     model.add(keras.layers.Dense(case["inputs"]))
-    optimizer = keras.optimizers.RMSprop(1e-3)
-    model.compile(optimizer, "mse", jit_compile=jit_compile)
+    model.compile(keras.optimizers.RMSprop(1e-3), "mse", jit_compile=jit_compile)
+    return trained(model, x, y)
+
+
+def rest_contender(case: Case, name: str) -> dict[str, Callable]:
+    """Ours, with what the study's trainings have beside the layer, one after another.
+
+    `name` says up to what.
+    """
+    import keras
+
+    from keras_gated import losses, metrics, optimizers
+
+    x, y = data(case)
+    y = (y > 1).astype("float32")
+    level = REST.index(name)
+    model = keras.Sequential([keras.Input((None, x.shape[-1]))])
+    noise = {"weight_noise": 0.075} if level >= REST.index("weight noise") else {}
+    model.add(keras_layer(case, "ours", **noise))
+    model.add(keras.layers.Dense(case["inputs"]))
+    norm = 1.0 if level >= REST.index("rescaled gradients") else None
+    model.compile(
+        optimizers.RMSprop(1e-3, global_clipnorm=norm),
+        losses.BernoulliNLL(),
+        weighted_metrics=[metrics.FrameNLL()] if level >= REST.index("metric") else [],
+        steps_per_execution=10 if level >= REST.index("10 steps at once") else 1,
+    )
+    return trained(model, x, y, at_once=model.steps_per_execution)
+
+
+def step_contender(case: Case, kind: str) -> dict[str, Callable]:
+    """One step of a stateful model, as a stream needs it, or of `generate`."""
+    import keras
+
+    import keras_gated
+
+    shape = (1, None, case["inputs"])
+    stateful = kind != "generate"
+    model = keras.Sequential([keras.Input(batch_shape=shape)])
+    if kind != "no layer":
+        layer = keras_layer(case, kind if stateful else "ours", stateful=stateful)
+        model.add(layer)
+    model.add(keras.layers.Dense(case["inputs"]))
+    x = data({**case, "batch": 1, "steps": 1})[0]
+
+    def call(steps: int) -> list[float]:
+        seconds = []
+        for _ in range(steps):
+            start = time.perf_counter()
+            model.predict_on_batch(x)
+            seconds.append(time.perf_counter() - start)
+        return seconds
+
+    def generate(_: int) -> list[float]:
+        primer = np.zeros((1, case["inputs"]), "float32")
+        keras_gated.generation.generate(model, primer, 1000, seed=1)
+        start = time.perf_counter()
+        keras_gated.generation.generate(model, primer, 1000, seed=1)
+        return [(time.perf_counter() - start) / 1000]
+
+    return {"one": call if stateful else generate}
+
+
+def trained(
+    model: object, x: np.ndarray, y: np.ndarray, at_once: int = 1
+) -> dict[str, Callable]:
+    """What times the steps of `fit` and of `predict`, a batch each."""
+    import keras
 
     class Clock(keras.callbacks.Callback):
         ends: list[float]
@@ -66,37 +152,56 @@ def keras_contender(
         def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
             self.ends.append(time.perf_counter())
 
+        def on_predict_batch_end(self, batch: int, logs: dict | None = None) -> None:
+            self.ends.append(time.perf_counter())
+
+    clock = Clock()
     if BACKEND == "tensorflow":
         import tensorflow as tf
 
-        batches = tf.data.Dataset.from_tensors((x, y)).cache()
-    clock = Clock()
+        batches = {
+            len(parts): tf.data.Dataset.from_tensors(parts).cache()
+            for parts in ((x,), (x, y))
+        }
 
-    def train(steps: int) -> list[float]:
+    def run(method: Callable, parts: tuple, steps: int, **options: object) -> list:
         clock.ends = []
+        # One more: the first waits for the data to begin.
+        times = at_once * (steps + 1)
+        options |= {"verbose": 0, "callbacks": [clock]}
         if BACKEND == "tensorflow":
-            # One step more: the first waits for the data set to begin.
-            model.fit(batches.repeat(steps + 1), verbose=0, callbacks=[clock])
+            method(batches[len(parts)].repeat(times), **options)
         else:
-            many = [np.concatenate([part] * (steps + 1)) for part in (x, y)]
-            model.fit(
-                *many,
-                batch_size=len(x),
-                shuffle=False,
-                verbose=0,
-                callbacks=[clock],
-            )
-        return list(np.diff(clock.ends))
+            many = [np.concatenate([part] * times) for part in parts]
+            if method == model.fit:
+                options["shuffle"] = False
+            method(*many, batch_size=len(x), **options)
+        return list(np.diff(clock.ends) / at_once)
 
-    def infer(steps: int) -> list[float]:
-        def once() -> float:
-            start = time.perf_counter()
-            model.predict_on_batch(x)
-            return time.perf_counter() - start
+    def fit(steps: int) -> list[float]:
+        return run(model.fit, (x, y), steps)
 
-        return [once() for _ in range(steps)]
+    def predict(steps: int) -> list[float]:
+        return run(model.predict, (x,), steps)
 
-    return {"train": train, "infer": infer}
+    return {"train": fit, "infer": predict}
+
+
+def torch_layer(case: Case) -> object:
+    """PyTorch's own layer, as a layer of Keras."""
+    import keras
+    import torch
+
+    class Outputs(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            of_torch = getattr(torch.nn, OF_TORCH[case["cell"]])
+            self.layer = of_torch(case["inputs"], case["units"], batch_first=True)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.layer(x)[0]
+
+    return keras.layers.TorchModuleWrapper(Outputs())
 
 
 def torch_contender(case: Case) -> dict[str, Callable]:
@@ -269,10 +374,16 @@ def contender(case: Case, name: str) -> dict[str, Callable] | None:
         "keras.layers": OF_KERAS,
         "keras.layers.RNN": OF_KERAS,
         "torch.nn": OF_TORCH,
+        "ours, equations of torch.nn": OF_TORCH,
+        "torch.nn in Keras": OF_TORCH,
         "lax.scan": BY_HAND,
     }
     if kind in peers and case["cell"] not in peers[kind]:
         return None
+    if case.get("part") == "rest":
+        return rest_contender(case, name)
+    if case.get("part") == "step":
+        return step_contender(case, name)
     if name == "torch.nn":
         return torch_contender(case)
     if name == "lax.scan":
@@ -309,18 +420,11 @@ def main() -> None:
             seconds = time.perf_counter() - start
             answer = {"seconds": seconds, "bytes": memory("VmHWM") - held}
         elif order["do"] == "time":
-            answer = ready[key][order["what"]](order["steps"])
-        elif order["do"] == "forget":
-            ready.clear()
-            answer = None
-        elif order["do"] == "peak":
-            a = np.random.default_rng(0).normal(size=(2048, 2048)).astype("float32")
-            seconds = []
-            for _ in range(8):
-                start = time.perf_counter()
-                a @ a
-                seconds.append(time.perf_counter() - start)
-            answer = 2 * 2048**3 / min(seconds)
+            start, used = time.perf_counter(), time.process_time()
+            seconds = ready[key][order["what"]](order["steps"])
+            wall = time.perf_counter() - start
+            cores = (time.process_time() - used) / wall
+            answer = {"seconds": seconds, "cores": cores}
         print(json.dumps(answer), file=answers, flush=True)
 
 

@@ -36,9 +36,10 @@ def _by_step(structure: Any, reverse: bool) -> Iterable[Any]:
     if not structure:
         return itertools.repeat(structure)
     if isinstance(structure, dict):
-        of_keys = zip(*(_by_step(part, reverse) for part in structure.values()))
-        return (dict(zip(structure, values)) for values in of_keys)
-    return zip(*(_by_step(part, reverse) for part in structure))
+        of_keys = _by_step(list(structure.values()), reverse)
+        return (dict(zip(structure, values, strict=True)) for values in of_keys)
+    # Not strict: there is no end to what is repeated.
+    return zip(*(_by_step(part, reverse) for part in structure), strict=False)
 
 
 def _stacked(of_steps: list[Any]) -> Any:

@@ -81,9 +81,11 @@ class RNN(keras.layers.RNN):
             `truncate_gradient` or `recompute_states` is set where the fast loop does
             not apply; the message gives the reason.
 
-    On TensorFlow the fast loop is compiled with XLA while training, which takes about a
-    second and 2 MB for every new shape of a batch. Within a graph, as in `fit`, the
-    cores share the batch, as many as TensorFlow may use
+    On TensorFlow the fast loop is compiled with XLA, which takes about a second and
+    2 MB for every new shape of a batch in training; sequences of more than about 1,000
+    steps, and predictions, share few lengths. A graph of inference that might be
+    exported is not compiled. Within a graph, as in `fit`, the cores share the batch, as
+    many as TensorFlow may use
     (`tf.config.threading.set_inter_op_parallelism_threads`); their number changes
     results by rounding errors. There is no second derivative there.
 

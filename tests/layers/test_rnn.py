@@ -5,6 +5,7 @@ import logging
 import os
 import subprocess
 import sys
+from concurrent import futures
 from unittest import mock
 
 import keras
@@ -174,6 +175,54 @@ def test_blocks_are_of_few_sizes_and_none_is_empty(batch, units, training):
         sizes.add(size)
     assert len(sizes) <= (16 if training else 6)
     assert loop_blocks.size(tf.constant(steps), most, training) == size
+
+
+@on_tensorflow
+def test_several_threads_at_once_get_the_same_numbers():
+    layer = keras_gated.LSTM(5, return_sequences=True)
+    model = keras.Sequential([keras.Input((None, INPUTS)), layer])
+    random = np.random.default_rng(0)
+    shapes = [(3, 40), (1, 33), (2, 1100), (3, 1)]
+    xs = [random.normal(size=(*shape, INPUTS)).astype("float32") for shape in shapes]
+    expected = [array(layer(x)) for x in xs]
+
+    def differences(begin):
+        order = [(begin + k) % len(xs) for k in range(2 * len(xs))]
+        return [
+            np.abs(array(call(xs[i])) - expected[i]).max()
+            for i in order
+            for call in (model, model.predict_on_batch)
+        ]
+
+    with futures.ThreadPoolExecutor(4) as pool:
+        for found in pool.map(differences, range(4), timeout=120):
+            assert max(found) < 1e-6
+
+
+@pytest.mark.slow
+@on_tensorflow
+def test_trainings_are_the_same_bit_for_bit():
+    """With deterministic operations, shards, blocks, noise and dropout."""
+    code = (
+        "import hashlib, keras, keras_gated, numpy as np, tensorflow as tf\n"
+        "tf.config.experimental.enable_op_determinism()\n"
+        "keras.utils.set_random_seed(1)\n"
+        "x = np.random.default_rng(0).normal(size=(6, 1300, 4)).astype('float32')\n"
+        "model = keras.Sequential([keras.Input((None, 4)), keras_gated.LSTM(4, "
+        "return_sequences=True, weight_noise=0.05, recurrent_dropout=0.1)])\n"
+        "model.compile('sgd', 'mse')\n"
+        "model.fit(x, x, epochs=2, batch_size=4, verbose=0)\n"
+        "found = [*model.get_weights(), model.predict(x, verbose=0)]\n"
+        "print(hashlib.sha256(b''.join(a.tobytes() for a in found)).hexdigest())\n"
+    )
+    runs = [
+        subprocess.run(
+            [sys.executable, "-c", code], check=True, capture_output=True, text=True
+        ).stdout
+        for _ in range(2)
+    ]
+    assert runs[0] == runs[1]
+    assert len(runs[0]) == 65
 
 
 @on_tensorflow
