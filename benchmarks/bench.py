@@ -466,7 +466,7 @@ def plot(folder: pathlib.Path, grown: dict, names: list[str]) -> None:
         ]
         mebi = [row["peak_bytes"][name]["length"] / 2**20 for row in grown.values()]
         axes[0].loglog(lengths, micro, style, marker="o", label=name)
-        axes[1].loglog(lengths, mebi, style, marker="o")
+        axes[1].plot(lengths, mebi, style, marker="o")
     axes[0].set(xlabel="time steps", ylabel="µs a time step")
     axes[1].set(xlabel="time steps", ylabel="peak memory, MiB")
     figure.legend(loc="outside lower center", ncols=4)

@@ -1,5 +1,6 @@
 """The loop over time on TensorFlow."""
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -20,12 +21,14 @@ def scan(
     flat = tree.flatten(inputs)
     size = flat[0].shape[0]
     size = tf.shape(flat[0])[0] if size is None else size
+    # XLA would compile again for each value from which the place of a slice comes.
+    take = operator.getitem if steps is None else tf.gather
     steps = size if steps is None else steps
     structure = None
 
     def run(carry: list[Tensor], t: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         nonlocal structure
-        now = [None if tensor is None else tensor[t] for tensor in flat]
+        now = [None if tensor is None else take(tensor, t) for tensor in flat]
         new_carry, structure = step(carry, tree.pack_sequence_as(inputs, now))
         for new, old in zip(new_carry, carry, strict=True):
             new.set_shape(old.shape)

@@ -225,6 +225,37 @@ def test_trainings_are_the_same_bit_for_bit():
     assert len(runs[0]) == 65
 
 
+@pytest.mark.slow
+@on_tensorflow
+def test_long_sequences_share_what_is_compiled():
+    """XLA says what it compiles: forward and backward for blocks of two sizes, once."""
+    code = (
+        "import keras, keras_gated, numpy as np, sys, tensorflow as tf\n"
+        "def batches():\n"
+        "    for steps in (1100, 1130, 1150, 1180, 1210):\n"
+        "        x = np.ones((2, steps, 3), 'float32')\n"
+        "        yield x, x\n"
+        "spec = (tf.TensorSpec((2, None, 3)),) * 2\n"
+        "data = tf.data.Dataset.from_generator(batches, output_signature=spec)\n"
+        "layer = keras_gated.GRU(3, return_sequences=True)\n"
+        "model = keras.Sequential([keras.Input((None, 3)), layer])\n"
+        "model.compile('sgd', 'mse')\n"
+        "model.fit(data, verbose=0)\n"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", code],
+        env={
+            **os.environ,
+            "TF_CPP_MIN_LOG_LEVEL": "0",
+            "TF_CPP_VMODULE": "device_compilation_profiler=1",
+        },
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stderr
+    assert said.count("] Compiled __inference") == 4
+
+
 @on_tensorflow
 def test_predictions_are_compiled_and_graphs_for_export_are_not():
     import tensorflow as tf
