@@ -33,7 +33,7 @@ demo: $(BIN)/.examples  ## train the four cells on Bach's chorales (ARGS="--help
 
 test: $(BIN)/.dev  ## all tests on TensorFlow, those of the layers on JAX too
 	KERAS_BACKEND=tensorflow $(PYTEST)
-	WITHOUT=tensorflow KERAS_BACKEND=jax $(PYTEST) $(LAYER_TESTS)
+	WITHOUT=tensorflow KERAS_BACKEND=jax $(PYTEST) tests/layers
 	@echo "Tested on TensorFlow, the layers on JAX. Not tested: the cells on JAX (make test-slow), PyTorch (make test-torch)."
 
 test-tfio: .venv-tfio/bin/.tfio  ## sound, cells and layers with TensorFlow 2.17 and tensorflow-io
@@ -45,7 +45,7 @@ test-torch: $(BIN)/.torch  ## the tests of the cells and layers on PyTorch (a la
 test-slow: $(BIN)/.dev  ## what takes long: the demo as a user runs it, all chorales, the cells on JAX
 	KERAS_BACKEND=tensorflow $(PYTEST) -m slow
 	XLA_FLAGS= KERAS_BACKEND=tensorflow $(PYTEST) $(LAYER_TESTS)
-	WITHOUT=tensorflow KERAS_BACKEND=jax $(PYTEST) $(OTHER_TESTS)
+	WITHOUT=tensorflow KERAS_BACKEND=jax $(PYTEST) tests/test_as_users_do.py $(OTHER_TESTS)
 
 test-keras: $(BIN)/.dev .venv-keras/.$(OLDEST_KERAS)  ## the tests of cells and layers on the oldest Keras
 	PYTHONPATH=.venv-keras KERAS_BACKEND=tensorflow $(PYTEST) $(LAYER_TESTS) $(OTHER_TESTS) tests/test_callbacks.py

@@ -47,6 +47,7 @@ def test_python_of_the_page_on_audio(tmp_path, monkeypatch):
     run(code.partition("for block in")[0] + "assert sound.any()", epochs=1)
 
 
+@pytest.mark.slow
 def test_python_of_the_page_on_generation(tmp_path, monkeypatch):
     from keras_gated.datasets import midi
 

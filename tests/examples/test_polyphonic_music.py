@@ -331,6 +331,7 @@ def test_only_training_is_cut(monkeypatch):
     assert shapes == [{6}, {12}, {12}]
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_the_logs_and_the_best_model(music, tmp_path):
     process = subprocess.Popen(
         [

@@ -145,6 +145,7 @@ def only_cells(monkeypatch):
         monkeypatch.setattr(script.Study, name, lambda self: None)
 
 
+@pytest.mark.slow
 def test_a_short_run_and_another_on_its_models(call, tmp_path, monkeypatch):
     code, out, errors = call(
         *("--cells", "tanh", "--no-sigmoid", "--epochs", 1, "--seed", 5),
