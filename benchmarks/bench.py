@@ -38,6 +38,8 @@ SHAPES = {
     "speech": {"batch": 16, "steps": 500, "inputs": 20},
     "large": {"batch": 64, "steps": 200, "inputs": 128},
 }
+STEPS = {"music": 10, "speech": 2, "large": 1}
+"""Steps in a round."""
 OURS = "tensorflow: ours"
 CONTENDERS = (
     OURS,
@@ -158,7 +160,7 @@ def compare(
         backend, _, contender = name.partition(": ")
         worker = workers.get(backend) or workers.setdefault(backend, Worker(backend))
         if worker(do="prepare", case=case, name=contender, what=what) is not None:
-            found[name] = {"seconds": [], "cores": []}
+            found[name] = {"rounds": [], "seconds": [], "cores": []}
     first = contenders[0]
     for of_round in range(rounds):
         for name, so_far in found.items():
@@ -172,10 +174,27 @@ def compare(
             )
             so_far["seconds"].append(statistics.median(answer["seconds"]))
             so_far["cores"].append(answer["cores"])
-            so_far.setdefault("rounds", []).append(of_round)
+            so_far["rounds"].append(of_round)
     for worker in workers.values():
         worker.close()
     return found
+
+
+def measure(
+    args: argparse.Namespace,
+    results: dict,
+    key: str,
+    case: dict,
+    contenders: tuple[str, ...],
+    what: str,
+    steps: int,
+) -> None:
+    """Compares the contenders, unless that has been done, and saves what was found."""
+    if contenders and key not in results:
+        found = compare(case, contenders, what, args.rounds, steps)
+        results[key] = {"case": case, "found": found}
+        print(key, summary(found), flush=True)
+        save(args.output, results)
 
 
 def table(args: argparse.Namespace, results: dict) -> None:
@@ -185,28 +204,7 @@ def table(args: argparse.Namespace, results: dict) -> None:
             case = {"cell": cell, "units": UNITS[size][cell], **SHAPES[size]}
             for what in args.what:
                 key = f"{size} {cell} {what}"
-                if key in results:
-                    continue
-                steps = {"music": 10, "speech": 2, "large": 1}[size]
-                found = compare(case, contenders, what, args.rounds, steps)
-                results[key] = {"case": case, "found": found}
-                print(key, summary(found), flush=True)
-                save(args.output, results)
-
-
-def step(args: argparse.Namespace, results: dict) -> None:
-    """One step of a stateful model, and of `generate`, at the music size, batch 1."""
-    contenders = available(STEP)
-    for cell in args.cells:
-        case = {"cell": cell, "units": UNITS["music"][cell], "inputs": 88}
-        case |= {"part": "step", "batch": 1, "steps": 1}
-        key = f"step {cell}"
-        if key not in results:
-            # The first step of a stateful model is traced; its state grows no larger.
-            found = compare(case, contenders, "one", args.rounds, 20)
-            results[key] = {"case": case, "found": found}
-            print(key, summary(found), flush=True)
-            save(args.output, results)
+                measure(args, results, key, case, contenders, what, STEPS[size])
 
 
 def kernels(args: argparse.Namespace, results: dict) -> None:
@@ -215,23 +213,25 @@ def kernels(args: argparse.Namespace, results: dict) -> None:
     for size in args.sizes:
         for cell in args.cells:
             case = {"cell": cell, "units": UNITS[size][cell], **SHAPES[size]}
-            key = f"kernels {size} {cell}"
-            if contenders and cell != "simplified_gru" and key not in results:
-                steps = {"music": 10, "speech": 2, "large": 1}[size]
-                found = compare(case, contenders, "train", args.rounds, steps)
-                results[key] = {"case": case, "found": found}
-                print(key, summary(found), flush=True)
-                save(args.output, results)
+            if cell != "simplified_gru":
+                key = f"kernels {size} {cell}"
+                measure(args, results, key, case, contenders, "train", STEPS[size])
+
+
+def step(args: argparse.Namespace, results: dict) -> None:
+    """One step of a stateful model, and of `generate`, at the music size, batch 1."""
+    contenders = available(STEP)
+    for cell in args.cells:
+        case = {"cell": cell, "units": UNITS["music"][cell], "inputs": 88}
+        case |= {"part": "step", "batch": 1, "steps": 1}
+        measure(args, results, f"step {cell}", case, contenders, "one", 20)
 
 
 def rest(args: argparse.Namespace, results: dict) -> None:
     """What the study's trainings have beside the layer, at the music size."""
     case = {"cell": "gru", "units": UNITS["music"]["gru"], **SHAPES["music"]}
     case["part"] = "rest"
-    if "rest" not in results:
-        found = compare(case, REST, "train", args.rounds, 10)
-        results["rest"] = {"case": case, "found": found}
-        save(args.output, results)
+    measure(args, results, "rest", case, available(REST), "train", STEPS["music"])
 
 
 def growth(args: argparse.Namespace, results: dict) -> None:

@@ -52,6 +52,7 @@ class Arguments(NamedTuple):
     """Which steps count, boolean, `(batch, time, 1)`, or `(batch, time, units)` for a
     mask of each unit."""
     stretch: Stretch | None = None
+    """Which steps these are; `None` if they are the whole sequence."""
 
 
 class Kept(NamedTuple):
