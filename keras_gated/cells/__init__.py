@@ -1,9 +1,10 @@
 """The cells: one time step of each recurrent unit."""
 
 from keras_gated.cells.base import GatedCell, RecurrentCell
-from keras_gated.cells.equations import Equations, GatedEquations, Recurrence
+from keras_gated.cells.equations import Equations, GatedEquations
 from keras_gated.cells.gru import GRUCell
 from keras_gated.cells.lstm import LSTMCell
+from keras_gated.cells.recurrence import Recurrence
 from keras_gated.cells.simplified_gru import SimplifiedGRUCell
 from keras_gated.cells.tanh import TanhCell
 

@@ -9,8 +9,9 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_gated.cells.equations import Equations, Gates, Recurrence, States, Tensor
+from keras_gated.cells.equations import Equations, Gates, States
 from keras_gated.cells.noise import normal
+from keras_gated.cells.recurrence import Recurrence, Tensor
 from keras_gated.datasets import checks
 
 GATE_NAMES = {

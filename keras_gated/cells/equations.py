@@ -7,12 +7,12 @@ sequences of a batch.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple, dataclass_transform
+from typing import Any, ClassVar, dataclass_transform
 
 from keras import ops
 
-Tensor = Any
-"""A tensor of the Keras backend in use."""
+from keras_gated.cells.recurrence import Recurrence, Tensor
+
 Inputs = list[Tensor]
 """The projected input `W x + b` by gate, each `(batch, units)`."""
 States = list[Tensor]
@@ -27,54 +27,9 @@ Partials = dict[str, Tensor]
 respect to `a_z`, where `a_z` is what goes into the activation of `z`. A letter below
 the line that is a state is the previous one: `"h/h"`."""
 
-VJP = tuple[Tensor, States]
-"""The gradients of the projected input, `(batch, n * units)`, and of the previous
-states."""
-
-
-class Recurrence(NamedTuple):
-    """What multiplies the states, in the letters of the paper.
-
-    A cell may multiply with all columns of its recurrent kernel at once or with those
-    of some gates after those of others; `Equations.products` says which.
-    """
-
-    U: dict[str, Tensor]
-    """The recurrent kernel: by the letters of the gates of each product its columns,
-    `(units, n * units)` for `n` gates."""
-    b_U: dict[str, Tensor] | None = None
-    """The biases of the products, `(n * units,)`, where they have their own."""
-    V: tuple[Tensor, ...] | None = None
-    """Peepholes, each `(units,)`; only an LSTM has them."""
-    drop: Tensor | None = None
-    """The recurrent dropout mask, `(batch, units)`, while training. It acts on the
-    way into a product, nowhere else."""
-
-    def product(self, gates: str, h: Tensor) -> list[Tensor]:
-        """`U h`, and its bias if it has one, of some gates.
-
-        Args:
-            gates: Their letters, one of the cell's `products`.
-            h: `(batch, units)`.
-
-        Returns:
-            What each gate receives, each `(batch, units)`.
-        """
-        u = self.joint_product(gates, h)
-        return ops.split(u, len(gates), axis=-1) if len(gates) > 1 else [u]
-
-    def joint_product(self, gates: str, h: Tensor) -> Tensor:
-        """As `product`, the gates beside each other, `(batch, n * units)`."""
-        u = self.dropped(h) @ self.U[gates]
-        return u if self.b_U is None else u + self.b_U[gates]
-
-    def product_vjp(self, gates: str, d_u: Tensor) -> Tensor:
-        """The gradient of `h` from that of a joint product."""
-        return self.dropped(d_u @ ops.transpose(self.U[gates]))
-
-    def dropped(self, h: Tensor) -> Tensor:
-        """A state as it goes into a product."""
-        return h if self.drop is None else h * self.drop
+VJP = tuple[Inputs, States]
+"""The gradients of the projected input by gate and of the previous states, each
+`(batch, units)`."""
 
 
 @dataclass_transform(frozen_default=True)
@@ -154,8 +109,8 @@ class Equations:
             recurrent: As in `step`.
 
         Returns:
-            The gradients of the projected input, `(batch, n * units)`, and of the
-            previous states.
+            The gradients of the projected input by gate and of the previous states,
+            each `(batch, units)`.
         """
         raise NotImplementedError
 

@@ -14,11 +14,10 @@ from keras_gated.cells.equations import (
     Gates,
     Inputs,
     Partials,
-    Recurrence,
     Result,
     States,
-    Tensor,
 )
+from keras_gated.cells.recurrence import Recurrence, Tensor
 
 
 class GRUEquations(GatedEquations):
@@ -56,12 +55,11 @@ class GRUEquations(GatedEquations):
 
         d_a_z = d_h * partials["h/a_z"]
         d_a_h = d_h * partials["h/a_h"]
-        d_rh = recurrent.product_vjp("h", d_a_h)
+        d_rh = recurrent.product_vjp("h", [d_a_h])
         d_a_r = d_rh * partials["rh/a_r"]
-        d_a_zr = ops.concatenate([d_a_z, d_a_r], axis=-1)
         d_h = d_h * partials["h/h"] + d_rh * partials["rh/h"]
-        d_h = d_h + recurrent.product_vjp("zr", d_a_zr)
-        return ops.concatenate([d_a_zr, d_a_h], axis=-1), [d_h]
+        d_h = d_h + recurrent.product_vjp("zr", [d_a_z, d_a_r])
+        return [d_a_z, d_a_r, d_a_h], [d_h]
 
     def multiplied(self, states: States, gates: Gates) -> dict[str, Tensor]:
         (h,) = states
@@ -103,10 +101,9 @@ class ResetAfterEquations(GRUEquations):
         d_a_z = d_h * partials["h/a_z"]
         d_a_r = d_h * partials["h/a_r"]
         d_a_h = d_h * partials["h/a_h"]
-        d_a_zr = ops.concatenate([d_a_z, d_a_r], axis=-1)
-        d_u = ops.concatenate([d_a_zr, d_a_h * partials["a_h/u_h"]], axis=-1)
+        d_u = [d_a_z, d_a_r, d_a_h * partials["a_h/u_h"]]
         d_h = d_h * partials["h/h"] + recurrent.product_vjp("zrh", d_u)
-        return ops.concatenate([d_a_zr, d_a_h], axis=-1), [d_h]
+        return [d_a_z, d_a_r, d_a_h], [d_h]
 
     def multiplied(self, states: States, gates: Gates) -> dict[str, Tensor]:
         (h,) = states

@@ -14,12 +14,11 @@ from keras_gated.cells.equations import (
     Gates,
     Inputs,
     Partials,
-    Recurrence,
     Result,
     States,
-    Tensor,
     sum_of_rows,
 )
+from keras_gated.cells.recurrence import Recurrence, Tensor
 
 
 class LSTMEquations(GatedEquations):
@@ -62,12 +61,14 @@ class LSTMEquations(GatedEquations):
         V_i, V_f, V_o = recurrent.V or (0, 0, 0)
 
         d_a_o = d_h * partials["h/a_o"]
-        d_c = d_c + d_h * partials["h/new_c"] + d_a_o * V_o
+        d_c = d_c + d_h * (partials["h/new_c"] + partials["h/a_o"] * V_o)
         d_a_i = d_c * partials["c/a_i"]
         d_a_f = d_c * partials["c/a_f"]
         d_a_c = d_c * partials["c/a_c"]
-        d_a = ops.concatenate([d_a_i, d_a_f, d_a_c, d_a_o], axis=-1)
-        d_c = d_c * partials["c/c"] + d_a_i * V_i + d_a_f * V_f
+        d_a = [d_a_i, d_a_f, d_a_c, d_a_o]
+        d_c = d_c * (
+            partials["c/c"] + partials["c/a_i"] * V_i + partials["c/a_f"] * V_f
+        )
         d_h = recurrent.product_vjp("ifco", d_a)
         return d_a, [d_h, d_c]
 

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_gated.cells.equations import Tensor
+from keras_gated.cells.recurrence import Tensor
 
 
 def normal(

@@ -1,7 +1,6 @@
 """The gated recurrent unit without its reset gate."""
 
 import keras
-from keras import ops
 
 from keras_gated.cells.activations import derivative
 from keras_gated.cells.base import GatedCell
@@ -11,10 +10,10 @@ from keras_gated.cells.equations import (
     Gates,
     Inputs,
     Partials,
-    Recurrence,
     Result,
     States,
 )
+from keras_gated.cells.recurrence import Recurrence
 
 
 class SimplifiedGRUEquations(GatedEquations):
@@ -47,9 +46,8 @@ class SimplifiedGRUEquations(GatedEquations):
 
         d_a_z = d_h * partials["h/a_z"]
         d_a_h = d_h * partials["h/a_h"]
-        d_a = ops.concatenate([d_a_z, d_a_h], axis=-1)
-        d_h = d_h * partials["h/h"] + recurrent.product_vjp("zh", d_a)
-        return d_a, [d_h]
+        d_h = d_h * partials["h/h"] + recurrent.product_vjp("zh", [d_a_z, d_a_h])
+        return [d_a_z, d_a_h], [d_h]
 
 
 @keras.saving.register_keras_serializable(package="keras_gated")

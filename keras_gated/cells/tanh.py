@@ -10,10 +10,10 @@ from keras_gated.cells.equations import (
     Gates,
     Inputs,
     Partials,
-    Recurrence,
     Result,
     States,
 )
+from keras_gated.cells.recurrence import Recurrence
 
 
 class TanhEquations(Equations):
@@ -37,8 +37,8 @@ class TanhEquations(Equations):
         (d_h,) = d_new
 
         d_a_h = d_h * partials["h/a_h"]
-        d_h = recurrent.product_vjp("h", d_a_h)
-        return d_a_h, [d_h]
+        d_h = recurrent.product_vjp("h", [d_a_h])
+        return [d_a_h], [d_h]
 
 
 @keras.saving.register_keras_serializable(package="keras_gated")

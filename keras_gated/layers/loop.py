@@ -18,12 +18,11 @@ from keras import ops
 from keras_gated.cells.equations import (
     Equations,
     Gates,
-    Recurrence,
     States,
-    Tensor,
     rows,
     sum_of_rows,
 )
+from keras_gated.cells.recurrence import Recurrence, Tensor, beside
 
 
 class Stretch(NamedTuple):
@@ -62,10 +61,13 @@ class Kept(NamedTuple):
     """The other states after every step, each `(time, batch, units)`."""
     gates: Gates = {}  # noqa: RUF012
     """The gates of every step, each `(time, batch, units)`."""
+    x: Sequence[Tensor] = ()
+    """The projected inputs by gate, each `(time, batch, units)`."""
 
 
-Keep = Literal["nothing", "states", "gates"]
-"""How much to keep; `"gates"` is all. Backward computes again what is missing."""
+Keep = Literal["nothing", "states", "inputs", "gates"]
+"""What to keep: states; states and projected inputs; or states and gates. Backward
+computes again what is missing."""
 
 Scan = Callable[..., tuple[list[Tensor], Any]]
 """`scan(step, carry, inputs, reverse=False)`, as `jax.lax.scan`.
@@ -134,14 +136,15 @@ class Loop:
             x, m = inputs
             new_states, gates = equations.step(x, states, recurrent)
             states = _where(m, new_states, states)
-            if keep == "gates":
-                return states, (states, gates)
-            return states, (states if keep == "states" else states[:1],)
+            to_keep = states[:1] if keep == "nothing" else states
+            return states, (to_keep, gates if keep == "gates" else {})
 
-        inputs = self._projected(arguments), swapped(arguments.mask)
+        x = self._projected(arguments)
+        inputs = x, swapped(arguments.mask)
         states, kept = self._scan(arguments, step, arguments.states, inputs)
-        (outputs, *others), *gates = kept
-        return swapped(outputs), states, Kept(others, *gates)
+        (outputs, *others), gates = kept
+        kept = Kept(others, gates, x if keep == "inputs" else ())
+        return swapped(outputs), states, kept
 
     def backward(
         self,
@@ -164,6 +167,7 @@ class Loop:
             d_states: The gradients of the last states.
         """
         inputs, _, b, states, recurrent, mask, stretch = arguments
+        recurrent = recurrent.for_backward()
         if outputs is None:
             outputs, _, kept = self.forward(arguments)
         _, steps, _ = ops.shape(d_outputs)
@@ -173,7 +177,7 @@ class Loop:
             ops.concatenate([first[None], later[:-1]])
             for first, later in zip(states, history, strict=True)
         ]
-        gates = kept.gates or self._gates(arguments, previous)
+        gates = kept.gates or self._gates(arguments, previous, kept.x)
         known = previous, gates
 
         def step(d_states: States, inputs: tuple) -> tuple[States, Tensor]:
@@ -186,7 +190,7 @@ class Loop:
             if m is not None:
                 d_previous = [d + p for d, p in zip(d_previous, d_past, strict=True)]
             d_previous, _ = _parted(linked, d_previous)
-            return d_previous, d_x
+            return d_previous, beside(d_x)
 
         linked = None  # whether gradients pass from a step to the one before
         if self.truncate is not None:
@@ -230,10 +234,12 @@ class Loop:
         # Split before the loop: XLA does not vectorize a loop that slices.
         return ops.split(x, len(self.equations.gates), axis=-1)
 
-    def _gates(self, arguments: Arguments, previous: States) -> Gates:
+    def _gates(
+        self, arguments: Arguments, previous: States, x: Sequence[Tensor]
+    ) -> Gates:
         """The gates of all steps at once, from the states before each of them."""
         shape, drop = ops.shape(previous[0]), arguments.recurrent.drop
-        x = [rows(of_gate) for of_gate in self._projected(arguments)]
+        x = [rows(of_gate) for of_gate in x or self._projected(arguments)]
         recurrent = Recurrence(*arguments.recurrent)
         if drop is not None:
             recurrent = recurrent._replace(drop=ops.tile(drop, (shape[0], 1)))

@@ -14,7 +14,8 @@ from typing import Any
 import tensorflow as tf
 from keras import tree
 
-from keras_gated.cells.equations import Recurrence, States, Tensor
+from keras_gated.cells.equations import States
+from keras_gated.cells.recurrence import Recurrence, Tensor
 from keras_gated.layers.loop import Arguments, Keep, Kept, Passes, of_inputs
 
 LARGEST = 800_000
@@ -166,13 +167,15 @@ class _InParts(Recurrence):
         u = tf.concat([h @ part for part in self.forth[gates]], axis=1)
         return u if self.b_U is None else u + self.b_U[gates]
 
-    def product_vjp(self, gates: str, d_u: Tensor) -> Tensor:
-        d_of_gates = tf.split(d_u, len(gates), axis=1)
+    def product_vjp(self, gates: str, d_u: list[Tensor]) -> Tensor:
         d_h = [
             tf.concat([d @ part for part in parts], axis=1)
-            for d, parts in zip(d_of_gates, self.back[gates], strict=True)
+            for d, parts in zip(d_u, self.back[gates], strict=True)
         ]
         return self.dropped(tf.add_n(d_h))
+
+    def for_backward(self) -> "_InParts":
+        return self
 
 
 def _columns(matrix: Tensor, pieces: int) -> list[Tensor]:

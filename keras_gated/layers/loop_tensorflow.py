@@ -43,6 +43,7 @@ class FastLoop:
     """
 
     def __init__(self, equations: Equations, truncate: int | None = None) -> None:
+        self._gates = equations.gates
         loop = Loop(equations, truncate, scan)
         self._plain = Passes(loop.forward, loop.backward)
         self._compiled = Passes(*map(_compiled, self._plain))
@@ -65,7 +66,7 @@ class FastLoop:
         most = blocks.most_steps(batch, arguments.states[0].shape[-1])
         now = tf.shape(arguments.inputs)[1] if steps is None else steps
         in_blocks = blocks.in_blocks(passes, blocks.size(now, most, training))
-        known = "states" if _is_small(arguments) else "gates"
+        known = self._to_keep(arguments)
 
         def whole() -> tuple[Tensor, States]:
             return _run(passes, known if keep else "nothing", arguments)
@@ -81,11 +82,16 @@ class FastLoop:
             return tf.cond(now <= most, whole, long)
         return whole() if steps <= most else long()
 
+    def _to_keep(self, arguments: Arguments) -> Keep:
+        """What is worth keeping of a sequence that is one block.
 
-def _is_small(arguments: Arguments) -> bool:
-    """Whether all gates at once are computed again sooner than kept at every step."""
-    batch, units = arguments.states[0].shape
-    return (batch or shards.ROWS) * units * arguments.W.shape[-1] <= SMALL
+        With few units, all gates at once are computed again sooner than kept at every
+        step. The only gate of a cell that has one is its state.
+        """
+        batch, units = arguments.states[0].shape
+        multiplications = (batch or shards.ROWS) * units * arguments.W.shape[-1]
+        few = multiplications <= SMALL and len(self._gates) > 1
+        return "inputs" if few else "gates"
 
 
 def _run(passes: Passes, keep: Keep, arguments: Arguments) -> tuple[Tensor, States]:

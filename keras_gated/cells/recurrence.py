@@ -1,0 +1,74 @@
+"""What multiplies the states of a cell."""
+
+from typing import Any, NamedTuple
+
+from keras import ops
+
+Tensor = Any
+"""A tensor of the Keras backend in use."""
+
+
+class Recurrence(NamedTuple):
+    """What multiplies the states, in the letters of the paper.
+
+    A cell may multiply with all columns of its recurrent kernel at once or with those
+    of some gates after those of others; `Equations.products` says which.
+    """
+
+    U: dict[str, Tensor]
+    """The recurrent kernel: by the letters of the gates of each product its columns,
+    `(units, n * units)` for `n` gates."""
+    b_U: dict[str, Tensor] | None = None
+    """The biases of the products, `(n * units,)`, where they have their own."""
+    V: tuple[Tensor, ...] | None = None
+    """Peepholes, each `(units,)`; only an LSTM has them."""
+    drop: Tensor | None = None
+    """The recurrent dropout mask, `(batch, units)`, while training. It acts on the
+    way into a product, nowhere else."""
+
+    def product(self, gates: str, h: Tensor) -> list[Tensor]:
+        """`U h`, and its bias if it has one, of some gates.
+
+        Args:
+            gates: Their letters, one of the cell's `products`.
+            h: `(batch, units)`.
+
+        Returns:
+            What each gate receives, each `(batch, units)`.
+        """
+        u = self.joint_product(gates, h)
+        return ops.split(u, len(gates), axis=-1) if len(gates) > 1 else [u]
+
+    def joint_product(self, gates: str, h: Tensor) -> Tensor:
+        """As `product`, the gates beside each other, `(batch, n * units)`."""
+        u = self.dropped(h) @ self.U[gates]
+        return u if self.b_U is None else u + self.b_U[gates]
+
+    def product_vjp(self, gates: str, d_u: list[Tensor]) -> Tensor:
+        """The gradient of `h` from those of what each gate receives."""
+        return self.dropped(beside(d_u) @ ops.transpose(self.U[gates]))
+
+    def for_backward(self) -> "Recurrence":
+        """With whatever `product_vjp` needs made once for all steps."""
+        return _Transposed(self)
+
+    def dropped(self, h: Tensor) -> Tensor:
+        """A state as it goes into a product."""
+        return h if self.drop is None else h * self.drop
+
+
+class _Transposed(Recurrence):
+    """XLA multiplies faster with a kernel that is transposed before the loop."""
+
+    def __new__(cls, recurrent: Recurrence) -> "_Transposed":
+        made = super().__new__(cls, *recurrent)
+        made.U_T = {gates: ops.transpose(U) for gates, U in recurrent.U.items()}
+        return made
+
+    def product_vjp(self, gates: str, d_u: list[Tensor]) -> Tensor:
+        return self.dropped(beside(d_u) @ self.U_T[gates])
+
+
+def beside(by_gate: list[Tensor]) -> Tensor:
+    """Gates beside each other, `(..., n * units)`."""
+    return by_gate[0] if len(by_gate) == 1 else ops.concatenate(by_gate, axis=-1)
