@@ -11,6 +11,7 @@ from typing import Any, ClassVar, dataclass_transform
 
 from keras import ops
 
+from keras_gated.cells.activations import derivative
 from keras_gated.cells.recurrence import Recurrence, Tensor
 
 Inputs = list[Tensor]
@@ -62,6 +63,23 @@ class Equations:
         dataclasses.dataclass(frozen=True)(cls)
         if "gates" in vars(cls) and "products" not in vars(cls):
             cls.products = (cls.gates,)
+
+    def lacks(self) -> str | None:
+        """What the gradient of `step` lacks to be their own; `None` if it is complete.
+
+        The gradient is automatic then.
+        """
+        kind = type(self)
+        if _origin(kind, "step") is not _origin(kind, "step_vjp"):
+            return f"{kind.__name__} has no step_vjp for its step"
+        if len(kind.products) > 1 and kind.multiplied is Equations.multiplied:
+            return f"{kind.__name__} has several products, but no `multiplied`"
+        for field in dataclasses.fields(self):
+            activation = getattr(self, field.name)
+            if field.name.endswith("activation") and derivative(activation) is None:
+                named = getattr(activation, "__name__", activation)
+                return f"no derivative is known for {field.name} {named}"
+        return None
 
     @classmethod
     def by_product(cls, columns: Tensor) -> dict[str, Tensor]:
@@ -158,6 +176,11 @@ class GatedEquations(Equations):
     """Abstract base of the equations of cells with gates."""
 
     recurrent_activation: Callable
+
+
+def _origin(kind: type, method: str) -> type:
+    """The class that defines a method."""
+    return next(base for base in kind.__mro__ if method in vars(base))
 
 
 def rows(tensor: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """What multiplies the states of a cell."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from keras import ops
@@ -67,6 +68,53 @@ class _Transposed(Recurrence):
 
     def product_vjp(self, gates: str, d_u: list[Tensor]) -> Tensor:
         return self.dropped(beside(d_u) @ self.U_T[gates])
+
+
+class NotedRecurrence(Recurrence):
+    """Notes what the joint products are, by their gates."""
+
+    def __new__(cls, recurrent: Recurrence) -> "NotedRecurrence":
+        made = super().__new__(cls, *recurrent)
+        made.recurrent, made.noted = recurrent, {}
+        return made
+
+    def joint_product(self, gates: str, h: Tensor) -> Tensor:
+        self.noted[gates] = self.recurrent.joint_product(gates, h)
+        return self.noted[gates]
+
+
+class KnownRecurrence(Recurrence):
+    """Multiplies nothing: the joint products are known. Their gradients are as ever.
+
+    Args:
+        recurrent: What would multiply, and does on the way backward.
+        products: The joint products, by their gates.
+        known: See `AutomaticGradient`.
+        V: The peepholes. Default: those of `recurrent`.
+    """
+
+    def __new__(
+        cls,
+        recurrent: Recurrence,
+        products: dict[str, Tensor],
+        known: Callable,
+        V: tuple[Tensor, ...] | None = None,
+    ) -> "KnownRecurrence":
+        made = super().__new__(cls, *recurrent)
+        if V is not None:
+            made = super().__new__(cls, *recurrent._replace(V=V))
+        made.recurrent, made.products, made.known = recurrent, products, known
+        made.multiplied = {}
+        return made
+
+    def joint_product(self, gates: str, h: Tensor) -> Tensor:
+        self.multiplied[gates] = self.dropped(h)
+
+        def pullback(d_u: Tensor) -> Tensor:
+            d = ops.split(d_u, len(gates), axis=-1) if len(gates) > 1 else [d_u]
+            return self.recurrent.product_vjp(gates, d)
+
+        return self.known(h, self.products[gates], pullback)
 
 
 def beside(by_gate: list[Tensor]) -> Tensor:

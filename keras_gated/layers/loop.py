@@ -15,14 +15,13 @@ from typing import Any, Literal, NamedTuple
 import keras
 from keras import ops
 
-from keras_gated.cells.equations import (
-    Equations,
-    Gates,
-    States,
-    rows,
-    sum_of_rows,
+from keras_gated.cells.equations import Gates, Inputs, States, rows, sum_of_rows
+from keras_gated.cells.recurrence import Recurrence, Tensor
+from keras_gated.layers.step_gradients import (
+    AutomaticGradient,
+    OwnGradient,
+    over_rows,
 )
-from keras_gated.cells.recurrence import Recurrence, Tensor, beside
 
 
 class Stretch(NamedTuple):
@@ -60,7 +59,7 @@ class Kept(NamedTuple):
     history: Sequence[Tensor] = ()
     """The other states after every step, each `(time, batch, units)`."""
     gates: Gates = {}  # noqa: RUF012
-    """The gates of every step, each `(time, batch, units)`."""
+    """The gates of every step, each `(time, batch, units)`, or its joint products."""
     x: Sequence[Tensor] = ()
     """The projected inputs by gate, each `(time, batch, units)`."""
 
@@ -99,26 +98,21 @@ class Loop:
     """The loop over the steps of a cell, and its gradient, as pure functions.
 
     Args:
-        equations: Those of the cell.
+        gradient: Where the gradient of a step comes from.
         truncate: Gradients do not pass from a step whose number is a multiple of
             this to the step before. `None`: they always pass.
         scan: The loop over time of a backend.
-        partials_ahead: Whether the partial derivatives of all steps are computed
-            before the loop backward: few operations on much data, where every
-            operation costs. Default: `False`, within the loop, which saves memory.
     """
 
     def __init__(
         self,
-        equations: Equations,
+        gradient: OwnGradient | AutomaticGradient,
         truncate: int | None,
         scan: Scan,
-        partials_ahead: bool = False,
     ) -> None:
-        self.equations = equations
+        self.gradient = gradient
         self.truncate = truncate
         self.scan = scan
-        self.partials_ahead = partials_ahead
 
     def forward(
         self, arguments: Arguments, keep: Keep = "gates"
@@ -130,11 +124,10 @@ class Loop:
             and what was kept.
         """
         recurrent = arguments.recurrent
-        equations = self.equations
 
         def step(states: States, inputs: tuple) -> tuple[States, tuple]:
             x, m = inputs
-            new_states, gates = equations.step(x, states, recurrent)
+            new_states, gates = self.gradient.step(x, states, recurrent)
             states = _where(m, new_states, states)
             to_keep = states[:1] if keep == "nothing" else states
             return states, (to_keep, gates if keep == "gates" else {})
@@ -143,8 +136,8 @@ class Loop:
         inputs = x, swapped(arguments.mask)
         states, kept = self._scan(arguments, step, arguments.states, inputs)
         (outputs, *others), gates = kept
-        kept = Kept(others, gates, x if keep == "inputs" else ())
-        return swapped(outputs), states, kept
+        keep_x = keep == "inputs" or (keep == "gates" and self.gradient.needs_inputs)
+        return swapped(outputs), states, Kept(others, gates, x if keep_x else ())
 
     def backward(
         self,
@@ -167,58 +160,58 @@ class Loop:
             d_states: The gradients of the last states.
         """
         inputs, _, b, states, recurrent, mask, stretch = arguments
-        recurrent = recurrent.for_backward()
         if outputs is None:
             outputs, _, kept = self.forward(arguments)
         _, steps, _ = ops.shape(d_outputs)
-        equations, ahead = self.equations, self.partials_ahead
+        gradient = self.gradient
         history = [swapped(outputs), *kept.history]
         previous = [
             ops.concatenate([first[None], later[:-1]])
             for first, later in zip(states, history, strict=True)
         ]
-        gates = kept.gates or self._gates(arguments, previous, kept.x)
-        known = previous, gates
+        x = kept.x
+        if not (x or (kept.gates and not gradient.needs_inputs)):
+            x = self._projected(arguments)
+        gates = kept.gates or self._gates(recurrent, previous, x)
+        for_backward = recurrent.for_backward()
 
-        def step(d_states: States, inputs: tuple) -> tuple[States, Tensor]:
+        def step(d_states: States, inputs: tuple) -> tuple[States, Any]:
             d_output, known, m, linked = inputs
-            partials = known if ahead else equations.partials(*known)
             d_states = [d_states[0] + d_output, *d_states[1:]]
             # The gradient of a masked step passes it by, to the state before.
             d_new, d_past = _parted(m, d_states)
-            d_x, d_previous = equations.step_vjp(d_new, partials, recurrent)
+            d_previous, of_step = gradient.backward(d_new, known, for_backward)
             if m is not None:
                 d_previous = [d + p for d, p in zip(d_previous, d_past, strict=True)]
             d_previous, _ = _parted(linked, d_previous)
-            return d_previous, beside(d_x)
+            return d_previous, of_step
 
         linked = None  # whether gradients pass from a step to the one before
         if self.truncate is not None:
             first = 0 if stretch is None else stretch.first
             numbers = ops.reshape(first + ops.arange(steps), (steps, 1, 1))
             linked = numbers % self.truncate != 0
-        of_steps = equations.partials(*known) if ahead else known
-        inputs_ = (swapped(d_outputs), of_steps, swapped(mask), linked)
-        d_states, d_x = self._scan(arguments, step, d_states, inputs_, reverse=True)
+        known = gradient.of_steps(previous, gates, x)
+        inputs_ = (swapped(d_outputs), known, swapped(mask), linked)
+        d_states, of_steps = self._scan(
+            arguments, step, d_states, inputs_, reverse=True
+        )
 
-        d_rows = rows(d_x)
-        d_u = equations.by_product(rows(equations.products_gradient(d_x, gates)))
-        multiplied = equations.multiplied(*known)
+        found = gradient.weights(of_steps, previous, gates, x, recurrent)
+        d_rows = rows(found.x)
         d_U = {
-            gates: ops.transpose(rows(recurrent.dropped(multiplied[gates]))) @ d
-            for gates, d in d_u.items()
+            gates: ops.transpose(found.multiplied[gates]) @ d
+            for gates, d in found.u.items()
         }
-        d_b_U = d_V = None
+        d_b_U = None
         if recurrent.b_U is not None:
-            d_b_U = {gates: sum_of_rows(d) for gates, d in d_u.items()}
-        if recurrent.V is not None:
-            d_V = equations.peepholes_gradient(d_x, *known)
+            d_b_U = {gates: sum_of_rows(d) for gates, d in found.u.items()}
         return Arguments(
-            d_x,
+            found.x,
             ops.transpose(rows(swapped(inputs))) @ d_rows,
             None if b is None else sum_of_rows(d_rows),
             d_states,
-            Recurrence(d_U, d_b_U, d_V),
+            Recurrence(d_U, d_b_U, found.V),
         )
 
     def _scan(self, arguments: Arguments, *of_scan: Any, **options: Any) -> tuple:
@@ -232,19 +225,17 @@ class Loop:
         x = swapped(arguments.inputs)
         x = by_rows(lambda rows: rows @ W if b is None else rows @ W + b, x)
         # Split before the loop: XLA does not vectorize a loop that slices.
-        return ops.split(x, len(self.equations.gates), axis=-1)
+        return ops.split(x, len(self.gradient.equations.gates), axis=-1)
 
-    def _gates(
-        self, arguments: Arguments, previous: States, x: Sequence[Tensor]
-    ) -> Gates:
-        """The gates of all steps at once, from the states before each of them."""
-        shape, drop = ops.shape(previous[0]), arguments.recurrent.drop
-        x = [rows(of_gate) for of_gate in x or self._projected(arguments)]
-        recurrent = Recurrence(*arguments.recurrent)
-        if drop is not None:
-            recurrent = recurrent._replace(drop=ops.tile(drop, (shape[0], 1)))
-        _, gates = self.equations.step(x, [rows(h) for h in previous], recurrent)
-        return {letter: ops.reshape(gate, shape) for letter, gate in gates.items()}
+    def _gates(self, recurrent: Recurrence, previous: States, x: Inputs) -> Gates:
+        """What `step` knows of all steps at once, from the states before each."""
+        time, batch, _ = ops.shape(previous[0])
+        arguments = [rows(of_gate) for of_gate in x], [rows(h) for h in previous]
+        _, gates = self.gradient.step(*arguments, over_rows(recurrent, time))
+        return {
+            letter: ops.reshape(gate, (time, batch, gate.shape[-1]))
+            for letter, gate in gates.items()
+        }
 
 
 def of_inputs(d_x: Tensor, W: Tensor) -> Tensor:

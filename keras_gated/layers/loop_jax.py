@@ -1,5 +1,6 @@
 """The loop on JAX: `lax.scan` inside `jax.custom_vjp`."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -7,13 +8,15 @@ import jax
 
 from keras_gated.cells.equations import Equations, States, Tensor
 from keras_gated.layers.loop import Arguments, Kept, Loop, of_inputs
+from keras_gated.layers.step_gradients import gradient_of
 
 
 class FastLoop:
     """Runs a loop, which is compiled once per shape, wherever it is called."""
 
     def __init__(self, equations: Equations, truncate: int | None = None) -> None:
-        loop = Loop(equations, truncate, jax.lax.scan)
+        gradient = gradient_of(equations, _vjp, _known)
+        loop = Loop(gradient, truncate, jax.lax.scan)
 
         @partial(jax.custom_vjp, nondiff_argnums=(1,))
         def run(arguments: Arguments, recompute: bool) -> tuple[Tensor, States]:
@@ -48,3 +51,19 @@ class FastLoop:
                 "jax.jacfwd). Construct the layer with use_fast_loop=False to "
                 "have one, or take jax.jacrev."
             ) from error
+
+
+def _vjp(
+    function: Callable, arguments: list[Tensor], d: list[Tensor]
+) -> tuple[list[Tensor], Any]:
+    _, pullback, more = jax.vjp(function, *arguments, has_aux=True)
+    return list(pullback(d)), more
+
+
+def _known(h: Tensor, u: Tensor, pullback: Callable) -> Tensor:
+    @jax.custom_vjp
+    def product(h: Tensor, u: Tensor) -> Tensor:
+        return u
+
+    product.defvjp(lambda h, u: (u, None), lambda _, d: (pullback(d), d))
+    return product(h, u)

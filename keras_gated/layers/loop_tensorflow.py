@@ -14,6 +14,7 @@ from keras_gated.layers import loop_blocks as blocks
 from keras_gated.layers import loop_shards as shards
 from keras_gated.layers.loop import Arguments, Keep, Loop, Passes, split
 from keras_gated.layers.loop_scan import scan
+from keras_gated.layers.step_gradients import gradient_of
 
 FEW = 32
 """Steps that are not worth compiling where nothing is trained."""
@@ -44,7 +45,7 @@ class FastLoop:
 
     def __init__(self, equations: Equations, truncate: int | None = None) -> None:
         self._gates = equations.gates
-        loop = Loop(equations, truncate, scan)
+        loop = Loop(gradient_of(equations, _vjp, _known), truncate, scan)
         self._plain = Passes(loop.forward, loop.backward)
         self._compiled = Passes(*map(_compiled, self._plain))
         self._of_shard = Passes(*map(_compiled, shards.of_a_shard(self._plain)))
@@ -135,6 +136,24 @@ def _run(passes: Passes, keep: Keep, arguments: Arguments) -> tuple[Tensor, Stat
     # branches cannot reach those of others.
     outputs, *states = run(*map(tf.identity, tensors))
     return outputs, states
+
+
+def _vjp(
+    function: Callable, arguments: list[Tensor], d: list[Tensor]
+) -> tuple[list[Tensor], Any]:
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(arguments)
+        results, more = function(*arguments)
+    zero = tf.UnconnectedGradients.ZERO
+    return tape.gradient(results, arguments, d, unconnected_gradients=zero), more
+
+
+def _known(h: Tensor, u: Tensor, pullback: Callable) -> Tensor:
+    @tf.custom_gradient
+    def product(h: Tensor, u: Tensor) -> tuple[Tensor, Callable]:
+        return tf.identity(u), lambda d: (pullback(d), d)
+
+    return product(h, u)
 
 
 def _identity(leaf: Any) -> Any:

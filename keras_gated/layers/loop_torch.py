@@ -7,11 +7,13 @@ from typing import Any
 
 import torch
 from keras import tree
+from torch.utils.checkpoint import checkpoint
 
 from keras_gated.cells.base import RecurrentCell
 from keras_gated.cells.equations import Equations, States, Tensor
 from keras_gated.layers import loop_kernels
 from keras_gated.layers.loop import Arguments, Kept, Loop, of_inputs, split
+from keras_gated.layers.step_gradients import OwnGradient
 
 
 def scan(
@@ -59,7 +61,8 @@ class FastLoop:
     """
 
     def __init__(self, equations: Equations, truncate: int | None = None) -> None:
-        self._loop = Loop(equations, truncate, scan, partials_ahead=True)
+        self._loop = Loop(OwnGradient(equations, ahead=True), truncate, scan)
+        self._automatic = equations.lacks() is not None
         self._kernel = loop_kernels.find(equations) if truncate is None else None
 
     def about(self, cell: RecurrentCell) -> str:
@@ -76,7 +79,10 @@ class FastLoop:
     ) -> tuple[Tensor, States]:
         # A stateful layer overwrites its states, which are kept here.
         states = [state.clone() for state in arguments.states]
-        tensors, pack, pick = split(arguments._replace(states=states))
+        arguments = arguments._replace(states=states)
+        if self._automatic:
+            return self._recorded(arguments, recompute)
+        tensors, pack, pick = split(arguments)
         keep = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
         kernel = self._kernel
         if kernel is not None and loop_kernels.applies(arguments):
@@ -92,6 +98,36 @@ class FastLoop:
         keep = keep and not recompute
         results = _Run.apply(_Call(self._loop, pack, pick, len(states), keep), *tensors)
         return results[len(states)], list(results[: len(states)])
+
+    def _recorded(
+        self, arguments: Arguments, recompute: bool
+    ) -> tuple[Tensor, States]:
+        """A loop that PyTorch records, and differentiates by itself."""
+
+        def run(*tensors: Tensor) -> tuple[Tensor, ...]:
+            outputs, states, _ = self._loop.forward(pack(tensors), "nothing")
+            return outputs, *states
+
+        parts, states = [], arguments.states
+        size = self._loop.truncate or arguments.inputs.shape[1] or 1
+        for first in range(0, max(1, arguments.inputs.shape[1]), size):
+            steps = slice(first, first + size)
+            if self._loop.truncate:
+                states = [state.detach() for state in states]
+            mask = arguments.mask
+            part = arguments._replace(
+                inputs=arguments.inputs[:, steps],
+                states=states,
+                mask=None if mask is None else mask[:, steps],
+            )
+            tensors, pack, _ = split(part)
+            if recompute and torch.is_grad_enabled():
+                results = checkpoint(run, *tensors, use_reentrant=False)
+            else:
+                results = run(*tensors)
+            outputs, *states = results
+            parts.append(outputs)
+        return torch.cat(parts, dim=1), states
 
 
 class _Call:

@@ -9,9 +9,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_gated.cells.activations import derivative
 from keras_gated.cells.base import RecurrentCell
-from keras_gated.cells.equations import Equations, Tensor
+from keras_gated.cells.equations import Equations
+from keras_gated.cells.recurrence import Tensor
 from keras_gated.datasets import checks
 from keras_gated.layers.loop import Arguments, FastLoop
 
@@ -99,7 +99,7 @@ class RNN(keras.layers.RNN):
     >>> layer.loop
     'fast: GRUCell brings the gradient of its step'
     >>> RNN(GRUCell(4, activation="gelu")).loop
-    'keras: the derivative of activation gelu is not known'
+    'fast: the gradient of the step is automatic, since no derivative is known for activation gelu'
     """
 
     def __init__(
@@ -145,6 +145,9 @@ class RNN(keras.layers.RNN):
         if obstacle:
             return f"keras: {obstacle}"
         cell = self.cell
+        lacks = cell.equations.lacks()
+        if lacks:
+            return f"fast: the gradient of the step is automatic, since {lacks}"
         about = getattr(self._fast_loop(), "about", lambda cell: "")(cell)
         return f"fast: {type(cell).__name__} brings the gradient of its step{about}"
 
@@ -163,16 +166,6 @@ class RNN(keras.layers.RNN):
             return f"{name} is not a cell of keras_gated"
         if type(cell).call is not RecurrentCell.call:
             return f"{name} has a call of its own"
-        kind = cell.equations_class
-        if _origin(kind, "step") is not _origin(kind, "step_vjp"):
-            return f"{kind.__name__} has a step, but no step_vjp for it"
-        if len(kind.products) > 1 and kind.multiplied is Equations.multiplied:
-            return f"{kind.__name__} has several products, but no `multiplied`"
-        for argument in ("activation", "recurrent_activation"):
-            activation = getattr(cell, argument, keras.activations.tanh)
-            if derivative(activation) is None:
-                named = getattr(activation, "__name__", activation)
-                return f"the derivative of {argument} {named} is not known"
         return None
 
     def _fast_loop(self) -> FastLoop | None:
@@ -331,11 +324,6 @@ class RNN(keras.layers.RNN):
             "recompute_states": self.recompute_states,
             "use_fast_loop": self.use_fast_loop,
         }
-
-
-def _origin(kind: type, method: str) -> type:
-    """The class that defines a method."""
-    return next(base for base in kind.__mro__ if method in vars(base))
 
 
 @functools.lru_cache(maxsize=64)
