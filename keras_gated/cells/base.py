@@ -211,7 +211,8 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
         states = [ops.convert_to_tensor(s, dtype=self.compute_dtype) for s in states]
         drop_h = self.get_recurrent_dropout_mask(states[0]) if training else None
         x = ops.split(self._project(inputs, training), len(self.gates), axis=-1)
-        return self.equations.step(x, states, self._recurrence(training, drop_h))
+        recurrent = self._recurrence(training, drop_h)
+        return self.equations.checked_step(x, states, recurrent)
 
     def _project(self, inputs: Tensor, training: bool) -> Tensor:
         """`W x + b` of rows, `(rows, n * units)`."""

@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, ClassVar, dataclass_transform
 
+import keras
 from keras import ops
 
 from keras_gated.cells.activations import derivative
@@ -106,6 +107,42 @@ class Equations:
         """
         raise NotImplementedError
 
+    def checked_step(self, x: Inputs, states: States, recurrent: Recurrence) -> Result:
+        """`step`, which a user may have written.
+
+        Raises:
+            TypeError: It does not return states and gates, or uses NumPy on tensors.
+            ValueError: It returns another number of states, or another shape or dtype.
+        """
+        name = f"{type(self).__name__}.step"
+        no_numpy = f"{name} must not use NumPy on tensors; keras.ops has its functions."
+        try:
+            result = self.step(x, states, recurrent)
+        except Exception as error:
+            if "numpy" not in f"{type(error).__name__} {error}".lower():
+                raise
+            raise TypeError(f"{no_numpy} The error was: {error}") from error
+        if not isinstance(result, tuple) or len(result) != 2:
+            raise TypeError(
+                f"{name} must return two things, the list of the next states and the "
+                f"dictionary of gates. Received: {type(result).__name__}"
+            )
+        new_states, gates = list(result[0]), result[1]
+        if len(new_states) != len(states):
+            raise ValueError(
+                f"{name} must return as many states as it is given, {len(states)}. "
+                f"Received: {len(new_states)}"
+            )
+        for i, (new, old) in enumerate(zip(new_states, states, strict=True)):
+            if not ops.is_tensor(new):
+                raise TypeError(f"{no_numpy} State {i} is a {type(new).__name__}.")
+            if _kind(new) != _kind(old):
+                raise ValueError(
+                    f"{name} must return states of the shape and dtype that it is "
+                    f"given, {_kind(old)}. Received for state {i}: {_kind(new)}"
+                )
+        return new_states, gates
+
     def partials(self, states: States, gates: Gates) -> Partials:
         """The partial derivatives of `step` that are products of elements.
 
@@ -176,6 +213,11 @@ class GatedEquations(Equations):
     """Abstract base of the equations of cells with gates."""
 
     recurrent_activation: Callable
+
+
+def _kind(tensor: Tensor) -> str:
+    dtype = keras.backend.standardize_dtype(tensor.dtype)
+    return f"{tuple(tensor.shape)} and {dtype}"
 
 
 def _origin(kind: type, method: str) -> type:

@@ -70,15 +70,37 @@ class _Transposed(Recurrence):
         return self.dropped(beside(d_u) @ self.U_T[gates])
 
 
+class _OnlyByProduct(dict):
+    """In the place of the kernel, where what a step does with it has to be known."""
+
+    def __missing__(self, gates: str) -> Tensor:
+        raise ValueError(
+            "A step multiplies with its recurrent kernel by recurrent.product(gates, "
+            f"h); that of recurrent.U[{gates!r}] would have no gradient."
+        )
+
+
 class NotedRecurrence(Recurrence):
     """Notes what the joint products are, by their gates."""
 
     def __new__(cls, recurrent: Recurrence) -> "NotedRecurrence":
-        made = super().__new__(cls, *recurrent)
+        hidden = recurrent._replace(U=_OnlyByProduct(), b_U=None)
+        made = super().__new__(cls, *hidden)
         made.recurrent, made.noted = recurrent, {}
         return made
 
     def joint_product(self, gates: str, h: Tensor) -> Tensor:
+        if gates in self.noted:
+            raise ValueError(
+                f"A step multiplies with the kernel of a product once; {gates!r} was "
+                "multiplied before. Each further one has columns of its own: name it "
+                "in `gates` and `products`."
+            )
+        if gates not in self.recurrent.U:
+            raise ValueError(
+                f"recurrent.product takes one of the cell's products, "
+                f"{tuple(self.recurrent.U)}. Received: {gates!r}"
+            )
         self.noted[gates] = self.recurrent.joint_product(gates, h)
         return self.noted[gates]
 
@@ -100,9 +122,8 @@ class KnownRecurrence(Recurrence):
         known: Callable,
         V: tuple[Tensor, ...] | None = None,
     ) -> "KnownRecurrence":
-        made = super().__new__(cls, *recurrent)
-        if V is not None:
-            made = super().__new__(cls, *recurrent._replace(V=V))
+        hidden = recurrent._replace(U=_OnlyByProduct(), b_U=None, V=V or recurrent.V)
+        made = super().__new__(cls, *hidden)
         made.recurrent, made.products, made.known = recurrent, products, known
         made.multiplied = {}
         return made

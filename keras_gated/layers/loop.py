@@ -200,12 +200,12 @@ class Loop:
         found = gradient.weights(of_steps, previous, gates, x, recurrent)
         d_rows = rows(found.x)
         d_U = {
-            gates: ops.transpose(found.multiplied[gates]) @ d
-            for gates, d in found.u.items()
+            gates: ops.transpose(found.multiplied[gates]) @ found.u[gates]
+            for gates in recurrent.U
         }
         d_b_U = None
         if recurrent.b_U is not None:
-            d_b_U = {gates: sum_of_rows(d) for gates, d in found.u.items()}
+            d_b_U = {gates: sum_of_rows(found.u[gates]) for gates in recurrent.b_U}
         return Arguments(
             found.x,
             ops.transpose(rows(swapped(inputs))) @ d_rows,

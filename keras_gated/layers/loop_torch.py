@@ -99,9 +99,7 @@ class FastLoop:
         results = _Run.apply(_Call(self._loop, pack, pick, len(states), keep), *tensors)
         return results[len(states)], list(results[: len(states)])
 
-    def _recorded(
-        self, arguments: Arguments, recompute: bool
-    ) -> tuple[Tensor, States]:
+    def _recorded(self, arguments: Arguments, recompute: bool) -> tuple[Tensor, States]:
         """A loop that PyTorch records, and differentiates by itself."""
 
         def run(*tensors: Tensor) -> tuple[Tensor, ...]:

@@ -13,6 +13,8 @@ from keras_gated.cells.base import RecurrentCell
 from keras_gated.cells.equations import Equations
 from keras_gated.cells.recurrence import Tensor
 from keras_gated.datasets import checks
+from keras_gated.layers import probe
+from keras_gated.layers.cells_of_keras import CellOfKeras, seen_by_loop
 from keras_gated.layers.loop import Arguments, FastLoop
 
 logger = logging.getLogger("keras_gated")
@@ -98,8 +100,10 @@ class RNN(keras.layers.RNN):
     True
     >>> layer.loop
     'fast: GRUCell brings the gradient of its step'
-    >>> RNN(GRUCell(4, activation="gelu")).loop
-    'fast: the gradient of the step is automatic, since no derivative is known for activation gelu'
+    >>> "gradient of the step of GRUCell is automatic" in RNN(
+    ...     GRUCell(4, activation="gelu")
+    ... ).loop
+    True
     """
 
     def __init__(
@@ -136,7 +140,7 @@ class RNN(keras.layers.RNN):
         self.truncate_gradient = truncate_gradient
         self.recompute_states = bool(recompute_states)
         self.use_fast_loop = use_fast_loop
-        self._fast_loop()
+        self._fast_loops()
 
     @property
     def loop(self) -> str:
@@ -144,17 +148,21 @@ class RNN(keras.layers.RNN):
         obstacle = self._obstacle()
         if obstacle:
             return f"keras: {obstacle}"
-        cell = self.cell
-        lacks = cell.equations.lacks()
-        if lacks:
-            return f"fast: the gradient of the step is automatic, since {lacks}"
-        about = getattr(self._fast_loop(), "about", lambda cell: "")(cell)
-        return f"fast: {type(cell).__name__} brings the gradient of its step{about}"
+        about = [
+            _about(cell, loop)
+            for cell, loop in zip(self._cells(), self._fast_loops(), strict=True)
+        ]
+        return f"fast: {'; '.join(dict.fromkeys(about))}"
+
+    def _cells(self) -> list[Any]:
+        """The cells, the first that sees the inputs first, as the loop sees them."""
+        stacked = isinstance(self.cell, keras.layers.StackedRNNCells)
+        return [
+            seen_by_loop(cell) for cell in (self.cell.cells if stacked else [self.cell])
+        ]
 
     def _obstacle(self) -> str | None:
         """Why the fast loop does not apply; `None` if it does."""
-        cell = self.cell
-        name = type(cell).__name__
         backend = keras.config.backend()
         if backend not in ("tensorflow", "jax", "torch"):
             return f"the backend {backend} has no fast loop"
@@ -162,14 +170,20 @@ class RNN(keras.layers.RNN):
             return "use_fast_loop=False was asked for"
         if self.unroll:
             return "unroll=True was asked for"
-        if not isinstance(cell, RecurrentCell):
-            return f"{name} is not a cell of keras_gated"
-        if type(cell).call is not RecurrentCell.call:
-            return f"{name} has a call of its own"
+        for cell in self._cells():
+            if isinstance(cell, CellOfKeras):
+                if cell.obstacle:
+                    return cell.obstacle
+                continue
+            name = type(cell).__name__
+            if not isinstance(cell, RecurrentCell):
+                return f"{name} is not a cell of keras_gated or keras.layers"
+            if type(cell).call is not RecurrentCell.call:
+                return f"{name} has a call of its own"
         return None
 
-    def _fast_loop(self) -> FastLoop | None:
-        """The loop for the cell as it is now; `None` where Keras's loop runs.
+    def _fast_loops(self) -> list[FastLoop] | None:
+        """The loop of each cell as it is now; `None` where Keras's loop runs.
 
         Raises:
             ValueError: The fast loop is required and does not apply.
@@ -188,12 +202,16 @@ class RNN(keras.layers.RNN):
             )
         if obstacle:
             return None
-        return _shared_loop(
-            self.cell.equations, self.cell.units, self.truncate_gradient
-        )
+        return [
+            _shared_loop(cell.equations, cell.units, self.truncate_gradient)
+            for cell in self._cells()
+        ]
 
     def build(self, sequences_shape: tuple, initial_state_shape: Any = None) -> None:
         super().build(sequences_shape, initial_state_shape)
+        for cell in self._cells():
+            if isinstance(cell, RecurrentCell):
+                probe.check(cell)
         logger.info("%s: %s", self.name, self.loop)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -230,37 +248,61 @@ class RNN(keras.layers.RNN):
         Returns:
             The last output, all outputs, and the last states.
         """
-        loop = self._fast_loop()
-        if loop is None:
+        loops = self._fast_loops()
+        if loops is None:
             return super().inner_loop(sequences, initial_state, mask, training)
-        cell = self.cell
-        cell._check_step(
-            (sequences.shape[0], *sequences.shape[2:]), [s.shape for s in initial_state]
-        )
-        sequences = ops.convert_to_tensor(sequences, dtype=cell.compute_dtype)
-        initial_state = [self._for_all(s, sequences) for s in initial_state]
+        cells = self._cells()
+        initial_state = list(initial_state)
+        # Keras has the states of a stack by cell, as `state_size` is nested.
+        stacked = len(cells) > 1 or keras.tree.is_nested(initial_state[0])
+        by_cell = initial_state if stacked else [initial_state]
+        sequences = ops.convert_to_tensor(sequences, dtype=cells[0].compute_dtype)
         mask = None if mask is None else self._whole_mask(mask, sequences)
         if self.go_backwards:
             sequences = ops.flip(sequences, axis=1)
             mask = None if mask is None else ops.flip(mask, axis=1)
+        outputs, new_states = sequences, []
+        # What a cell does at a step depends on no later step of those above it: the
+        # loop of each runs over all steps before the next one's.
+        for cell, loop, states in zip(cells, loops, by_cell, strict=True):
+            flat = keras.tree.flatten(states)
+            outputs, last = self._run(cell, loop, outputs, flat, mask, training)
+            new_states.append(keras.tree.pack_sequence_as(states, last))
+        new_states = new_states if stacked else new_states[0]
+        if mask is None:  # a graph leaves out all outputs if only the last is used
+            return last[0], outputs, new_states
+        outputs = self._outputs_under_mask(outputs, mask)
+        return outputs[:, -1], outputs, new_states
+
+    def _run(
+        self,
+        cell: Any,
+        loop: FastLoop,
+        sequences: Tensor,
+        states: list[Tensor],
+        mask: Tensor | None,
+        training: bool,
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The outputs of a cell at all steps, and its last states."""
+        shape = sequences.shape
+        cell._check_step((shape[0], *shape[2:]), [s.shape for s in states])
+        sequences = ops.convert_to_tensor(sequences, dtype=cell.compute_dtype)
+        states = [ops.cast(state, cell.compute_dtype) for state in states]
+        states = [self._for_all(state, sequences) for state in states]
         drop = None
         if training:
             drop_in = cell.get_dropout_mask(sequences[:, 0])
             if drop_in is not None:
                 sequences = sequences * ops.expand_dims(drop_in, 1)
-            drop = cell.get_recurrent_dropout_mask(initial_state[0])
+            drop = cell.get_recurrent_dropout_mask(states[0])
         arguments = Arguments(
             sequences,
             *cell._projection(training),
-            initial_state,
+            states,
             cell._recurrence(training, drop),
             mask,
         )
-        outputs, states = loop(arguments, training, self.recompute_states)
-        if mask is None:  # a graph leaves out all outputs if only the last is used
-            return states[0], outputs, states
-        outputs = self._outputs_under_mask(outputs, mask)
-        return outputs[:, -1], outputs, states
+        return loop(arguments, training, self.recompute_states)
 
     def _for_all(self, state: Tensor, sequences: Tensor) -> Tensor:
         """An initial state; one of batch size 1 applies to all sequences."""
@@ -282,7 +324,7 @@ class RNN(keras.layers.RNN):
         """
         if isinstance(mask, (list, tuple)) and mask and hasattr(mask[0], "shape"):
             mask = mask[0]  # that of the inputs; masks of states follow
-        (batch, time, _), units = sequences.shape, self.cell.units
+        (batch, time, _), units = sequences.shape, self._cells()[-1].units
         try:
             mask = ops.convert_to_tensor(mask)
             dtype = keras.backend.standardize_dtype(mask.dtype)
@@ -324,6 +366,15 @@ class RNN(keras.layers.RNN):
             "recompute_states": self.recompute_states,
             "use_fast_loop": self.use_fast_loop,
         }
+
+
+def _about(cell: Any, loop: FastLoop) -> str:
+    cell = cell.cell if isinstance(cell, CellOfKeras) else cell
+    name, lacks = type(cell).__name__, seen_by_loop(cell).equations.lacks()
+    if lacks:
+        return f"the gradient of the step of {name} is automatic, since {lacks}"
+    about = getattr(loop, "about", lambda cell: "")(cell)
+    return f"{name} brings the gradient of its step{about}"
 
 
 @functools.lru_cache(maxsize=64)

@@ -60,7 +60,7 @@ class OwnGradient:
         self, x: Inputs, states: States, recurrent: Recurrence
     ) -> tuple[States, Gates]:
         """A step, and what it has to know on the way backward."""
-        return self.equations.step(x, states, recurrent)
+        return self.equations.checked_step(x, states, recurrent)
 
     def of_steps(self, previous: States, gates: Gates, x: Inputs) -> Any:
         """What `backward` knows of each step, for all steps."""
@@ -121,7 +121,7 @@ class AutomaticGradient:
     ) -> tuple[States, dict[str, Tensor]]:
         """A step, and its products."""
         noted = NotedRecurrence(recurrent)
-        states, _ = self.equations.step(x, states, noted)
+        states, _ = self.equations.checked_step(x, states, noted)
         return states, noted.noted
 
     def of_steps(
@@ -138,7 +138,7 @@ class AutomaticGradient:
 
         def step(*states: Tensor) -> tuple[States, None]:
             multiplies = KnownRecurrence(recurrent, products, self.known)
-            new_states, _ = self.equations.step(x, list(states), multiplies)
+            new_states, _ = self.equations.checked_step(x, list(states), multiplies)
             return new_states, None
 
         d_previous, _ = self.vjp(step, previous, d_new)
@@ -156,7 +156,11 @@ class AutomaticGradient:
         time, batch, units = ops.shape(previous[0])
         V = recurrent.V
         recurrent = over_rows(recurrent, time).for_backward()
-        leaves = [[rows(of_gate) for of_gate in x], map_rows(products), V]
+        leaves = [
+            [rows(of_gate) for of_gate in x],
+            {name: rows(product) for name, product in products.items()},
+            V,
+        ]
         flat = keras.tree.flatten(leaves)
         flat = [leaf for leaf in flat if leaf is not None]
         previous = [rows(h) for h in previous]
@@ -167,7 +171,7 @@ class AutomaticGradient:
                 lambda leaf: None if leaf is None else next(left), leaves
             )
             multiplies = KnownRecurrence(recurrent, products, self.known, V)
-            states, _ = self.equations.step(x, previous, multiplies)
+            states, _ = self.equations.checked_step(x, previous, multiplies)
             return states, multiplies.multiplied
 
         found, multiplied = self.vjp(step, flat, [rows(d) for d in d_new])
@@ -176,10 +180,6 @@ class AutomaticGradient:
         names = sorted(products)  # as `keras.tree` has them
         d_u = dict(zip(names, found[n : n + k], strict=True))
         return Weights(d_x, d_u, multiplied, tuple(found[n + k :]) or None)
-
-
-def map_rows(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: rows(tensor) for name, tensor in tensors.items()}
 
 
 def over_rows(recurrent: Recurrence, time: int | Tensor) -> Recurrence:

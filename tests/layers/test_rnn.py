@@ -1,6 +1,7 @@
 """The fast loop beside Keras's loop over the same cell."""
 
 import contextlib
+import itertools
 import logging
 import os
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 from differentiate import gradients
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from keras import ops
 from oracles import (
     BATCH,
     INPUTS,
@@ -30,6 +32,7 @@ from oracles import (
 import keras_gated
 from keras_gated import RNN
 from keras_gated.cells.gru import GRUEquations
+from keras_gated.cells.tanh import TanhEquations
 
 each_cell = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
 SOME = ROWS[1::3]
@@ -110,6 +113,148 @@ def test_fast_loop_equals_keras_loop(row, case):
     call = {k: np.array(v, bool) if k == "mask" else v for k, v in call.items()}
     x, _ = sequences(dtype="float64")
     assert_same(both_loops(row, x, layer, call, **cell))
+
+
+@contextlib.contextmanager
+def automatic_gradients():
+    """The gradients that the cells bring are taken away from them."""
+    shared = keras_gated.layers.rnn._shared_loop
+    shared.cache_clear()
+    taken = mock.patch.object(keras_gated.Equations, "lacks", return_value="taken away")
+    with taken:
+        yield
+    shared.cache_clear()
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
+def test_automatic_gradient_equals_keras_loop(row):
+    """With all options at once; the random search mixes them."""
+    layer, call = {**ALL, "recompute_states": row in SOME}, {"states": True}
+    call["mask"] = np.array(GAPS, bool)
+    x, _ = sequences(dtype="float64")
+    with automatic_gradients():
+        assert_same(both_loops(row, x, layer, call, **CASES["dropouts and noise"][2]))
+
+
+class HalvedEquations(GRUEquations):
+    """A step of its own, with the gradient of another."""
+
+    def step(self, x, states, recurrent):
+        (h,), gates = super().step(x, states, recurrent)
+        return [0.5 * h], gates
+
+
+class Halved(keras_gated.GRUCell):
+    equations_class = HalvedEquations
+
+
+AUTOMATIC = {
+    "own step": (lambda **more: Halved(4, **more), "HalvedEquations has no step_vjp"),
+    "activation": (
+        lambda **more: keras_gated.LSTMCell(4, recurrent_activation="softsign", **more),
+        "no derivative is known for recurrent_activation softsign",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", AUTOMATIC)
+def test_gradient_is_automatic_where_a_cell_brings_none(case):
+    make, reason = AUTOMATIC[case]
+    dtype = "float64" if BACKEND == "tensorflow" else "float32"  # of activations
+    x, _ = sequences(dtype=dtype)
+    results = []
+    for fast in (True, False):
+        layer = RNN(make(dtype=dtype), use_fast_loop=fast, dtype=dtype, **ALL)
+        layer.build(x.shape)
+        randomise(layer)
+        value, by_weight, by_input = gradients(layer, [x], True)
+        results.append([value, *by_weight, by_input, *map(array, layer(x))])
+        assert not fast or reason in layer.loop
+    assert_same(results, atol=1e-9 if dtype == "float64" else 1e-5)
+
+
+OF_KERAS = {
+    "simple": lambda **more: keras.layers.SimpleRNNCell(
+        4, dropout=0.3, recurrent_dropout=0.4, seed=1, **more
+    ),
+    "lstm": lambda **more: keras.layers.LSTMCell(4, dropout=0.3, seed=1, **more),
+    "gru": lambda **more: keras.layers.GRUCell(4, **more),
+    "gru, reset before": lambda **more: keras.layers.GRUCell(
+        4, reset_after=False, use_bias=False, dropout=0.3, seed=1, **more
+    ),
+    "stack": lambda **more: keras.layers.StackedRNNCells(
+        [
+            keras.layers.LSTMCell(4, dropout=0.3, seed=1, **more),
+            keras_gated.GRUCell(3, recurrent_dropout=0.4, seed=2, **more),
+            keras.layers.SimpleRNNCell(5, **more),
+        ],
+        dtype=more["dtype"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", OF_KERAS)
+def test_cells_of_keras_equal_keras_loop(case):
+    dtype = "float64" if BACKEND == "tensorflow" else "float32"  # of activations
+    x, _ = sequences(dtype=dtype)
+    for options in (ALL, {"go_backwards": True, "zero_output_for_mask": True}, {}):
+        results = []
+        for fast in (True, False):
+            cell = OF_KERAS[case](dtype=dtype)
+            layer = RNN(cell, use_fast_loop=fast, dtype=dtype, **options)
+            layer.build(x.shape)
+            randomise(layer)
+            keras.utils.set_random_seed(11)
+            mask = np.array(GAPS, bool)
+            value, by_weight, by_input = gradients(layer, [x], True, mask=mask)
+            outputs = keras.tree.flatten(layer(x, mask=mask))
+            results.append([value, *by_weight, by_input, *map(array, outputs)])
+        assert_same(results, atol=1e-9 if dtype == "float64" else 1e-5)
+
+
+BAD_STEPS = {
+    "number": (lambda h, a: ([a, h], {}), "as many states as it is given, 1"),
+    "shape": (lambda h, a: ([a[:, :1]], {}), r"\(2, 4\) and float32"),
+    "dtype": (lambda h, a: ([ops.cast(a, "float16")], {}), "float16"),
+    "no gates": (lambda h, a: [a], "return two things"),
+    "numpy": (lambda h, a: ([np.tanh(a)], {}), "keras.ops has its functions"),
+    "random numbers": (
+        lambda h, a: ([a + keras.random.normal((4,), seed=SEED)], {}),
+        "draws random numbers",
+    ),
+    "not pure": (lambda h, a: ([a + next(COUNT)], {}), "other states the second"),
+}
+SEED, COUNT = keras.random.SeedGenerator(1), itertools.count()
+
+
+BAD_PRODUCTS = {
+    "twice": (
+        lambda r, h: r.product("h", r.product("h", h)[0])[0],
+        "'h' was multiplied before",
+    ),
+    "kernel": (lambda r, h: h @ r.U["h"], "recurrent.product"),
+    "unknown": (lambda r, h: r.product("x", h)[0], "one of the cell's products"),
+    "missing": (lambda r, h: h, "multiply with each of the products"),
+}
+
+
+@pytest.mark.parametrize("case", [*BAD_STEPS, *BAD_PRODUCTS])
+def test_bad_step_is_an_error_that_says_what_to_do(case):
+    result, message = {**BAD_STEPS, **BAD_PRODUCTS}[case]
+
+    class BadEquations(TanhEquations):
+        def step(self, x, states, recurrent):
+            (h,) = states
+            if case in BAD_PRODUCTS:
+                return [BAD_PRODUCTS[case][0](recurrent, h)], {}
+            return result(h, x[0] + recurrent.product("h", h)[0])
+
+    class Bad(keras_gated.TanhCell):
+        equations_class = BadEquations
+
+    with pytest.raises((TypeError, ValueError), match=message) as caught:
+        RNN(Bad(4)).build((2, 3, INPUTS))
+    assert "step" in str(caught.value)
 
 
 @pytest.mark.parametrize("row", SOME, ids=lambda row: row.id)
@@ -263,7 +408,7 @@ def test_predictions_are_compiled_and_graphs_for_export_are_not():
     layer = keras_gated.GRU(5, return_sequences=True, name="compiled")
     model = keras.Sequential([keras.Input((None, INPUTS)), layer])
     model.compile("sgd", "mse")
-    loop = layer._fast_loop()
+    (loop,) = layer._fast_loops()
     x = np.ones((2, 40, INPUTS), "float32")
 
     def traces():
@@ -407,6 +552,8 @@ def test_fast_loop_equals_keras_loop_by_random_search(data):
     training = data.draw(flag)
     layer["recompute_states"] = data.draw(flag)
     with contextlib.ExitStack() as patches:
+        if data.draw(flag):
+            patches.enter_context(automatic_gradients())
         if BACKEND == "tensorflow":
             from keras_gated.layers import loop_blocks, loop_shards
 
@@ -450,16 +597,8 @@ def test_gradient_agrees_with_finite_differences(row):
     assert (sides[0] - sides[1]) / (2 * step) == pytest.approx(slope, rel=1e-7)
 
 
-class HalvedEquations(GRUEquations):
-    """A step of its own, with the gradient of another."""
-
-    def step(self, x, states, recurrent):
-        (h,), gates = super().step(x, states, recurrent)
-        return [0.5 * h], gates
-
-
-class Halved(keras_gated.GRUCell):
-    equations_class = HalvedEquations
+class Another(keras.layers.SimpleRNNCell):
+    pass
 
 
 class Called(keras_gated.TanhCell):
@@ -468,15 +607,16 @@ class Called(keras_gated.TanhCell):
 
 
 @pytest.mark.parametrize(
-    ("row", "length", "blocks"),
+    ("row", "length", "blocks", "automatic"),
     [
-        *((row, 2, None) for row in ROWS),
-        *((ROWS[3], length, 2) for length in (1, 3, 5)),
+        *((row, 2, None, False) for row in ROWS),
+        *((ROWS[3], length, 2, False) for length in (1, 3, 5)),
+        *((ROWS[3], 3, size, True) for size in (None, 2)),
     ],
     ids=lambda value: getattr(value, "id", value),
     indirect=["blocks"],
 )
-def test_truncated_gradient_equals_that_of_stretches(row, length, blocks):
+def test_truncated_gradient_equals_that_of_stretches(row, length, blocks, automatic):
     """Keras's loop over stretches, each from the states of the last as constants."""
     x, states = sequences(dtype="float64")
     cell = row.make(dtype="float64", **precise_activations(row))
@@ -501,7 +641,8 @@ def test_truncated_gradient_equals_that_of_stretches(row, length, blocks):
                 last, now = now, [keras.ops.stop_gradient(state) for state in now]
             return [keras.ops.concatenate(parts, 1), *last]
 
-    ours = gradients(layer, [x], True, initial_state=states)
+    with automatic_gradients() if automatic else contextlib.nullcontext():
+        ours = gradients(layer, [x], True, initial_state=states)
     theirs = gradients(Stretches(), [x], True)
     for a, b in zip(*map(keras.tree.flatten, (ours, theirs)), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-9, rtol=1e-9)
@@ -522,19 +663,18 @@ def test_options_of_the_gradient_are_kept_and_need_the_fast_loop():
 
 
 FALLBACKS = {
-    "another cell": (lambda: keras.layers.GRUCell(4), {}, "not a cell of keras_gated"),
+    "another cell": (lambda: Another(4), {}, "Another is not a cell of keras_gated"),
     "stacked cells": (
-        lambda: [keras_gated.TanhCell(4), keras_gated.GRUCell(4)],
+        lambda: [keras_gated.TanhCell(4), Another(4)],
         {},
-        "StackedRNNCells",
+        "Another is not a cell of keras_gated",
     ),
-    "activation": (
-        lambda: keras_gated.LSTMCell(4, recurrent_activation="softsign"),
+    "masks": (
+        lambda: keras.layers.LSTMCell(4, recurrent_dropout=0.1),
         {},
-        "recurrent_activation softsign",
+        "keras.layers.LSTMCell has a dropout mask of each gate",
     ),
     "unrolled": (lambda: keras_gated.GRUCell(4), {"unroll": True}, "unroll=True"),
-    "own step": (lambda: Halved(4), {}, "HalvedEquations has a step, but no step_vjp"),
     "own call": (lambda: Called(4), {}, "Called has a call of its own"),
 }
 
@@ -687,7 +827,7 @@ def test_layers_that_compute_the_same_share_a_loop():
         for layer in layers:
             layer.build((None, 2, 3))
         weights += [layer.get_weights() for layer in layers[:1]]
-        first, *others = (layer._fast_loop() for layer in layers)
+        first, *others = (layer._fast_loops()[0] for layer in layers)
         assert [other is first for other in others] == [True, *[False] * 3, True]
     for once, again in zip(*weights, strict=True):
         np.testing.assert_array_equal(once, again)

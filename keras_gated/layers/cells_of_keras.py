@@ -1,0 +1,117 @@
+"""Keras's own cells, as the fast loop sees them."""
+
+import operator
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_gated.cells.equations import Equations, Inputs, Result, States
+from keras_gated.cells.gru import GRUEquations, ResetAfterEquations
+from keras_gated.cells.lstm import LSTMEquations
+from keras_gated.cells.recurrence import Recurrence, Tensor
+from keras_gated.cells.tanh import TanhEquations
+
+
+class KerasGRUEquations(GRUEquations):
+    """Those of `keras.layers.GRUCell(reset_after=False)`: `z` weighs the old state."""
+
+    def step(self, x: Inputs, states: States, recurrent: Recurrence) -> Result:
+        sigmoid, tanh = self.recurrent_activation, self.activation
+        (h,), (x_z, x_r, x_h) = states, x
+
+        u_z, u_r = recurrent.product("zr", h)
+        z = sigmoid(x_z + u_z)
+        r = sigmoid(x_r + u_r)
+        (u_h,) = recurrent.product("h", r * h)
+        h_cand = tanh(x_h + u_h)
+        return [z * h + (1 - z) * h_cand], {"z": z, "r": r, "h_cand": h_cand}
+
+
+class KerasResetAfterEquations(ResetAfterEquations):
+    """Those of `keras.layers.GRUCell()`: `z` weighs the old state."""
+
+    def step(self, x: Inputs, states: States, recurrent: Recurrence) -> Result:
+        sigmoid, tanh = self.recurrent_activation, self.activation
+        (h,), (x_z, x_r, x_h) = states, x
+
+        u_z, u_r, u_h = recurrent.product("zrh", h)
+        z = sigmoid(x_z + u_z)
+        r = sigmoid(x_r + u_r)
+        h_cand = tanh(x_h + r * u_h)
+        return [z * h + (1 - z) * h_cand], {"z": z, "r": r, "h_cand": h_cand}
+
+
+class CellOfKeras:
+    """What the fast loop reads of a cell, of one of Keras's.
+
+    Args:
+        cell: A `SimpleRNNCell`, `LSTMCell` or `GRUCell` of Keras.
+    """
+
+    def __init__(self, cell: keras.layers.Layer) -> None:
+        self.cell = cell
+
+    units = property(operator.attrgetter("cell.units"))
+    compute_dtype = property(operator.attrgetter("cell.compute_dtype"))
+    state_size = property(operator.attrgetter("cell.state_size"))
+
+    @property
+    def equations_class(self) -> type[Equations]:
+        if isinstance(self.cell, keras.layers.GRUCell):
+            after = self.cell.reset_after
+            return KerasResetAfterEquations if after else KerasGRUEquations
+        lstm = isinstance(self.cell, keras.layers.LSTMCell)
+        return LSTMEquations if lstm else TanhEquations
+
+    @property
+    def equations(self) -> Equations:
+        kind, activations = self.equations_class, {"activation": self.cell.activation}
+        if kind is not TanhEquations:
+            activations["recurrent_activation"] = self.cell.recurrent_activation
+        return kind(**activations)
+
+    @property
+    def obstacle(self) -> str | None:
+        """Why the fast loop does not apply; `None` if it does."""
+        cell = self.cell
+        masks = cell.dropout, cell.recurrent_dropout
+        of_gates = getattr(cell, "implementation", 2) == 1
+        if of_gates and any(masks):
+            return f"keras.layers.{type(cell).__name__} has a dropout mask of each gate"
+        return None
+
+    def get_dropout_mask(self, inputs: Tensor) -> Tensor | None:
+        return self.cell.get_dropout_mask(inputs)
+
+    def get_recurrent_dropout_mask(self, h: Tensor) -> Tensor | None:
+        return self.cell.get_recurrent_dropout_mask(h)
+
+    def _check_step(self, input_shape: tuple, state_shapes: list[tuple]) -> None:
+        """Products of other shapes are errors of their own."""
+
+    def _current(self, name: str) -> Tensor:
+        return ops.convert_to_tensor(getattr(self.cell, name), dtype=self.compute_dtype)
+
+    def _biases(self) -> tuple[Tensor | None, Tensor | None]:
+        if not self.cell.use_bias:
+            return None, None
+        bias = self._current("bias")
+        return ops.unstack(bias, 2) if len(bias.shape) == 2 else (bias, None)
+
+    def _projection(self, training: bool) -> tuple[Tensor, Tensor | None]:
+        return self._current("kernel"), self._biases()[0]
+
+    def _recurrence(self, training: bool, drop: Tensor | None) -> Recurrence:
+        by_product, (_, b_U) = self.equations_class.by_product, self._biases()
+        return Recurrence(
+            by_product(self._current("recurrent_kernel")),
+            None if b_U is None else by_product(b_U),
+            drop=drop,
+        )
+
+
+def seen_by_loop(cell: Any) -> Any:
+    """A cell as the fast loop sees it; any other than Keras's as it is."""
+    kinds = keras.layers.SimpleRNNCell, keras.layers.LSTMCell, keras.layers.GRUCell
+    return CellOfKeras(cell) if type(cell) in kinds else cell
