@@ -98,7 +98,7 @@ class NotedRecurrence(Recurrence):
             )
         if gates not in self.recurrent.U:
             raise ValueError(
-                f"recurrent.product takes one of the cell's products, "
+                f"A step multiplies with one of its cell's products, "
                 f"{tuple(self.recurrent.U)}. Received: {gates!r}"
             )
         self.noted[gates] = self.recurrent.joint_product(gates, h)

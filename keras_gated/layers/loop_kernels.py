@@ -13,6 +13,7 @@ from keras_gated.cells.equations import Equations, States, Tensor
 from keras_gated.cells.gru import ResetAfterEquations
 from keras_gated.cells.lstm import LSTMEquations
 from keras_gated.cells.tanh import TanhEquations
+from keras_gated.layers.cells_of_keras import KerasResetAfterEquations
 from keras_gated.layers.loop import Arguments, Loop
 
 
@@ -51,11 +52,17 @@ def _gru(columns: Tensor) -> Tensor:
     return torch.cat([r, -z, h], dim=-1)  # its z weighs the old state: 1 - z
 
 
+def _gru_of_keras(columns: Tensor) -> Tensor:
+    z, r, h = columns.chunk(3, dim=-1)
+    return torch.cat([r, z, h], dim=-1)
+
+
 _TANH, _RELU = keras.activations.tanh, keras.activations.relu
 _SIGMOID = keras.activations.sigmoid
 _KERNELS = {
     (LSTMEquations, _TANH, _SIGMOID): Kernel("lstm", _same),
     (ResetAfterEquations, _TANH, _SIGMOID): Kernel("gru", _gru),
+    (KerasResetAfterEquations, _TANH, _SIGMOID): Kernel("gru", _gru_of_keras),
     (TanhEquations, _TANH, None): Kernel("rnn_tanh", _same),
     (TanhEquations, _RELU, None): Kernel("rnn_relu", _same),
 }

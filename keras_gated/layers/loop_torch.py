@@ -80,8 +80,6 @@ class FastLoop:
         # A stateful layer overwrites its states, which are kept here.
         states = [state.clone() for state in arguments.states]
         arguments = arguments._replace(states=states)
-        if self._automatic:
-            return self._recorded(arguments, recompute)
         tensors, pack, pick = split(arguments)
         keep = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
         kernel = self._kernel
@@ -91,6 +89,8 @@ class FastLoop:
             run = partial(loop_kernels.Run.apply, kernel, self._loop, pack)
             *last, outputs = run(recompute, *tensors)
             return outputs, last
+        if self._automatic:
+            return self._recorded(arguments, recompute)
         if torch.jit.is_tracing() or not (keep or self._loop.truncate):
             # Plain operations work under every transformation.
             outputs, states, _ = self._loop.forward(pack(tensors), "nothing")

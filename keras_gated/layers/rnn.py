@@ -371,9 +371,9 @@ class RNN(keras.layers.RNN):
 def _about(cell: Any, loop: FastLoop) -> str:
     cell = cell.cell if isinstance(cell, CellOfKeras) else cell
     name, lacks = type(cell).__name__, seen_by_loop(cell).equations.lacks()
-    if lacks:
-        return f"the gradient of the step of {name} is automatic, since {lacks}"
     about = getattr(loop, "about", lambda cell: "")(cell)
+    if lacks:
+        return f"the gradient of the step of {name} is automatic, since {lacks}{about}"
     return f"{name} brings the gradient of its step{about}"
 
 

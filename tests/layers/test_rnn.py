@@ -197,7 +197,12 @@ OF_KERAS = {
 def test_cells_of_keras_equal_keras_loop(case):
     dtype = "float64" if BACKEND == "tensorflow" else "float32"  # of activations
     x, _ = sequences(dtype=dtype)
-    for options in (ALL, {"go_backwards": True, "zero_output_for_mask": True}, {}):
+    mask = np.array(GAPS, bool)
+    for options, call in (
+        (ALL, {}),
+        ({"go_backwards": True, "zero_output_for_mask": True}, {"mask": mask}),
+        ({}, {"mask": mask}),
+    ):
         results = []
         for fast in (True, False):
             cell = OF_KERAS[case](dtype=dtype)
@@ -205,9 +210,8 @@ def test_cells_of_keras_equal_keras_loop(case):
             layer.build(x.shape)
             randomise(layer)
             keras.utils.set_random_seed(11)
-            mask = np.array(GAPS, bool)
-            value, by_weight, by_input = gradients(layer, [x], True, mask=mask)
-            outputs = keras.tree.flatten(layer(x, mask=mask))
+            value, by_weight, by_input = gradients(layer, [x], True, **call)
+            outputs = keras.tree.flatten(layer(x, **call))
             results.append([value, *by_weight, by_input, *map(array, outputs)])
         assert_same(results, atol=1e-9 if dtype == "float64" else 1e-5)
 
@@ -233,7 +237,7 @@ BAD_PRODUCTS = {
         "'h' was multiplied before",
     ),
     "kernel": (lambda r, h: h @ r.U["h"], "recurrent.product"),
-    "unknown": (lambda r, h: r.product("x", h)[0], "one of the cell's products"),
+    "unknown": (lambda r, h: r.product("x", h)[0], "one of its cell's products"),
     "missing": (lambda r, h: h, "multiply with each of the products"),
 }
 
