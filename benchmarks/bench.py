@@ -83,6 +83,7 @@ KERNELS = (
     "torch: torch.nn in Keras",
     "torch: torch.nn",
 )
+CELLS_OF_USERS = ("a step alone", "Keras's cell", "two of Keras's cells")
 REST = tuple(
     f"tensorflow: {name}"
     for name in (
@@ -216,6 +217,24 @@ def kernels(args: argparse.Namespace, results: dict) -> None:
             if cell != "simplified_gru":
                 key = f"kernels {size} {cell}"
                 measure(args, results, key, case, contenders, "train", STEPS[size])
+
+
+def own(args: argparse.Namespace, results: dict) -> None:
+    """Our RNN beside Keras's over the same cells, which bring no gradient of a step."""
+    for size in [s for s in args.sizes if s != "large"]:
+        for cell in [c for c in args.cells if c in ("gru", "lstm")]:
+            case = {"cell": cell, "units": UNITS[size][cell], **SHAPES[size]}
+            for kind in CELLS_OF_USERS:
+                for backend in ("tensorflow", "jax", "torch"):
+                    rnns = tuple(
+                        f"{backend}: {rnn}, {kind}"
+                        for rnn in ("RNN", "keras.layers.RNN")
+                    )
+                    rnns += (f"{backend}: ours",) * (kind == "a step alone")
+                    key = f"own {size} {cell}, {kind}, {backend}"
+                    measure(
+                        args, results, key, case, available(rnns), "train", STEPS[size]
+                    )
 
 
 def step(args: argparse.Namespace, results: dict) -> None:
@@ -387,6 +406,32 @@ def report(folder: pathlib.Path, results: dict) -> None:
                 for key, found in rows.items()
             ],
         )
+    rows = {k: v["found"] for k, v in results.items() if k.startswith("own ")}
+    if rows:
+        lines += ["## Cells that bring no gradient of their step, `fit`", ""]
+        lines += [
+            "`keras_gated.RNN` over a cell of which only `step` is known, over Keras's",
+            "cell, and over a stack of two of these; `keras.layers.RNN` over the same;",
+            "and our layer with the gradient that is written by hand.",
+            "",
+        ]
+        lines += as_table(
+            ["", "RNN, ms", "keras.layers.RNN", "by hand"],
+            [
+                [
+                    key.removeprefix("own "),
+                    f"{milliseconds(of_rnn):.2f} {busy(of_rnn)}",
+                    *(
+                        f"{ratio(found, name, first):.2f} {busy(found[name])}"
+                        for name in others
+                    ),
+                    *[""] * (2 - len(others)),
+                ]
+                for key, found in rows.items()
+                for first, *others in [list(found)]
+                for of_rnn in [found[first]]
+            ],
+        )
     rows = {k: v["found"] for k, v in results.items() if k.startswith("step ")}
     if rows:
         names = [name for name in STEP if name in next(iter(rows.values()))]
@@ -481,6 +526,7 @@ def main() -> None:
     parts = {
         "table": table,
         "kernels": kernels,
+        "own": own,
         "step": step,
         "rest": rest,
         "growth": growth,

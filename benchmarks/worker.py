@@ -58,12 +58,39 @@ def keras_layer(case: Case, kind: str, **options: object) -> object:
         return keras_gated.LAYERS[cell](units, use_fast_loop=True, **options)
     if kind == "torch.nn in Keras":
         return torch_layer(case)
+    if ", " in kind:
+        over, of_cell = kind.split(", ")
+        rnn = keras_gated.RNN if over == "RNN" else keras.layers.RNN
+        return rnn(cell_of_users(case, of_cell), **options)
     name = OF_KERAS[cell]
     if kind == "keras.layers":
         return getattr(keras.layers, name)(units, **options)
     of_cell = {"reset_after": False} if name == "GRU" else {}
     of_a_step = getattr(keras.layers, f"{name}Cell")(units, **of_cell)
     return keras.layers.RNN(of_a_step, **options)
+
+
+def cell_of_users(case: Case, kind: str) -> object:
+    """A cell that brings no gradient of its step, Keras's cell, or two of these."""
+    import keras
+
+    import keras_gated
+
+    name, units = case["cell"], case["units"]
+    if kind == "a step alone":
+        whole = keras_gated.CELLS[name]
+
+        class StepAlone(whole(1).equations_class):
+            def step(self, *arguments: object) -> object:
+                return super().step(*arguments)
+
+        class Cell(whole):
+            equations_class = StepAlone
+
+        return Cell(units)
+    of_keras = getattr(keras.layers, f"{OF_KERAS[name]}Cell")
+    cells = [of_keras(units) for _ in range(2 if kind == "two of Keras's cells" else 1)]
+    return cells if len(cells) > 1 else cells[0]
 
 
 def keras_contender(

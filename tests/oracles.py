@@ -98,6 +98,17 @@ def lstm_to_onnx(weights):
     return onnx_op("LSTM", W, U, b, order=(0, 3, 1, 2), P=P)
 
 
+def with_forget_gate(weights):
+    """The coupled LSTM as a whole one: f = sigmoid(-a) where i = sigmoid(a)."""
+
+    def insert(array):
+        i, c, o = np.split(array, 3, axis=-1)
+        return np.concatenate([i, -i, c, o], axis=-1)
+
+    W, U, b, V = weights
+    return [*map(insert, (W, U, b)), np.stack([V[0], -V[0], V[1]])]
+
+
 def gru_to_onnx(weights):
     W, U, b = gru_to_keras(weights)
     b, b_U = b if b.ndim == 2 else (b, None)
@@ -127,6 +138,7 @@ ROWS = [
             "recurrent_activation": "hard_sigmoid",
             "unit_forget_bias": False,
             "peephole": True,
+            "coupled": True,
             "peephole_initializer": "he_normal",
             "peephole_regularizer": keras.regularizers.L2(0.05),
             "peephole_constraint": "unit_norm",
@@ -142,6 +154,18 @@ ROWS = [
         list,
         lstm_to_onnx,
         {"peephole": False},
+    ),
+    Row(
+        "lstm_coupled",
+        keras_gated.LSTMCell,
+        {"input", "candidate", "output"},
+        lambda u, d: 3 * u * (d + u + 1) + 2 * u,
+        keras.layers.LSTMCell,
+        lambda w: with_forget_gate(w)[:3],
+        lambda w: lstm_to_onnx(with_forget_gate(w)),
+        {"coupled": True},
+        peepholes=True,
+        same_weights=False,
     ),
     Row(
         "gru",

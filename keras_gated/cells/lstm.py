@@ -82,6 +82,25 @@ class LSTMEquations(GatedEquations):
         return tuple(sum_of_rows(d_a * c) for d_a, c in pairs)
 
 
+class CoupledEquations(LSTMEquations):
+    """The equations of `LSTMCell(coupled=True)`."""
+
+    gates = "ico"
+
+    def step(self, x: Inputs, states: States, recurrent: Recurrence) -> Result:
+        sigmoid, tanh = self.recurrent_activation, self.activation
+        (h, c), (x_i, x_c, x_o) = states, x
+        u_i, u_c, u_o = recurrent.product("ico", h)
+        V_i, V_o = recurrent.V or (0, 0)
+
+        i = sigmoid(x_i + u_i + V_i * c)
+        c_cand = tanh(x_c + u_c)
+        c = (1 - i) * c + i * c_cand
+        o = sigmoid(x_o + u_o + V_o * c)
+        h = o * tanh(c)
+        return [h, c], {"i": i, "c_cand": c_cand, "o": o}
+
+
 @keras.saving.register_keras_serializable(package="keras_gated")
 class LSTMCell(GatedCell):
     """The long short-term memory with peepholes, as in Graves (2013).
@@ -98,7 +117,9 @@ class LSTMCell(GatedCell):
         h = o ⊙ tanh(c)
 
     With `peephole=False` the terms in `V` are gone and the cell computes what
-    `keras.layers.LSTMCell` computes.
+    `keras.layers.LSTMCell` computes. With `coupled=True` the forget gate is
+    `f = 1 - i` and has no weights (the variant CIFG of Greff et al., 2017,
+    https://arxiv.org/abs/1503.04069).
 
     Args:
         units: Positive integer, the size of the state and of the output.
@@ -106,8 +127,9 @@ class LSTMCell(GatedCell):
             or a callable; `None` for the identity. Default: `"tanh"`.
         recurrent_activation: The activation of the gates. Default: `"sigmoid"`.
         peephole: Whether the gates see the memory. Default: `True`.
-        unit_forget_bias: Whether the forget gate's bias starts at 1.
-            Default: `True`.
+        coupled: Whether the cell forgets as much as it takes in. Default: `False`.
+        unit_forget_bias: Whether the forget gate's bias starts at 1; with coupled
+            gates, the input gate's at -1. Default: `True`.
         peephole_initializer: Initializer of the peepholes. Default:
             `"glorot_uniform"`.
         peephole_regularizer: Regularizer of the peepholes. Default: `None`.
@@ -122,7 +144,7 @@ class LSTMCell(GatedCell):
         recurrent_kernel: `(units, 4 * units)`, columns `U_i | U_f | U_c | U_o`.
         bias: `(4 * units,)`, `b_i | b_f | b_c | b_o`, or `None`.
         peephole_kernel: `(3, units)`, rows `V_i`, `V_f`, `V_o`; `None` with
-            `peephole=False`.
+            `peephole=False`. Coupled gates have nothing of `f` in any of these.
 
     Raises:
         ValueError: An argument is out of its range.
@@ -138,7 +160,6 @@ class LSTMCell(GatedCell):
     """
 
     title = "LSTM"
-    equations_class = LSTMEquations
 
     def __init__(
         self,
@@ -147,6 +168,7 @@ class LSTMCell(GatedCell):
         recurrent_activation: str | Callable | None = "sigmoid",
         *,
         peephole: bool = True,
+        coupled: bool = False,
         unit_forget_bias: bool = True,
         peephole_initializer: Any = "glorot_uniform",
         peephole_regularizer: Any = None,
@@ -155,11 +177,16 @@ class LSTMCell(GatedCell):
     ) -> None:
         super().__init__(units, activation, recurrent_activation, **kwargs)
         self.peephole = bool(peephole)
+        self.coupled = bool(coupled)
         self.unit_forget_bias = bool(unit_forget_bias)
         self.peephole_initializer = keras.initializers.get(peephole_initializer)
         self.peephole_regularizer = keras.regularizers.get(peephole_regularizer)
         self.peephole_constraint = keras.constraints.get(peephole_constraint)
         self.state_size = [self.units, self.units]
+
+    @property
+    def equations_class(self) -> type[LSTMEquations]:
+        return CoupledEquations if self.coupled else LSTMEquations
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         super().build(input_shape)
@@ -167,7 +194,7 @@ class LSTMCell(GatedCell):
         if self.peephole:
             self.peephole_kernel = self.add_weight(
                 name="peephole_kernel",
-                shape=(3, self.units),
+                shape=(len(self.gates) - 1, self.units),
                 initializer=self.peephole_initializer,
                 regularizer=self.peephole_regularizer,
                 constraint=self.peephole_constraint,
@@ -176,7 +203,8 @@ class LSTMCell(GatedCell):
     def _peepholes(self, training: bool) -> tuple[Tensor, ...] | None:
         if not self.peephole:
             return None
-        return tuple(ops.unstack(self._current("peephole_kernel", training), 3))
+        V = self._current("peephole_kernel", training)
+        return tuple(ops.unstack(V, len(self.gates) - 1))
 
     def _noisy_weights(self) -> tuple[str, ...]:
         names = super()._noisy_weights()
@@ -186,8 +214,10 @@ class LSTMCell(GatedCell):
         bias = super()._initial_bias(shape, dtype)
         if not self.unit_forget_bias:
             return bias
-        b_i, b_f, b_c, b_o = ops.split(bias, 4)
-        return ops.concatenate([b_i, ops.ones_like(b_f), b_c, b_o])
+        parts = dict(zip(self.gates, ops.split(bias, len(self.gates)), strict=True))
+        gate, value = ("i", -1.0) if self.coupled else ("f", 1.0)
+        parts[gate] = ops.full_like(parts[gate], value)
+        return ops.concatenate(list(parts.values()))
 
     def get_config(self) -> dict[str, Any]:
         serialize = {
@@ -198,6 +228,7 @@ class LSTMCell(GatedCell):
         return {
             **super().get_config(),
             "peephole": self.peephole,
+            "coupled": self.coupled,
             "unit_forget_bias": self.unit_forget_bias,
             **{name: to(getattr(self, name)) for name, to in serialize.items()},
         }

@@ -214,6 +214,7 @@ class LSTM(CellRNN):
         use_cudnn: Accepted for compatibility. There is no cuDNN kernel, so `True` is
             an error. Default: `"auto"`.
         peephole: Whether the gates see the memory. Default: `True`.
+        coupled: Whether the cell forgets as much as it takes in. Default: `False`.
         peephole_initializer: Default: `"glorot_uniform"`.
         peephole_regularizer: Default: `None`.
         peephole_constraint: Default: `None`.
@@ -268,6 +269,7 @@ class LSTM(CellRNN):
         use_cudnn: bool | str = "auto",
         *,
         peephole: bool = True,
+        coupled: bool = False,
         peephole_initializer: Any = "glorot_uniform",
         peephole_regularizer: Any = None,
         peephole_constraint: Any = None,
@@ -283,6 +285,7 @@ class LSTM(CellRNN):
     recurrent_activation = property(attrgetter("cell.recurrent_activation"))
     unit_forget_bias = property(attrgetter("cell.unit_forget_bias"))
     peephole = property(attrgetter("cell.peephole"))
+    coupled = property(attrgetter("cell.coupled"))
     peephole_initializer = property(attrgetter("cell.peephole_initializer"))
     peephole_regularizer = property(attrgetter("cell.peephole_regularizer"))
     peephole_constraint = property(attrgetter("cell.peephole_constraint"))

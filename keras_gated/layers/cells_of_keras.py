@@ -75,9 +75,9 @@ class CellOfKeras:
     def obstacle(self) -> str | None:
         """Why the fast loop does not apply; `None` if it does."""
         cell = self.cell
-        masks = cell.dropout, cell.recurrent_dropout
-        of_gates = getattr(cell, "implementation", 2) == 1
-        if of_gates and any(masks):
+        if isinstance(cell, keras.layers.SimpleRNNCell):
+            return None
+        if cell.recurrent_dropout or (cell.dropout and cell.implementation == 1):
             return f"keras.layers.{type(cell).__name__} has a dropout mask of each gate"
         return None
 

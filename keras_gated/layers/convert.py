@@ -100,6 +100,8 @@ def to_keras(layer: RNN) -> keras.layers.Layer:
         reason = f"it has no layer for {type(cell).__name__}"
     elif getattr(cell, "peephole", False):
         reason = "its LSTM has no peepholes"
+    elif getattr(cell, "coupled", False):
+        reason = "its LSTM has no coupled gates"
     elif cell.weight_noise:
         reason = "its layers have no weight noise"
     if reason:
@@ -108,8 +110,8 @@ def to_keras(layer: RNN) -> keras.layers.Layer:
         )
     _check_built(layer, cell)
     config = {**_cell_config(cell), **_layer_config(layer)}
-    for name in ("weight_noise", *(n for n in config if n.startswith("peephole"))):
-        del config[name]
+    ours = "weight_noise", "peephole", "coupled"
+    config = {n: v for n, v in config.items() if not n.startswith(ours)}
     weights = _variables(cell)
     if layer_class is keras.layers.GRU:
         weights = [_negate_z(w) for w in weights]

@@ -129,8 +129,9 @@ def test_gate_activations_compose_the_step(row):
         assert gate.shape == states[0].shape
         assert ((low < gate) & (gate < 1)).all(), name
     output, new_states = cell(x[:, 0], states)
-    if "forget" in gates:
-        c = gates["forget"] * states[1] + gates["input"] * gates["candidate"]
+    if "input" in gates:
+        forget = gates.get("forget", 1 - gates["input"])
+        c = forget * states[1] + gates["input"] * gates["candidate"]
         expected = [gates["output"] * np.tanh(c), c]
     else:
         z = gates.get("update", 1.0)
