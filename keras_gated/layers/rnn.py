@@ -156,7 +156,8 @@ class RNN(keras.layers.RNN):
 
     def _cells(self) -> list[Any]:
         """The cells, the first that sees the inputs first, as the loop sees them."""
-        stacked = isinstance(self.cell, keras.layers.StackedRNNCells)
+        # Not of a subclass, which may call its cells in another way.
+        stacked = type(self.cell) is keras.layers.StackedRNNCells
         return [
             seen_by_loop(cell) for cell in (self.cell.cells if stacked else [self.cell])
         ]

@@ -601,6 +601,19 @@ def test_gradient_agrees_with_finite_differences(row):
     assert (sides[0] - sides[1]) / (2 * step) == pytest.approx(slope, rel=1e-7)
 
 
+class Stack(keras.layers.StackedRNNCells):
+    """It might call its cells in another way."""
+
+    state_size = 4
+
+    def call(self, inputs, states, training=False):
+        (cell,) = self.cells
+        return cell(inputs, states, training=training)
+
+    def get_initial_state(self, batch_size=None):
+        return self.cells[0].get_initial_state(batch_size)
+
+
 class Another(keras.layers.SimpleRNNCell):
     pass
 
@@ -672,6 +685,11 @@ FALLBACKS = {
         lambda: [keras_gated.TanhCell(4), Another(4)],
         {},
         "Another is not a cell of keras_gated",
+    ),
+    "another stack": (
+        lambda: Stack([keras_gated.TanhCell(4)]),
+        {},
+        "Stack is not a cell of keras_gated",
     ),
     "masks": (
         lambda: keras.layers.LSTMCell(4, recurrent_dropout=0.1),
