@@ -14,6 +14,7 @@ from oracles import (
     built_pair,
     precise_activations,
     sequences,
+    with_forget_gate,
 )
 
 import keras_gated
@@ -27,7 +28,9 @@ def sigmoid(x):
 
 def by_the_equations(cell, inputs, state=None):
     """The gates at every step of one sequence, in float64."""
-    W, U, b, *V = (array(w).astype("float64") for w in cell.weights)
+    weights = [array(w).astype("float64") for w in cell.weights]
+    coupled = getattr(cell, "coupled", False)
+    W, U, b, *V = with_forget_gate(weights) if coupled else weights
     name, h = type(cell).__name__, np.zeros(cell.units) if state is None else state
     b, b_U = b if b.ndim == 2 else (b, np.zeros_like(b))
     c, steps = h, []
@@ -46,7 +49,8 @@ def by_the_equations(cell, inputs, state=None):
             c = f * c + i * candidate
             o = sigmoid(a[3] + u[3] + V_o * c)
             h = o * np.tanh(c)
-            found = {"input": i, "forget": f, "candidate": candidate, "output": o}
+            found = {"input": i, "candidate": candidate, "output": o}
+            found |= {} if coupled else {"forget": f}
         else:
             z = sigmoid(a[0] + u[0])
             found = {"update": z}

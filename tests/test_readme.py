@@ -58,7 +58,10 @@ def test_python_of_the_page_on_generation(tmp_path, monkeypatch):
 
 def test_python_of_the_page_on_layers(capsys):
     run("\n".join(blocks(README.parent / "docs" / "layers.md")), epochs=0)
-    assert "keras: MinimalEquations has a step, but" in capsys.readouterr().out
+    assert (
+        "the gradient of the step of MinimalCell is automatic"
+        in capsys.readouterr().out
+    )
 
 
 def test_links_of_the_pages_lead_somewhere():
