@@ -43,11 +43,11 @@ class Equations:
     that its equations depend on; they have to be hashable. Cells of equal equations
     share one loop and what it has compiled.
 
-    A concrete class names its `gates` and writes `step`. For the fast loop of
-    `keras_gated.RNN` it writes the gradient of `step` beside it, in two pure functions:
-    `partials` is called once for all steps; `step_vjp` at every step, with nothing in
-    it that does not depend on the step after. The gradients of the weights are
-    products over all rows, which the loop forms by itself.
+    A concrete class names its `gates` and writes `step`, whose gradient is automatic in
+    the loop of `keras_gated.RNN`. It may write the gradient beside it, in two pure
+    functions: `partials` is called once for all steps; `step_vjp` at every step, with
+    nothing in it that does not depend on the step after. The gradients of the weights
+    are products over all rows, which the loop forms by itself.
     """
 
     gates: ClassVar[str]
@@ -115,13 +115,13 @@ class Equations:
             ValueError: It returns another number of states, or another shape or dtype.
         """
         name = f"{type(self).__name__}.step"
-        no_numpy = f"{name} must not use NumPy on tensors; keras.ops has its functions."
+        no_numpy = "must not use NumPy on tensors; keras.ops has its functions."
         try:
             result = self.step(x, states, recurrent)
         except Exception as error:
             if "numpy" not in f"{type(error).__name__} {error}".lower():
                 raise
-            raise TypeError(f"{no_numpy} The error was: {error}") from error
+            raise TypeError(f"{name} {no_numpy} The error was: {error}") from error
         if not isinstance(result, tuple) or len(result) != 2:
             raise TypeError(
                 f"{name} must return two things, the list of the next states and the "
@@ -135,8 +135,8 @@ class Equations:
             )
         for i, (new, old) in enumerate(zip(new_states, states, strict=True)):
             if not ops.is_tensor(new):
-                raise TypeError(f"{no_numpy} State {i} is a {type(new).__name__}.")
-            if _kind(new) != _kind(old):
+                raise TypeError(f"{name} {no_numpy} State {i} is {type(new).__name__}.")
+            if tuple(new.shape) != tuple(old.shape) or new.dtype != old.dtype:
                 raise ValueError(
                     f"{name} must return states of the shape and dtype that it is "
                     f"given, {_kind(old)}. Received for state {i}: {_kind(new)}"

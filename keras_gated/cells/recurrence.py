@@ -111,18 +111,18 @@ class KnownRecurrence(Recurrence):
     Args:
         recurrent: What would multiply, and does on the way backward.
         products: The joint products, by their gates.
+        V: The peepholes.
         known: See `AutomaticGradient`.
-        V: The peepholes. Default: those of `recurrent`.
     """
 
     def __new__(
         cls,
         recurrent: Recurrence,
         products: dict[str, Tensor],
+        V: tuple[Tensor, ...] | None,
         known: Callable,
-        V: tuple[Tensor, ...] | None = None,
     ) -> "KnownRecurrence":
-        hidden = recurrent._replace(U=_OnlyByProduct(), b_U=None, V=V or recurrent.V)
+        hidden = recurrent._replace(U=_OnlyByProduct(), b_U=None, V=V)
         made = super().__new__(cls, *hidden)
         made.recurrent, made.products, made.known = recurrent, products, known
         made.multiplied = {}

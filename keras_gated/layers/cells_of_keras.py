@@ -13,33 +13,21 @@ from keras_gated.cells.recurrence import Recurrence, Tensor
 from keras_gated.cells.tanh import TanhEquations
 
 
-class KerasGRUEquations(GRUEquations):
-    """Those of `keras.layers.GRUCell(reset_after=False)`: `z` weighs the old state."""
+class _OfKeras:
+    """`z` weighs the old state, and the candidate has the rest."""
 
     def step(self, x: Inputs, states: States, recurrent: Recurrence) -> Result:
-        sigmoid, tanh = self.recurrent_activation, self.activation
-        (h,), (x_z, x_r, x_h) = states, x
-
-        u_z, u_r = recurrent.product("zr", h)
-        z = sigmoid(x_z + u_z)
-        r = sigmoid(x_r + u_r)
-        (u_h,) = recurrent.product("h", r * h)
-        h_cand = tanh(x_h + u_h)
-        return [z * h + (1 - z) * h_cand], {"z": z, "r": r, "h_cand": h_cand}
+        _, gates = super().step(x, states, recurrent)
+        (h,), z, h_cand = states, gates["z"], gates["h_cand"]
+        return [z * h + (1 - z) * h_cand], gates
 
 
-class KerasResetAfterEquations(ResetAfterEquations):
-    """Those of `keras.layers.GRUCell()`: `z` weighs the old state."""
+class KerasGRUEquations(_OfKeras, GRUEquations):
+    """Those of `keras.layers.GRUCell(reset_after=False)`."""
 
-    def step(self, x: Inputs, states: States, recurrent: Recurrence) -> Result:
-        sigmoid, tanh = self.recurrent_activation, self.activation
-        (h,), (x_z, x_r, x_h) = states, x
 
-        u_z, u_r, u_h = recurrent.product("zrh", h)
-        z = sigmoid(x_z + u_z)
-        r = sigmoid(x_r + u_r)
-        h_cand = tanh(x_h + r * u_h)
-        return [z * h + (1 - z) * h_cand], {"z": z, "r": r, "h_cand": h_cand}
+class KerasResetAfterEquations(_OfKeras, ResetAfterEquations):
+    """Those of `keras.layers.GRUCell()`."""
 
 
 class CellOfKeras:

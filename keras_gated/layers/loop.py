@@ -4,7 +4,8 @@ Automatic differentiation of a loop multiplies with the inputs at every step, an
 up the gradient of each weight step by step. This loop contains only the recurrence. On
 the way forward it keeps the states and, while training, the gates. On the way backward
 it carries the gradient from step to step with the small products only. The gradient of
-each weight is one large product after the loop.
+each weight is one large product after the loop. `step_gradients` has the two ways to
+the gradient of a step.
 
 Shapes within the loop are time-major: `time` steps of `batch` sequences.
 """

@@ -11,8 +11,20 @@ from keras_gated.cells.equations import States
 from keras_gated.cells.recurrence import NotedRecurrence
 
 
-def check(cell: RecurrentCell) -> None:
-    """Computes a step twice.
+class _Watch(keras.StatelessScope):
+    """Notes which variables are read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read: list[str] = []
+
+    def get_current_value(self, variable: keras.Variable) -> Any:
+        self.read.append(variable.name)
+        return super().get_current_value(variable)
+
+
+def obstacle(cell: RecurrentCell) -> str | None:
+    """Why the fast loop cannot run a step; `None` if it can. It is computed twice.
 
     Raises:
         ValueError: The step draws random numbers, assigns variables, or is otherwise
@@ -20,7 +32,7 @@ def check(cell: RecurrentCell) -> None:
     """
     equations = type(cell.equations)
     if equations.__module__.startswith("keras_gated."):
-        return
+        return None
     rng = np.random.default_rng(0)
 
     def tensor(size: int) -> Any:
@@ -28,27 +40,42 @@ def check(cell: RecurrentCell) -> None:
 
     x = [tensor(cell.units) for _ in cell.gates]
     states = [tensor(size) for size in keras.tree.flatten(cell.state_size)]
-    recurrent = cell._recurrence(training=False, drop=None)
+    # Of the values, where the backend would read variables later.
+    recurrent = keras.tree.map_structure(
+        lambda weight: None if weight is None else ops.copy(weight),
+        cell._recurrence(training=False, drop=None),
+    )
+
+    name = f"{equations.__name__}.step"
 
     def step() -> States:
         noted = NotedRecurrence(recurrent)
-        new_states, _ = cell.equations.checked_step(x, states, noted)
+        try:
+            new_states, _ = cell.equations.checked_step(x, states, noted)
+        except ValueError as error:
+            if name in str(error):
+                raise
+            raise ValueError(f"{name}: {error}") from error
         missing = recurrent.U.keys() - noted.noted
         if missing:
             raise ValueError(
-                f"{equations.__name__}.step must multiply with each of the products. "
-                f"It does not with: {', '.join(sorted(missing))}"
+                f"{name} must multiply with each of the products. It does not with: "
+                f"{', '.join(sorted(missing))}"
             )
         return new_states
 
-    with keras.StatelessScope() as scope:
+    with _Watch() as scope:
         first, second = step(), step()
-        assigned = scope.state_mapping
-    if assigned:
+    impure = f"{name} must be a function of its arguments on the fast loop."
+    instead = "With use_fast_loop=False Keras's loop runs it."
+    if scope.state_mapping:
         raise ValueError(
-            f"{equations.__name__}.step must be a function of its arguments. It draws "
-            "random numbers (the cell's dropout and weight noise do), or assigns a "
-            "variable."
+            f"{impure} It draws random numbers (the cell's dropout and weight noise "
+            f"do), or assigns a variable. {instead}"
+        )
+    if scope.read:
+        return (
+            f"{name} reads the variable {scope.read[0]}, whose gradient it would lose"
         )
     try:
         once, again = (
@@ -56,10 +83,11 @@ def check(cell: RecurrentCell) -> None:
             for states in (first, second)
         )
     except Exception:  # tensors without values, in a function that is being traced
-        return
+        return None
     pairs = zip(once, again, strict=True)
     if not all(np.array_equal(*pair, equal_nan=True) for pair in pairs):
         raise ValueError(
-            f"{equations.__name__}.step must be a function of its arguments. For the "
-            "same ones it returned other states the second time."
+            f"{impure} For the same ones it returned other states the second time. "
+            f"{instead}"
         )
+    return None

@@ -33,14 +33,16 @@ LAYER_ARGUMENTS = (
 
 @keras.saving.register_keras_serializable(package="keras_gated")
 class RNN(keras.layers.RNN):
-    """`keras.layers.RNN`, several times as fast over the cells of this package.
+    """`keras.layers.RNN` with a faster loop.
 
     Arguments, calls and numbers are those of Keras's layer. The loop is another: it
     projects the inputs of all steps in one product, contains only the recurrence, and
     has a gradient of its own, which forms the gradient of each weight in one product.
 
-    Keras's own loop runs over any other cell, and where `use_fast_loop` says so. The
-    attribute `loop` says which loop runs, and why.
+    It runs over the cells of this package, over any that has a `step`
+    (`keras_gated.RecurrentCell`), over `SimpleRNNCell`, `LSTMCell` and `GRUCell` of
+    Keras, and over stacks of these. Keras's own loop runs over any other cell, and
+    where `use_fast_loop` says so. The attribute `loop` says which loop runs, and why.
 
     Args:
         cell: One of the cells of the package, or any cell or list of cells that
@@ -140,6 +142,8 @@ class RNN(keras.layers.RNN):
         self.truncate_gradient = truncate_gradient
         self.recompute_states = bool(recompute_states)
         self.use_fast_loop = use_fast_loop
+        self._of_steps: str | None = None
+        """What `probe` found when the layer was built."""
         self._fast_loops()
 
     @property
@@ -181,7 +185,7 @@ class RNN(keras.layers.RNN):
                 return f"{name} is not a cell of keras_gated or keras.layers"
             if type(cell).call is not RecurrentCell.call:
                 return f"{name} has a call of its own"
-        return None
+        return self._of_steps
 
     def _fast_loops(self) -> list[FastLoop] | None:
         """The loop of each cell as it is now; `None` where Keras's loop runs.
@@ -210,9 +214,11 @@ class RNN(keras.layers.RNN):
 
     def build(self, sequences_shape: tuple, initial_state_shape: Any = None) -> None:
         super().build(sequences_shape, initial_state_shape)
-        for cell in self._cells():
-            if isinstance(cell, RecurrentCell):
-                probe.check(cell)
+        if self._obstacle() is None:
+            steps = (c for c in self._cells() if isinstance(c, RecurrentCell))
+            obstacles = (probe.obstacle(cell) for cell in steps)
+            self._of_steps = next((found for found in obstacles if found), None)
+            self._fast_loops()
         logger.info("%s: %s", self.name, self.loop)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -370,8 +376,9 @@ class RNN(keras.layers.RNN):
 
 
 def _about(cell: Any, loop: FastLoop) -> str:
-    cell = cell.cell if isinstance(cell, CellOfKeras) else cell
-    name, lacks = type(cell).__name__, seen_by_loop(cell).equations.lacks()
+    """What `RNN.loop` says of a cell as the loop sees it."""
+    name = type(cell.cell if isinstance(cell, CellOfKeras) else cell).__name__
+    lacks = cell.equations.lacks()
     about = getattr(loop, "about", lambda cell: "")(cell)
     if lacks:
         return f"the gradient of the step of {name} is automatic, since {lacks}{about}"

@@ -1,9 +1,8 @@
 """Where the loop has the gradient of a step from."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import keras
 from keras import ops
 
 from keras_gated.cells.equations import (
@@ -60,7 +59,7 @@ class OwnGradient:
         self, x: Inputs, states: States, recurrent: Recurrence
     ) -> tuple[States, Gates]:
         """A step, and what it has to know on the way backward."""
-        return self.equations.checked_step(x, states, recurrent)
+        return self.equations.step(x, states, recurrent)
 
     def of_steps(self, previous: States, gates: Gates, x: Inputs) -> Any:
         """What `backward` knows of each step, for all steps."""
@@ -137,7 +136,7 @@ class AutomaticGradient:
         previous, products, x = known
 
         def step(*states: Tensor) -> tuple[States, None]:
-            multiplies = KnownRecurrence(recurrent, products, self.known)
+            multiplies = KnownRecurrence(recurrent, products, recurrent.V, self.known)
             new_states, _ = self.equations.checked_step(x, list(states), multiplies)
             return new_states, None
 
@@ -154,32 +153,28 @@ class AutomaticGradient:
     ) -> Weights:
         """The gradients after the loop."""
         time, batch, units = ops.shape(previous[0])
-        V = recurrent.V
+        names, n = list(products), len(x)
+        leaves = [rows(tensor) for tensor in [*x, *products.values()]]
+        leaves += recurrent.V or ()
         recurrent = over_rows(recurrent, time).for_backward()
-        leaves = [
-            [rows(of_gate) for of_gate in x],
-            {name: rows(product) for name, product in products.items()},
-            V,
-        ]
-        flat = keras.tree.flatten(leaves)
-        flat = [leaf for leaf in flat if leaf is not None]
         previous = [rows(h) for h in previous]
 
+        def of_names(flat: Sequence[Tensor]) -> tuple[dict[str, Tensor], tuple | None]:
+            """The products by name, and the peepholes."""
+            end = n + len(names)
+            by_name = dict(zip(names, flat[n:end], strict=True))
+            return by_name, tuple(flat[end:]) or None
+
         def step(*flat: Tensor) -> tuple[States, dict]:
-            left = iter(flat)
-            x, products, V = keras.tree.map_structure(
-                lambda leaf: None if leaf is None else next(left), leaves
-            )
-            multiplies = KnownRecurrence(recurrent, products, self.known, V)
+            multiplies = KnownRecurrence(recurrent, *of_names(flat), self.known)
+            x = list(flat[:n])
             states, _ = self.equations.checked_step(x, previous, multiplies)
             return states, multiplies.multiplied
 
-        found, multiplied = self.vjp(step, flat, [rows(d) for d in d_new])
-        n, k = len(x), len(products)
+        found, multiplied = self.vjp(step, leaves, [rows(d) for d in d_new])
         d_x = ops.reshape(beside(found[:n]), (time, batch, n * units))
-        names = sorted(products)  # as `keras.tree` has them
-        d_u = dict(zip(names, found[n : n + k], strict=True))
-        return Weights(d_x, d_u, multiplied, tuple(found[n + k :]) or None)
+        d_u, d_V = of_names(found)
+        return Weights(d_x, d_u, multiplied, d_V)
 
 
 def over_rows(recurrent: Recurrence, time: int | Tensor) -> Recurrence:
