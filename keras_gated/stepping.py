@@ -237,13 +237,17 @@ class Stepper:
 
     def start(self) -> tuple[list[Tensor], Carry]:
         """The current weights, and the carry before the first frame."""
-        weights, states = (
-            [ops.convert_to_tensor(v) for v in variables]
-            for variables in (
-                self.model.trainable_variables,
-                self.model.non_trainable_variables,
-            )
-        )
+        first = {
+            id(variable): state
+            for layer in self.model.layers
+            if isinstance(layer, _OneStep)
+            for variable, state in zip(layer.states, layer.first(), strict=True)
+        }
+        weights = [ops.convert_to_tensor(v) for v in self.model.trainable_variables]
+        states = [
+            first[id(v)] if id(v) in first else ops.convert_to_tensor(v)
+            for v in self.model.non_trainable_variables
+        ]
         return weights, (ops.zeros(self.output_shape, "float32"), states)
 
     def step(
@@ -363,12 +367,17 @@ class _OneStep(keras.layers.Layer):
         self.supports_masking = True
 
     def build(self, input_shape: tuple[int, int, int]) -> None:
-        zero = self.rnn.get_initial_state(batch_size=input_shape[0])
-        self.structure = keras.tree.map_structure(lambda _: None, zero)
-        self.states = [self._variable(state) for state in keras.tree.flatten(zero)]
+        self.size = input_shape[0]
+        first = self.rnn.get_initial_state(batch_size=self.size)
+        self.structure = keras.tree.map_structure(lambda _: None, first)
+        self.states = [self._variable(state) for state in self.first()]
         shape = self.rnn.compute_output_shape(input_shape)
         size = keras.tree.flatten(shape)[-1] if self.rnn.return_state else shape[-1]
         self.shown = self._variable(ops.zeros((input_shape[0], size)))
+
+    def first(self) -> list[Tensor]:
+        """The states before the first step; learned ones may change."""
+        return keras.tree.flatten(self.rnn.get_initial_state(batch_size=self.size))
 
     def _variable(self, value: Tensor) -> keras.Variable:
         return self.add_weight(

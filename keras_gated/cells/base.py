@@ -2,16 +2,17 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_gated.cells.equations import Equations, Gates, States
 from keras_gated.cells.noise import normal
-from keras_gated.cells.recurrence import Recurrence, Tensor
+from keras_gated.cells.recurrence import Normalization, Recurrence, Tensor
 from keras_gated.datasets import checks
 
 GATE_NAMES = {
@@ -45,6 +46,15 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
             while training. It is drawn once for every batch of sequences; the
             gradient is taken at the noisy weights and applied to the clean
             ones (Graves, 2011, https://papers.nips.cc/paper/4329). Default: 0.
+        layer_norm: Whether what goes into the gates is normalized over the units of
+            all gates, the projected input and each product with the state on its own
+            (Ba et al., 2016, https://arxiv.org/abs/1607.06450, equations 20 to 22).
+            Each has a gain; the biases stay what they are. Default: `False`.
+        layer_norm_epsilon: Added to the variance. Default: 1e-3.
+        zoneout: The probability with which a unit of a state stays as it was at a
+            step, a number for all states or a list with one for each; drawn at every
+            step while training, and otherwise its expectation (Krueger et al., 2017,
+            https://arxiv.org/abs/1606.01305, equation 4). Default: 0.
         **kwargs: The further arguments of `keras.layers.SimpleRNNCell`:
             `use_bias`, `kernel_initializer`, `recurrent_initializer`,
             `bias_initializer`, `kernel_regularizer`, `recurrent_regularizer`,
@@ -80,6 +90,9 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
         activation: str | Callable | None = "tanh",
         *,
         weight_noise: float = 0.0,
+        layer_norm: bool = False,
+        layer_norm_epsilon: float = 1e-3,
+        zoneout: float | Sequence[float] = 0.0,
         **kwargs: Any,
     ) -> None:
         # Keras would silently clip them to this range.
@@ -88,6 +101,9 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
         units = checks.whole("units", units)
         super().__init__(units, _activation("activation", activation), **kwargs)
         self.weight_noise = weight_noise
+        self.layer_norm = bool(layer_norm)
+        self.layer_norm_epsilon = layer_norm_epsilon
+        self.zoneout = zoneout
         # Not a list or dict, which Keras would track: the noise of one sequence is not
         # part of the layer.
         self._sequence = SimpleNamespace(noise=None)
@@ -116,6 +132,7 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
                 "layer over it takes (batch, time, features)). Received: "
                 f"input_shape={tuple(input_shape)}"
             )
+        self._zones()
         columns = len(self.gates) * self.units
         self.kernel = self.add_weight(
             name="kernel",
@@ -140,6 +157,16 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
                 regularizer=self.bias_regularizer,
                 constraint=self.bias_constraint,
             )
+        if self.layer_norm:
+            self._build_norms()
+
+    def _build_norms(self) -> None:
+        columns = len(self.gates) * self.units
+        self.kernel_gain = self._gain("kernel_gain", columns)
+        self.recurrent_gain = self._gain("recurrent_gain", columns)
+
+    def _gain(self, name: str, columns: int) -> keras.Variable:
+        return self.add_weight(name=name, shape=(columns,), initializer="ones")
 
     def call(
         self,
@@ -157,7 +184,8 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
             inputs: `(batch, input_dim)`.
             states: The previous states, a list of `(batch, units)`, or a tensor if
                 there is only one.
-            training: Whether dropout and weight noise apply. Default: `False`.
+            training: Whether dropout, zoneout and weight noise apply. Default:
+                `False`.
 
         Returns:
             The output `(batch, units)`, and the next states in the same form as
@@ -167,11 +195,16 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
             ValueError: `inputs` or `states` have the wrong rank, size or number.
         """
         inputs = ops.convert_to_tensor(inputs, dtype=self.compute_dtype)
+        inputs, zone = self._zone_of_step(inputs, training)
         drop_in = self.get_dropout_mask(inputs) if training else None
         if drop_in is not None:
             inputs = inputs * drop_in
         new_states, _ = self._step(inputs, states, training)
         listed = isinstance(states, (list, tuple))
+        if zone is not None:
+            old_states = states if listed else [states]
+            of_states = zip(zone, old_states, new_states, strict=True)
+            new_states = [z * old + (1 - z) * new for z, old, new in of_states]
         return new_states[0], new_states if listed else new_states[0]
 
     def gate_activations(
@@ -215,9 +248,19 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
         return self.equations.checked_step(x, states, recurrent)
 
     def _project(self, inputs: Tensor, training: bool) -> Tensor:
-        """`W x + b` of rows, `(rows, n * units)`."""
+        """`W x + b` of inputs `(…, input_dim)`, `(…, n * units)`."""
         W, b = self._projection(training)
-        return inputs @ W if b is None else inputs @ W + b
+        norm = self._kernel_norm(training)
+        x = ops.matmul(inputs, W) if norm is None else norm(ops.matmul(inputs, W))
+        return x if b is None else x + b
+
+    def _for_loop(
+        self, inputs: Tensor, training: bool
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """The inputs of all steps, and `W` and `b`; `None` where they are projected."""
+        if self._kernel_norm(training) is not None:
+            return self._project(inputs, training), None, None
+        return inputs, *self._projection(training)
 
     def _projection(self, training: bool) -> tuple[Tensor, Tensor | None]:
         """`W`, and `b` if there is one."""
@@ -228,21 +271,95 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
         """What multiplies the states at this step."""
         by_product = self.equations_class.by_product
         _, b_U = self._biases(training)
-        return Recurrence(
-            by_product(self._current("recurrent_kernel", training)),
-            None if b_U is None else by_product(b_U),
-            self._peepholes(training),
-            drop,
-        )
+        b_U = None if b_U is None else by_product(b_U)
+        U = by_product(self._current("recurrent_kernel", training))
+        V = self._further_weights(training)
+        if self.layer_norm:  # the bias follows the normalization
+            return Recurrence(U, None, V, self._norms(training, b_U or {}), drop)
+        return Recurrence(U, b_U, V, None, drop)
+
+    def _norms(
+        self, training: bool, biases: dict[str, Tensor]
+    ) -> dict[str, Normalization]:
+        """The layer normalizations in a step, from the biases of its products."""
+        gains = self.equations_class.by_product(self._current("recurrent_gain"))
+        return {
+            gates: self._norm(gain, biases.get(gates)) for gates, gain in gains.items()
+        }
+
+    def _kernel_norm(self, training: bool) -> Normalization | None:
+        """That of the projected input, if it has one."""
+        return self._norm(self._current("kernel_gain")) if self.layer_norm else None
+
+    def _norm(self, gain: Tensor, bias: Tensor | None = None) -> Normalization:
+        epsilon = ops.convert_to_tensor(self.layer_norm_epsilon, self.compute_dtype)
+        return Normalization(gain, bias, epsilon)
 
     def _biases(self, training: bool) -> tuple[Tensor | None, Tensor | None]:
         """The bias of the projected input, and that of the recurrent products."""
         return (self._current("bias", training) if self.use_bias else None), None
 
-    def _peepholes(self, training: bool) -> tuple[Tensor, ...] | None:
+    def _further_weights(self, training: bool) -> tuple[Tensor, ...] | None:
+        """`Recurrence.V`."""
         return None
 
-    def _current(self, name: str, training: bool) -> Tensor:
+    def _zones(self) -> list[float] | None:
+        """The rate of zoneout of each state; `None` if all are 0."""
+        sizes = keras.tree.flatten(self.state_size)
+        rates = self.zoneout
+        rates = list(rates) if isinstance(rates, Sequence) else [rates] * len(sizes)
+        if len(rates) != len(sizes):
+            raise ValueError(
+                "Argument `zoneout` must be a number or a list of one for each state, "
+                f"here {len(sizes)}. Received: zoneout={self.zoneout!r}"
+            )
+        return rates if any(rates) else None
+
+    def _zone(self, inputs: Tensor, training: bool) -> list[Tensor] | None:
+        """The share of each state that stays as it was, at all steps.
+
+        Args:
+            inputs: `(batch, time, input_dim)`.
+            training: Whether units are drawn.
+
+        Returns:
+            For each state `(batch, time, units)`, or `(batch, time, 1)` where nothing
+            is drawn; `None` if there is no zoneout.
+        """
+        rates = self._zones()
+        if rates is None:
+            return None
+        batch, time, _ = ops.shape(inputs)
+        sizes = keras.tree.flatten(self.state_size)
+        zone = []
+        for rate, size in zip(rates, sizes, strict=True):
+            columns = size if training else 1
+            share = ops.ones((batch, time, columns), dtype=self.compute_dtype)
+            if training:
+                kept = keras.random.dropout(share, rate, seed=self.seed_generator)
+                share = ops.cast(kept == 0, self.compute_dtype)
+            zone.append(share if training else share * rate)
+        return zone
+
+    def _zone_of_step(
+        self, inputs: Tensor, training: bool
+    ) -> tuple[Tensor, list[Tensor] | None]:
+        """Parts the inputs of a step from what zoneout keeps.
+
+        Keras's loop cannot draw at every step. `keras_gated.RNN` draws before it, and
+        appends to the features of a step what is drawn for it.
+        """
+        if self._zones() is None:
+            return inputs, None
+        features = self.kernel.shape[0]
+        if inputs.shape[-1] > features:
+            ends = [features, *keras.tree.flatten(self.state_size)]
+            inputs, *zone = ops.split(inputs, np.cumsum(ends)[:-1].tolist(), axis=-1)
+            return inputs, zone
+        zone = self._zone(ops.expand_dims(inputs, 1), training)
+        return inputs, [of_state[:, 0] for of_state in zone]
+
+    def _current(self, name: str, training: bool = False) -> Tensor:
         value = ops.convert_to_tensor(getattr(self, name), dtype=self.compute_dtype)
         noise = self._weight_noise() if training else {}
         return value + noise[name] if name in noise else value
@@ -310,7 +427,13 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
         ]
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "weight_noise": self.weight_noise}
+        return {
+            **super().get_config(),
+            "weight_noise": self.weight_noise,
+            "layer_norm": self.layer_norm,
+            "layer_norm_epsilon": self.layer_norm_epsilon,
+            "zoneout": self.zoneout,
+        }
 
 
 class GatedCell(RecurrentCell):
@@ -354,6 +477,14 @@ def _activation(name: str, value: Any) -> Callable:
 
 _share = functools.partial(checks.number, low=0, high=1)
 
+
+def _shares(name: str, value: Any) -> Any:
+    """A share, or a list of shares."""
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        return _share(name, value)
+    return [_share(name, share) for share in value]
+
+
 _ARGUMENTS = {
     "units": checks.whole,
     "activation": _activation,
@@ -361,5 +492,7 @@ _ARGUMENTS = {
     "dropout": _share,
     "recurrent_dropout": _share,
     "weight_noise": functools.partial(checks.number, low=0),
+    "layer_norm_epsilon": functools.partial(checks.number, low=0),
+    "zoneout": _shares,
 }
 """How each argument that can be wrong becomes a cell's attribute."""

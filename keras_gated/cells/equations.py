@@ -58,6 +58,7 @@ class Equations:
     Default: all of them in one."""
 
     activation: Callable
+    layer_norm: bool = dataclasses.field(default=False, kw_only=True)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -71,6 +72,8 @@ class Equations:
         The gradient is automatic then.
         """
         kind = type(self)
+        if self.layer_norm:
+            return f"{kind.__name__} has no step_vjp for layer normalization"
         if _origin(kind, "step") is not _origin(kind, "step_vjp"):
             return f"{kind.__name__} has no step_vjp for its step"
         if len(kind.products) > 1 and kind.multiplied is Equations.multiplied:
@@ -85,7 +88,7 @@ class Equations:
     @classmethod
     def by_product(cls, columns: Tensor) -> dict[str, Tensor]:
         """Splits the columns `(..., n * units)` into those of each product."""
-        if len(cls.products) == 1:
+        if len(cls.products) == 1 and len(cls.products[0]) == len(cls.gates):
             return {cls.products[0]: columns}
         units, parts, end = columns.shape[-1] // len(cls.gates), {}, 0
         for gates in cls.products:
@@ -196,10 +199,10 @@ class Equations:
         """
         return d_x
 
-    def peepholes_gradient(
+    def further_gradient(
         self, d_x: Tensor, states: States, gates: Gates
     ) -> tuple[Tensor, ...]:
-        """The gradients of the peepholes, each `(units,)`.
+        """The gradients of the further weights, `recurrent.V`, each `(units,)`.
 
         Args:
             d_x: `(time, batch, n * units)`.

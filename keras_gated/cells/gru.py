@@ -145,6 +145,9 @@ class GRUCell(GatedCell):
             instead of before it. Default: `False`.
         weight_noise: Standard deviation of the noise added to the kernels
             while training. Default: 0.
+        layer_norm: Whether what goes into the gates is normalized. Default: `False`.
+        layer_norm_epsilon: Added to the variance. Default: 1e-3.
+        zoneout: The rate of zoneout. Default: 0.
         **kwargs: The further arguments of `keras.layers.GRUCell`, see
             `keras_gated.cells.base.RecurrentCell`.
 

@@ -18,7 +18,7 @@ from keras_gated.cells.equations import (
     States,
     sum_of_rows,
 )
-from keras_gated.cells.recurrence import Recurrence, Tensor
+from keras_gated.cells.recurrence import Normalization, Recurrence, Tensor
 
 
 class LSTMEquations(GatedEquations):
@@ -35,7 +35,7 @@ class LSTMEquations(GatedEquations):
         i = sigmoid(x_i + u_i + V_i * c)
         f = sigmoid(x_f + u_f + V_f * c)
         c_cand = tanh(x_c + u_c)
-        c = f * c + i * c_cand
+        c = recurrent.normalized("c", f * c + i * c_cand)
         o = sigmoid(x_o + u_o + V_o * c)
         tanh_c = tanh(c)
         h = o * tanh_c
@@ -72,7 +72,7 @@ class LSTMEquations(GatedEquations):
         d_h = recurrent.product_vjp("ifco", d_a)
         return d_a, [d_h, d_c]
 
-    def peepholes_gradient(
+    def further_gradient(
         self, d_x: Tensor, states: States, gates: Gates
     ) -> tuple[Tensor, ...]:
         d_a_i, d_a_f, _, d_a_o = ops.split(d_x, 4, axis=-1)
@@ -95,7 +95,7 @@ class CoupledEquations(LSTMEquations):
 
         i = sigmoid(x_i + u_i + V_i * c)
         c_cand = tanh(x_c + u_c)
-        c = (1 - i) * c + i * c_cand
+        c = recurrent.normalized("c", (1 - i) * c + i * c_cand)
         o = sigmoid(x_o + u_o + V_o * c)
         h = o * tanh(c)
         return [h, c], {"i": i, "c_cand": c_cand, "o": o}
@@ -115,6 +115,9 @@ class LSTMCell(GatedCell):
         c = f ⊙ c + i ⊙ c_cand
         o = σ(W_o x + U_o h + V_o ⊙ c + b_o)     output gate, sees the new c
         h = o ⊙ tanh(c)
+
+    With `layer_norm=True` the new `c` is normalized, too, with a gain and a bias, as
+    in `LayerNormLSTMCell` of TensorFlow Addons.
 
     With `peephole=False` the terms in `V` are gone and the cell computes what
     `keras.layers.LSTMCell` computes. With `coupled=True` the forget gate is
@@ -136,6 +139,10 @@ class LSTMCell(GatedCell):
         peephole_constraint: Constraint of the peepholes. Default: `None`.
         weight_noise: Standard deviation of the noise added to the kernels and
             the peepholes while training. Default: 0.
+        layer_norm: Whether gates and memory are normalized. Default: `False`.
+        layer_norm_epsilon: Added to the variance. Default: 1e-3.
+        zoneout: The rate of zoneout of both states, or a list of one for `h` and one
+            for `c`. Default: 0.
         **kwargs: The further arguments of `keras.layers.LSTMCell`, see
             `keras_gated.cells.base.RecurrentCell`.
 
@@ -145,6 +152,8 @@ class LSTMCell(GatedCell):
         bias: `(4 * units,)`, `b_i | b_f | b_c | b_o`, or `None`.
         peephole_kernel: `(3, units)`, rows `V_i`, `V_f`, `V_o`; `None` with
             `peephole=False`. Coupled gates have nothing of `f` in any of these.
+        kernel_gain, recurrent_gain: `(4 * units,)`, with `layer_norm=True`.
+        state_gain, state_bias: `(units,)`, of the memory with `layer_norm=True`.
 
     Raises:
         ValueError: An argument is out of its range.
@@ -200,11 +209,24 @@ class LSTMCell(GatedCell):
                 constraint=self.peephole_constraint,
             )
 
-    def _peepholes(self, training: bool) -> tuple[Tensor, ...] | None:
+    def _further_weights(self, training: bool) -> tuple[Tensor, ...] | None:
         if not self.peephole:
             return None
         V = self._current("peephole_kernel", training)
         return tuple(ops.unstack(V, len(self.gates) - 1))
+
+    def _build_norms(self) -> None:
+        super()._build_norms()
+        self.state_gain = self._gain("state_gain", self.units)
+        self.state_bias = self.add_weight(
+            name="state_bias", shape=(self.units,), initializer="zeros"
+        )
+
+    def _norms(
+        self, training: bool, biases: dict[str, Tensor]
+    ) -> dict[str, Normalization]:
+        of_state = self._current("state_gain"), self._current("state_bias")
+        return {**super()._norms(training, biases), "c": self._norm(*of_state)}
 
     def _noisy_weights(self) -> tuple[str, ...]:
         names = super()._noisy_weights()

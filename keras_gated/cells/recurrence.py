@@ -9,6 +9,25 @@ Tensor = Any
 """A tensor of the Keras backend in use."""
 
 
+class Normalization(NamedTuple):
+    """What layer normalization does with some gates, or with a state."""
+
+    gain: Tensor
+    """`(n * units,)`."""
+    bias: Tensor | None
+    """`(n * units,)`."""
+    epsilon: Tensor
+    """Added to the variance; a tensor, so that the loop passes it on with the others.
+    """
+
+    def __call__(self, tensor: Tensor) -> Tensor:
+        """Of a tensor `(..., n * units)` (Ba et al., 2016, equation 4)."""
+        centered = tensor - ops.mean(tensor, axis=-1, keepdims=True)
+        variance = ops.mean(ops.square(centered), axis=-1, keepdims=True)
+        scaled = centered * ops.rsqrt(variance + self.epsilon) * self.gain
+        return scaled if self.bias is None else scaled + self.bias
+
+
 class Recurrence(NamedTuple):
     """What multiplies the states, in the letters of the paper.
 
@@ -22,7 +41,10 @@ class Recurrence(NamedTuple):
     b_U: dict[str, Tensor] | None = None
     """The biases of the products, `(n * units,)`, where they have their own."""
     V: tuple[Tensor, ...] | None = None
-    """Peepholes, each `(units,)`; only an LSTM has them."""
+    """Further weights of the step, such as peepholes, each `(units,)`."""
+    norms: dict[str, Normalization] | None = None
+    """Layer normalization, by what it acts on: the letters of the gates of a product,
+    or a name that the step gives to `normalized`."""
     drop: Tensor | None = None
     """The recurrent dropout mask, `(batch, units)`, while training. It acts on the
     way into a product, nowhere else."""
@@ -37,11 +59,16 @@ class Recurrence(NamedTuple):
         Returns:
             What each gate receives, each `(batch, units)`.
         """
-        u = self.joint_product(gates, h)
+        u = self.normalized(gates, self.joint_product(gates, h))
         return ops.split(u, len(gates), axis=-1) if len(gates) > 1 else [u]
 
+    def normalized(self, name: str, tensor: Tensor) -> Tensor:
+        """A tensor after layer normalization, if there is one of this name."""
+        norm = (self.norms or {}).get(name)
+        return tensor if norm is None else norm(tensor)
+
     def joint_product(self, gates: str, h: Tensor) -> Tensor:
-        """As `product`, the gates beside each other, `(batch, n * units)`."""
+        """The product, the gates beside each other, `(batch, n * units)`."""
         u = self.dropped(h) @ self.U[gates]
         return u if self.b_U is None else u + self.b_U[gates]
 
@@ -111,7 +138,8 @@ class KnownRecurrence(Recurrence):
     Args:
         recurrent: What would multiply, and does on the way backward.
         products: The joint products, by their gates.
-        V: The peepholes.
+        V: The further weights of the step.
+        norms: The layer normalizations.
         known: See `AutomaticGradient`.
     """
 
@@ -120,9 +148,10 @@ class KnownRecurrence(Recurrence):
         recurrent: Recurrence,
         products: dict[str, Tensor],
         V: tuple[Tensor, ...] | None,
+        norms: dict[str, Normalization] | None,
         known: Callable,
     ) -> "KnownRecurrence":
-        hidden = recurrent._replace(U=_OnlyByProduct(), b_U=None, V=V)
+        hidden = recurrent._replace(U=_OnlyByProduct(), b_U=None, V=V, norms=norms)
         made = super().__new__(cls, *hidden)
         made.recurrent, made.products, made.known = recurrent, products, known
         made.multiplied = {}

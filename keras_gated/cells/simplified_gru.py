@@ -69,6 +69,9 @@ class SimplifiedGRUCell(GatedCell):
         recurrent_activation: The activation of the gate. Default: `"sigmoid"`.
         weight_noise: Standard deviation of the noise added to the kernels
             while training. Default: 0.
+        layer_norm: Whether what goes into the gates is normalized. Default: `False`.
+        layer_norm_epsilon: Added to the variance. Default: 1e-3.
+        zoneout: The rate of zoneout. Default: 0.
         **kwargs: The further arguments of `keras.layers.GRUCell` (but
             `reset_after`), see `keras_gated.cells.base.RecurrentCell`.
 

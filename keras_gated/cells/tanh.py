@@ -13,7 +13,7 @@ from keras_gated.cells.equations import (
     Result,
     States,
 )
-from keras_gated.cells.recurrence import Recurrence
+from keras_gated.cells.recurrence import Normalization, Recurrence, Tensor
 
 
 class TanhEquations(Equations):
@@ -26,7 +26,7 @@ class TanhEquations(Equations):
         (h,), (x_h,) = states, x
         (u_h,) = recurrent.product("h", h)
 
-        h = tanh(x_h + u_h)
+        h = tanh(recurrent.normalized("a", x_h + u_h))
         return [h], {"h_cand": h}
 
     def partials(self, states: States, gates: Gates) -> Partials:
@@ -60,6 +60,10 @@ class TanhCell(RecurrentCell):
             identity. Default: `"tanh"`.
         weight_noise: Standard deviation of the noise added to the kernels
             while training. Default: 0.
+        layer_norm: Whether `W x + U h` is normalized, `b` added after it (Ba et al.,
+            2016, https://arxiv.org/abs/1607.06450, equation 4). Default: `False`.
+        layer_norm_epsilon: Added to the variance. Default: 1e-3.
+        zoneout: The rate of zoneout. Default: 0.
         **kwargs: The further arguments of `keras.layers.SimpleRNNCell`, see
             `keras_gated.cells.base.RecurrentCell`.
 
@@ -67,6 +71,7 @@ class TanhCell(RecurrentCell):
         kernel: `W`, `(input_dim, units)`.
         recurrent_kernel: `U`, `(units, units)`.
         bias: `b`, `(units,)`, or `None`.
+        recurrent_gain: `(units,)`, with `layer_norm=True`.
 
     Raises:
         ValueError: An argument is out of its range.
@@ -82,3 +87,19 @@ class TanhCell(RecurrentCell):
 
     title = "tanh"
     equations_class = TanhEquations
+
+    def _build_norms(self) -> None:
+        self.recurrent_gain = self._gain("recurrent_gain", self.units)
+
+    def _kernel_norm(self, training: bool) -> None:
+        return None
+
+    def _projection(self, training: bool) -> tuple[Tensor, Tensor | None]:
+        W, b = super()._projection(training)
+        return W, None if self.layer_norm else b
+
+    def _norms(
+        self, training: bool, biases: dict[str, Tensor]
+    ) -> dict[str, Normalization]:
+        b, _ = self._biases(training)
+        return {"a": self._norm(self._current("recurrent_gain"), b)}

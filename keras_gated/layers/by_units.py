@@ -1,7 +1,7 @@
 """The sequence layers by units: `GRU(64)` for `RNN(GRUCell(64))`."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -20,6 +20,7 @@ from keras_gated.layers.rnn import LAYER_ARGUMENTS, RNN
 
 _OF_LAYER = {
     *LAYER_ARGUMENTS,
+    "learn_initial_state",
     "truncate_gradient",
     "recompute_states",
     "use_fast_loop",
@@ -74,6 +75,9 @@ class CellRNN(RNN):
     dropout = property(attrgetter("cell.dropout"))
     recurrent_dropout = property(attrgetter("cell.recurrent_dropout"))
     weight_noise = property(attrgetter("cell.weight_noise"))
+    layer_norm = property(attrgetter("cell.layer_norm"))
+    layer_norm_epsilon = property(attrgetter("cell.layer_norm_epsilon"))
+    zoneout = property(attrgetter("cell.zoneout"))
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
@@ -120,7 +124,13 @@ class TanhRNN(CellRNN):
         seed: Seed of dropout and noise. Default: `None`.
         weight_noise: Standard deviation of the noise on the kernels while training.
             Default: 0.
+        layer_norm: Whether what goes into the gates is normalized over the units, see
+            the cell. Default: `False`.
+        layer_norm_epsilon: Added to the variance. Default: 1e-3.
+        zoneout: The probability with which a unit of the state stays as it was at a
+            step, or a list of one for each state. Default: 0.
         zero_output_for_mask: See `RNN`. Default: `False`.
+        learn_initial_state: See `RNN`. Default: `False`.
         truncate_gradient: See `RNN`. Default: `None`.
         recompute_states: See `RNN`. Default: `False`.
         use_fast_loop: See `RNN`. Default: `"auto"`.
@@ -164,7 +174,11 @@ class TanhRNN(CellRNN):
         seed: int | None = None,
         *,
         weight_noise: float = 0.0,
+        layer_norm: bool = False,
+        layer_norm_epsilon: float = 1e-3,
+        zoneout: float | Sequence[float] = 0.0,
         zero_output_for_mask: bool = False,
+        learn_initial_state: bool = False,
         truncate_gradient: int | None = None,
         recompute_states: bool = False,
         use_fast_loop: bool | str = "auto",
@@ -220,7 +234,13 @@ class LSTM(CellRNN):
         peephole_constraint: Default: `None`.
         weight_noise: Standard deviation of the noise on the kernels while training.
             Default: 0.
+        layer_norm: Whether what goes into the gates is normalized over the units, see
+            the cell. Default: `False`.
+        layer_norm_epsilon: Added to the variance. Default: 1e-3.
+        zoneout: The probability with which a unit of the state stays as it was at a
+            step, or a list of one for each state. Default: 0.
         zero_output_for_mask: See `RNN`. Default: `False`.
+        learn_initial_state: See `RNN`. Default: `False`.
         truncate_gradient: See `RNN`. Default: `None`.
         recompute_states: See `RNN`. Default: `False`.
         use_fast_loop: See `RNN`. Default: `"auto"`.
@@ -274,7 +294,11 @@ class LSTM(CellRNN):
         peephole_regularizer: Any = None,
         peephole_constraint: Any = None,
         weight_noise: float = 0.0,
+        layer_norm: bool = False,
+        layer_norm_epsilon: float = 1e-3,
+        zoneout: float | Sequence[float] = 0.0,
         zero_output_for_mask: bool = False,
+        learn_initial_state: bool = False,
         truncate_gradient: int | None = None,
         recompute_states: bool = False,
         use_fast_loop: bool | str = "auto",
@@ -335,7 +359,13 @@ class GRU(CellRNN):
             an error. Default: `"auto"`.
         weight_noise: Standard deviation of the noise on the kernels while training.
             Default: 0.
+        layer_norm: Whether what goes into the gates is normalized over the units, see
+            the cell. Default: `False`.
+        layer_norm_epsilon: Added to the variance. Default: 1e-3.
+        zoneout: The probability with which a unit of the state stays as it was at a
+            step, or a list of one for each state. Default: 0.
         zero_output_for_mask: See `RNN`. Default: `False`.
+        learn_initial_state: See `RNN`. Default: `False`.
         truncate_gradient: See `RNN`. Default: `None`.
         recompute_states: See `RNN`. Default: `False`.
         use_fast_loop: See `RNN`. Default: `"auto"`.
@@ -383,7 +413,11 @@ class GRU(CellRNN):
         use_cudnn: bool | str = "auto",
         *,
         weight_noise: float = 0.0,
+        layer_norm: bool = False,
+        layer_norm_epsilon: float = 1e-3,
+        zoneout: float | Sequence[float] = 0.0,
         zero_output_for_mask: bool = False,
+        learn_initial_state: bool = False,
         truncate_gradient: int | None = None,
         recompute_states: bool = False,
         use_fast_loop: bool | str = "auto",
@@ -433,7 +467,13 @@ class SimplifiedGRU(CellRNN):
             an error. Default: `"auto"`.
         weight_noise: Standard deviation of the noise on the kernels while training.
             Default: 0.
+        layer_norm: Whether what goes into the gates is normalized over the units, see
+            the cell. Default: `False`.
+        layer_norm_epsilon: Added to the variance. Default: 1e-3.
+        zoneout: The probability with which a unit of the state stays as it was at a
+            step, or a list of one for each state. Default: 0.
         zero_output_for_mask: See `RNN`. Default: `False`.
+        learn_initial_state: See `RNN`. Default: `False`.
         truncate_gradient: See `RNN`. Default: `None`.
         recompute_states: See `RNN`. Default: `False`.
         use_fast_loop: See `RNN`. Default: `"auto"`.
@@ -479,7 +519,11 @@ class SimplifiedGRU(CellRNN):
         use_cudnn: bool | str = "auto",
         *,
         weight_noise: float = 0.0,
+        layer_norm: bool = False,
+        layer_norm_epsilon: float = 1e-3,
+        zoneout: float | Sequence[float] = 0.0,
         zero_output_for_mask: bool = False,
+        learn_initial_state: bool = False,
         truncate_gradient: int | None = None,
         recompute_states: bool = False,
         use_fast_loop: bool | str = "auto",

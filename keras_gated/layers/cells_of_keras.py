@@ -87,8 +87,13 @@ class CellOfKeras:
         bias = self._current("bias")
         return ops.unstack(bias, 2) if len(bias.shape) == 2 else (bias, None)
 
-    def _projection(self, training: bool) -> tuple[Tensor, Tensor | None]:
-        return self._current("kernel"), self._biases()[0]
+    def _for_loop(
+        self, inputs: Tensor, training: bool
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        return inputs, self._current("kernel"), self._biases()[0]
+
+    def _zone(self, inputs: Tensor, training: bool) -> None:
+        return None
 
     def _recurrence(self, training: bool, drop: Tensor | None) -> Recurrence:
         by_product, (_, b_U) = self.equations_class.by_product, self._biases()

@@ -39,8 +39,8 @@ class Arguments(NamedTuple):
 
     inputs: Tensor
     """`(batch, time, input_dim)`; their gradient: see `Loop.backward`."""
-    W: Tensor
-    """The kernel, `(input_dim, n * units)`."""
+    W: Tensor | None
+    """The kernel, `(input_dim, n * units)`; `None` if the inputs are projected."""
     b: Tensor | None
     """Its bias, `(n * units,)`."""
     states: States
@@ -50,6 +50,9 @@ class Arguments(NamedTuple):
     mask: Tensor | None = None
     """Which steps count, boolean, `(batch, time, 1)`, or `(batch, time, units)` for a
     mask of each unit."""
+    zone: States | None = None
+    """Zoneout: the share of each state that stays as it was, `(batch, time, 1)` or
+    `(batch, time, units)`."""
     stretch: Stretch | None = None
     """Which steps these are; `None` if they are the whole sequence."""
 
@@ -127,14 +130,17 @@ class Loop:
         recurrent = arguments.recurrent
 
         def step(states: States, inputs: tuple) -> tuple[States, tuple]:
-            x, m = inputs
+            x, zone, m = inputs
             new_states, gates = self.gradient.step(x, states, recurrent)
+            if zone is not None:
+                of_states = zip(zone, states, new_states, strict=True)
+                new_states = [z * old + (1 - z) * new for z, old, new in of_states]
             states = _where(m, new_states, states)
             to_keep = states[:1] if keep == "nothing" else states
             return states, (to_keep, gates if keep == "gates" else {})
 
         x = self._projected(arguments)
-        inputs = x, swapped(arguments.mask)
+        inputs = x, _swapped_all(arguments.zone), swapped(arguments.mask)
         states, kept = self._scan(arguments, step, arguments.states, inputs)
         (outputs, *others), gates = kept
         keep_x = keep == "inputs" or (keep == "gates" and self.gradient.needs_inputs)
@@ -160,7 +166,7 @@ class Loop:
             d_outputs: The gradient of the outputs.
             d_states: The gradients of the last states.
         """
-        inputs, _, b, states, recurrent, mask, stretch = arguments
+        inputs, W, b, states, recurrent, mask, zone, stretch = arguments
         if outputs is None:
             outputs, _, kept = self.forward(arguments)
         _, steps, _ = ops.shape(d_outputs)
@@ -177,13 +183,17 @@ class Loop:
         for_backward = recurrent.for_backward()
 
         def step(d_states: States, inputs: tuple) -> tuple[States, Any]:
-            d_output, known, m, linked = inputs
+            d_output, known, zone, m, linked = inputs
             d_states = [d_states[0] + d_output, *d_states[1:]]
             # The gradient of a masked step passes it by, to the state before.
             d_new, d_past = _parted(m, d_states)
+            d_kept = []
+            if zone is not None:
+                d_kept = [z * d for z, d in zip(zone, d_new, strict=True)]
+                d_new = [(1 - z) * d for z, d in zip(zone, d_new, strict=True)]
             d_previous, of_step = gradient.backward(d_new, known, for_backward)
-            if m is not None:
-                d_previous = [d + p for d, p in zip(d_previous, d_past, strict=True)]
+            for passed in filter(None, (d_kept, d_past)):
+                d_previous = [d + p for d, p in zip(d_previous, passed, strict=True)]
             d_previous, _ = _parted(linked, d_previous)
             return d_previous, of_step
 
@@ -191,11 +201,11 @@ class Loop:
         if self.truncate is not None:
             first = 0 if stretch is None else stretch.first
             numbers = ops.reshape(first + ops.arange(steps), (steps, 1, 1))
-            linked = numbers % self.truncate != 0
+            linked = (numbers % self.truncate != 0) | (numbers == 0)
         known = gradient.of_steps(previous, gates, x)
-        inputs_ = (swapped(d_outputs), known, swapped(mask), linked)
+        of_steps = swapped(d_outputs), known, _swapped_all(zone), swapped(mask), linked
         d_states, of_steps = self._scan(
-            arguments, step, d_states, inputs_, reverse=True
+            arguments, step, d_states, of_steps, reverse=True
         )
 
         found = gradient.weights(of_steps, previous, gates, x, recurrent)
@@ -209,10 +219,10 @@ class Loop:
             d_b_U = {gates: sum_of_rows(found.u[gates]) for gates in recurrent.b_U}
         return Arguments(
             found.x,
-            ops.transpose(rows(swapped(inputs))) @ d_rows,
+            None if W is None else ops.transpose(rows(swapped(inputs))) @ d_rows,
             None if b is None else sum_of_rows(d_rows),
             d_states,
-            Recurrence(d_U, d_b_U, found.V),
+            Recurrence(d_U, d_b_U, found.V, found.norms),
         )
 
     def _scan(self, arguments: Arguments, *of_scan: Any, **options: Any) -> tuple:
@@ -224,7 +234,8 @@ class Loop:
         """`W x + b` by gate, each `(time, batch, units)`."""
         W, b = arguments.W, arguments.b
         x = swapped(arguments.inputs)
-        x = by_rows(lambda rows: rows @ W if b is None else rows @ W + b, x)
+        if W is not None:
+            x = by_rows(lambda rows: rows @ W if b is None else rows @ W + b, x)
         # Split before the loop: XLA does not vectorize a loop that slices.
         return ops.split(x, len(self.gradient.equations.gates), axis=-1)
 
@@ -239,14 +250,20 @@ class Loop:
         }
 
 
-def of_inputs(d_x: Tensor, W: Tensor) -> Tensor:
+def of_inputs(d_x: Tensor, W: Tensor | None) -> Tensor:
     """The gradient of the inputs, `(batch, time, input_dim)`."""
+    if W is None:
+        return swapped(d_x)
     return swapped(by_rows(lambda rows: rows @ ops.transpose(W), d_x))
 
 
 def swapped(tensor: Tensor | None) -> Tensor | None:
     """With `time` and `batch` in the place of each other."""
     return None if tensor is None else ops.transpose(tensor, (1, 0, 2))
+
+
+def _swapped_all(tensors: States | None) -> States | None:
+    return None if tensors is None else [swapped(tensor) for tensor in tensors]
 
 
 def by_rows(function: Callable[[Tensor], Tensor], tensor: Tensor) -> Tensor:

@@ -49,6 +49,8 @@ def in_blocks(passes: Passes, size: int | Tensor) -> Passes:
             inputs=_block(arguments.inputs, k, size),
             states=states,
             mask=_block(arguments.mask, k, size),
+            zone=arguments.zone
+            and [_block(state, k, size) for state in arguments.zone],
             stretch=Stretch(k * size, tf.minimum(size, steps - k * size)),
         )
 

@@ -70,17 +70,20 @@ _KERNELS = {
 
 def find(equations: Equations) -> Kernel | None:
     """The kernel that has these equations, if there are no peepholes."""
+    if equations.layer_norm:
+        return None
     recurrent = getattr(equations, "recurrent_activation", None)
     return _KERNELS.get((type(equations), equations.activation, recurrent))
 
 
 def applies(arguments: Arguments) -> bool:
     """Whether a kernel takes these arguments, under the transformations in force."""
-    inputs, *_, recurrent, mask, _ = arguments
+    inputs, recurrent = arguments.inputs, arguments.recurrent
     types = [torch.float32, torch.float64]
     types += [torch.float16, torch.bfloat16] if inputs.is_cuda else []
     return (
-        mask is None
+        arguments.mask is None
+        and arguments.zone is None
         and recurrent.drop is None
         and recurrent.V is None
         and inputs.dtype in types

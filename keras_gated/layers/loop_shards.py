@@ -94,9 +94,14 @@ def _shares(arguments: Arguments, n: int) -> list[Arguments]:
             states=states,
             recurrent=recurrent._replace(drop=drop),
             mask=mask,
+            zone=zone,
         )
-        for inputs, states, drop, mask in _rows(
-            [arguments.inputs, arguments.states, recurrent.drop, arguments.mask], n
+        for inputs, states, drop, mask, zone in _rows(
+            [
+                *(arguments.inputs, arguments.states, recurrent.drop),
+                *(arguments.mask, arguments.zone),
+            ],
+            n,
         )
     ]
 
@@ -143,7 +148,7 @@ def _in_parts(arguments: Arguments) -> Arguments:
     recurrent = arguments.recurrent
     batch, units = arguments.states[0].shape
     of_a_gate = (batch or ROWS) * units**2
-    if of_a_gate * max(map(len, recurrent.U)) <= LARGEST:
+    if of_a_gate * max(map(len, recurrent.U), default=0) <= LARGEST:
         return arguments
     pieces = math.ceil(of_a_gate / LARGEST)
     return arguments._replace(recurrent=_InParts(recurrent, pieces))

@@ -90,7 +90,8 @@ class FastLoop:
         step. The only gate of a cell that has one is its state.
         """
         batch, units = arguments.states[0].shape
-        multiplications = (batch or shards.ROWS) * units * arguments.W.shape[-1]
+        columns = units * len(self._gates)
+        multiplications = (batch or shards.ROWS) * units * columns
         few = multiplications <= SMALL and len(self._gates) > 1
         return "inputs" if few else "gates"
 

@@ -110,13 +110,14 @@ class FastLoop:
         size = self._loop.truncate or arguments.inputs.shape[1] or 1
         for first in range(0, max(1, arguments.inputs.shape[1]), size):
             steps = slice(first, first + size)
-            if self._loop.truncate:
+            if self._loop.truncate and first:
                 states = [state.detach() for state in states]
-            mask = arguments.mask
+            mask, zone = arguments.mask, arguments.zone
             part = arguments._replace(
                 inputs=arguments.inputs[:, steps],
                 states=states,
                 mask=None if mask is None else mask[:, steps],
+                zone=zone and [of_state[:, steps] for of_state in zone],
             )
             tensors, pack, _ = split(part)
             if recompute and torch.is_grad_enabled():

@@ -58,6 +58,10 @@ class RNN(keras.layers.RNN):
             Default: `False`.
         zero_output_for_mask: Whether the output of a masked step is zero instead
             of the output of the step before. Default: `False`.
+        learn_initial_state: Whether the states before the first step are weights, which
+            start at zero, one for each unit. They come before those of the cell in
+            `weights`. An `initial_state` in a call takes their place. Default: `False`,
+            zeros.
         truncate_gradient: The number of steps for truncated backpropagation through
             time: states pass through the whole sequence, gradients only through
             stretches of so many steps. It is for long sequences, in which gradients
@@ -75,13 +79,15 @@ class RNN(keras.layers.RNN):
     Call arguments:
         sequences: `(batch, time, input_dim)`.
         initial_state: The states before the first step, a list of
-            `(batch, units)`. Default: zeros, or the last ones if stateful.
+            `(batch, units)`. Default: zeros, or the last ones if stateful, or those
+            that were learned.
         mask: Boolean `(batch, time)`, of any pattern; steps where it is `False` are
             skipped. Default: `None`.
         training: Whether dropout and weight noise apply. Default: `False`.
 
     Raises:
-        ValueError: `use_fast_loop` has another value, or it is `True` or
+        ValueError: `use_fast_loop` has another value, or `learn_initial_state` and
+            `stateful` are both set, or `use_fast_loop` is `True` or
             `truncate_gradient` or `recompute_states` is set where the fast loop does
             not apply; the message gives the reason.
 
@@ -118,6 +124,7 @@ class RNN(keras.layers.RNN):
         unroll: bool = False,
         zero_output_for_mask: bool = False,
         *,
+        learn_initial_state: bool = False,
         truncate_gradient: int | None = None,
         recompute_states: bool = False,
         use_fast_loop: bool | str = "auto",
@@ -138,6 +145,12 @@ class RNN(keras.layers.RNN):
             zero_output_for_mask=zero_output_for_mask,
             **kwargs,
         )
+        if learn_initial_state and stateful:
+            raise ValueError(
+                "Argument `learn_initial_state` cannot be combined with stateful=True, "
+                "where a batch begins with the last states of the batch before it."
+            )
+        self.learn_initial_state = bool(learn_initial_state)
         checks.whole("truncate_gradient", truncate_gradient, optional=True)
         self.truncate_gradient = truncate_gradient
         self.recompute_states = bool(recompute_states)
@@ -214,12 +227,34 @@ class RNN(keras.layers.RNN):
 
     def build(self, sequences_shape: tuple, initial_state_shape: Any = None) -> None:
         super().build(sequences_shape, initial_state_shape)
+        if self.learn_initial_state:
+            sizes = enumerate(keras.tree.flatten(self.state_size))
+            self.initial_states = [
+                self.add_weight(
+                    name=f"initial_state_{k}", shape=(size,), initializer="zeros"
+                )
+                for k, size in sizes
+            ]
         if self._obstacle() is None:
             steps = (c for c in self._cells() if isinstance(c, RecurrentCell))
             obstacles = (probe.obstacle(cell) for cell in steps)
             self._of_steps = next((found for found in obstacles if found), None)
             self._fast_loops()
         logger.info("%s: %s", self.name, self.loop)
+
+    def get_initial_state(self, batch_size: int | Tensor) -> list[Tensor]:
+        """The states before the first step, each `(batch_size, units)`.
+
+        Args:
+            batch_size: The number of sequences.
+        """
+        zeros = super().get_initial_state(batch_size)
+        if not (self.learn_initial_state and self.built):
+            return zeros
+        learned = iter(self.initial_states)
+        return keras.tree.map_structure(
+            lambda zero: zero + ops.cast(next(learned), zero.dtype), zeros
+        )
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         mask = args[2] if len(args) > 2 else kwargs.get("mask")
@@ -257,6 +292,7 @@ class RNN(keras.layers.RNN):
         """
         loops = self._fast_loops()
         if loops is None:
+            sequences = self._with_zone(sequences, training)
             return super().inner_loop(sequences, initial_state, mask, training)
         cells = self._cells()
         initial_state = list(initial_state)
@@ -281,6 +317,28 @@ class RNN(keras.layers.RNN):
         outputs = self._outputs_under_mask(outputs, mask)
         return outputs[:, -1], outputs, new_states
 
+    def _with_zone(self, sequences: Tensor, training: bool) -> Tensor:
+        """The sequences for Keras's loop, which cannot draw at every step."""
+        stacked = getattr(self.cell, "cells", [])
+        zoned = [
+            cell
+            for cell in [self.cell, *stacked]
+            if isinstance(cell, RecurrentCell) and cell._zones()
+        ]
+        if not (zoned and training):
+            return sequences
+        if stacked:
+            raise ValueError(
+                "Zoneout in a stack of cells needs the fast loop, which does not "
+                f"apply: {self._obstacle()}"
+            )
+        dtype = self.cell.compute_dtype
+        sequences = ops.convert_to_tensor(sequences, dtype=dtype)
+        zone = self.cell._zone(sequences, training)
+        if self.go_backwards:
+            zone = [ops.flip(of_state, axis=1) for of_state in zone]
+        return ops.concatenate([sequences, *zone], axis=-1)
+
     def _run(
         self,
         cell: Any,
@@ -303,11 +361,11 @@ class RNN(keras.layers.RNN):
                 sequences = sequences * ops.expand_dims(drop_in, 1)
             drop = cell.get_recurrent_dropout_mask(states[0])
         arguments = Arguments(
-            sequences,
-            *cell._projection(training),
+            *cell._for_loop(sequences, training),
             states,
             cell._recurrence(training, drop),
             mask,
+            cell._zone(sequences, training),
         )
         return loop(arguments, training, self.recompute_states)
 
@@ -369,6 +427,7 @@ class RNN(keras.layers.RNN):
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
+            "learn_initial_state": self.learn_initial_state,
             "truncate_gradient": self.truncate_gradient,
             "recompute_states": self.recompute_states,
             "use_fast_loop": self.use_fast_loop,

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import keras
 from keras import ops
 
 from keras_gated.cells.equations import (
@@ -14,6 +15,7 @@ from keras_gated.cells.equations import (
 )
 from keras_gated.cells.recurrence import (
     KnownRecurrence,
+    Normalization,
     NotedRecurrence,
     Recurrence,
     Tensor,
@@ -38,7 +40,9 @@ class Weights(NamedTuple):
     multiplied: dict[str, Tensor]
     """What each product multiplies, `(rows, units)`."""
     V: tuple[Tensor, ...] | None
-    """Those of the peepholes."""
+    """Those of the further weights of the step."""
+    norms: dict[str, Normalization] | None = None
+    """Those of the layer normalizations."""
 
 
 class OwnGradient:
@@ -87,7 +91,7 @@ class OwnGradient:
         multiplied = equations.multiplied(*known)
         d_V = None
         if recurrent.V is not None:
-            d_V = equations.peepholes_gradient(d_x, *known)
+            d_V = equations.further_gradient(d_x, *known)
         return Weights(
             d_x,
             equations.by_product(rows(equations.products_gradient(d_x, gates))),
@@ -136,7 +140,8 @@ class AutomaticGradient:
         previous, products, x = known
 
         def step(*states: Tensor) -> tuple[States, None]:
-            multiplies = KnownRecurrence(recurrent, products, recurrent.V, self.known)
+            more = recurrent.V, recurrent.norms
+            multiplies = KnownRecurrence(recurrent, products, *more, self.known)
             new_states, _ = self.equations.checked_step(x, list(states), multiplies)
             return new_states, None
 
@@ -152,18 +157,24 @@ class AutomaticGradient:
         recurrent: Recurrence,
     ) -> Weights:
         """The gradients after the loop."""
-        time, batch, units = ops.shape(previous[0])
+        time, batch, _ = ops.shape(x[0])
         names, n = list(products), len(x)
+        end = n + len(names)
         leaves = [rows(tensor) for tensor in [*x, *products.values()]]
-        leaves += recurrent.V or ()
+        further = recurrent.V, recurrent.norms
+        leaves += [leaf for leaf in keras.tree.flatten(further) if leaf is not None]
         recurrent = over_rows(recurrent, time).for_backward()
         previous = [rows(h) for h in previous]
 
-        def of_names(flat: Sequence[Tensor]) -> tuple[dict[str, Tensor], tuple | None]:
-            """The products by name, and the peepholes."""
-            end = n + len(names)
-            by_name = dict(zip(names, flat[n:end], strict=True))
-            return by_name, tuple(flat[end:]) or None
+        def of_names(flat: Sequence[Tensor]) -> tuple[dict[str, Tensor], Any, Any]:
+            """The products by name, and the further weights."""
+            left = iter(flat[end:])
+            return (
+                dict(zip(names, flat[n:end], strict=True)),
+                *keras.tree.map_structure(
+                    lambda leaf: None if leaf is None else next(left), further
+                ),
+            )
 
         def step(*flat: Tensor) -> tuple[States, dict]:
             multiplies = KnownRecurrence(recurrent, *of_names(flat), self.known)
@@ -172,9 +183,10 @@ class AutomaticGradient:
             return states, multiplies.multiplied
 
         found, multiplied = self.vjp(step, leaves, [rows(d) for d in d_new])
-        d_x = ops.reshape(beside(found[:n]), (time, batch, n * units))
-        d_u, d_V = of_names(found)
-        return Weights(d_x, d_u, multiplied, d_V)
+        d_x = beside(found[:n])
+        d_x = ops.reshape(d_x, (time, batch, d_x.shape[-1]))
+        d_u, *d_further = of_names(found)
+        return Weights(d_x, d_u, multiplied, *d_further)
 
 
 def over_rows(recurrent: Recurrence, time: int | Tensor) -> Recurrence:
