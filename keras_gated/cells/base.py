@@ -251,7 +251,8 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
         """`W x + b` of inputs `(…, input_dim)`, `(…, n * units)`."""
         W, b = self._projection(training)
         norm = self._kernel_norm(training)
-        x = ops.matmul(inputs, W) if norm is None else norm(ops.matmul(inputs, W))
+        x = inputs @ W  # not ops.matmul, which is of float32 at most on PyTorch
+        x = x if norm is None else norm(x)
         return x if b is None else x + b
 
     def _for_loop(

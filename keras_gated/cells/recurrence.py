@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import keras
 from keras import ops
 
 Tensor = Any
@@ -22,9 +23,15 @@ class Normalization(NamedTuple):
 
     def __call__(self, tensor: Tensor) -> Tensor:
         """Of a tensor `(..., n * units)` (Ba et al., 2016, equation 4)."""
-        centered = tensor - ops.mean(tensor, axis=-1, keepdims=True)
-        variance = ops.mean(ops.square(centered), axis=-1, keepdims=True)
-        scaled = centered * ops.rsqrt(variance + self.epsilon) * self.gain
+        dtype = keras.backend.standardize_dtype(tensor.dtype)
+        # As Keras's layer: half precision is too coarse for a variance.
+        half = dtype in ("float16", "bfloat16")
+        a = ops.cast(tensor, "float32" if half else dtype)
+        units = a.shape[-1]  # ops.mean is of float32 at most on JAX and PyTorch
+        a = a - ops.sum(a, axis=-1, keepdims=True) / units
+        variance = ops.sum(ops.square(a), axis=-1, keepdims=True) / units
+        a = a * ops.rsqrt(variance + ops.cast(self.epsilon, a.dtype))
+        scaled = ops.cast(a, dtype) * self.gain
         return scaled if self.bias is None else scaled + self.bias
 
 

@@ -104,13 +104,19 @@ def to_keras(layer: RNN) -> keras.layers.Layer:
         reason = "its LSTM has no coupled gates"
     elif cell.weight_noise:
         reason = "its layers have no weight noise"
+    elif cell.layer_norm:
+        reason = "its layers have no layer normalization"
+    elif cell._zones():
+        reason = "its layers have no zoneout"
+    elif layer.learn_initial_state:
+        reason = "its layers learn no initial state"
     if reason:
         raise ValueError(
             f"This layer has no twin in Keras: {reason}. Received: layer={layer!r}"
         )
     _check_built(layer, cell)
     config = {**_cell_config(cell), **_layer_config(layer)}
-    ours = "weight_noise", "peephole", "coupled"
+    ours = "weight_noise", "layer_norm", "zoneout", "peephole", "coupled"
     config = {n: v for n, v in config.items() if not n.startswith(ours)}
     weights = _variables(cell)
     if layer_class is keras.layers.GRU:
@@ -178,20 +184,26 @@ def from_torch(module: Any) -> keras.layers.Layer:
 
 def from_addons(
     weights: Sequence[np.ndarray], recurrent_activation: Any = "sigmoid", **kwargs: Any
-) -> LSTM:
-    """Makes a layer with the weights of `tensorflow_addons.rnn.PeepholeLSTMCell`.
+) -> CellRNN:
+    """Makes a layer with the weights of a recurrent cell of TensorFlow Addons.
+
+    Which of the cells it was is known by the shapes of the weights.
 
     Args:
-        weights: The `get_weights()` of the cell or of the layer over it: kernel,
-            recurrent kernel, bias (if it has one), and the peepholes of the input,
-            forget and output gates.
-        recurrent_activation: The one of the cell. In Keras 2, `"hard_sigmoid"` was
+        weights: The `get_weights()` of a `PeepholeLSTMCell`, `LayerNormLSTMCell` or
+            `LayerNormSimpleRNNCell` of `tensorflow_addons.rnn`, or of the layer over
+            it, with or without a bias.
+        recurrent_activation: The one of an LSTM. In Keras 2, `"hard_sigmoid"` was
             another function, `min(max(0.2 x + 0.5, 0), 1)`; pass it as a callable if
             the cell used it.
-        **kwargs: Further arguments of `LSTM`, such as `return_sequences`.
+        **kwargs: Further arguments of the layer, such as `return_sequences`, and
+            `layer_norm_epsilon` if the cell's `norm_epsilon` or `layernorm_epsilon` was
+            not its default (1e-3 of an LSTM, 1e-5 of a simple RNN).
 
     Returns:
-        A built `LSTM` with peepholes.
+        A built `LSTM` with peepholes, `LSTM` without them and with `layer_norm`, or
+        `TanhRNN` with `layer_norm`. The three biases that a normalized LSTM adds up in
+        Addons are one here.
 
     Raises:
         ValueError: The weights do not have the shapes of such a cell.
@@ -199,23 +211,39 @@ def from_addons(
     weights = [np.asarray(w) for w in weights]
     shapes = [w.shape for w in weights]
     units = shapes[1][0] if len(shapes) > 1 and len(shapes[1]) == 2 else 0
-    expected = [(shapes[0][0] if shapes else 0, 4 * units), (units, 4 * units)]
-    expected += [(4 * units,)] * (len(weights) == 6) + [(units,)] * 3
-    if not units or shapes != expected:
+    inputs = shapes[0][0] if units and len(shapes[0]) == 2 else 0
+    four, one = (4 * units,), (units,)
+    of_lstm = [(inputs, 4 * units), (units, 4 * units)]
+    of_tanh = [(inputs, units), (units, units)]
+    bias = len(weights) in (4, 6, 9)  # of what follows the kernels
+    kinds = {
+        "peephole": [*of_lstm, *[four] * bias, *[one] * 3],
+        "lstm": [*of_lstm, *[four] * (bias + 4), *[one] * 2],
+        "tanh": [*of_tanh, *[one] * (bias + 1)],
+    }
+    kind = next((k for k, expected in kinds.items() if shapes == expected), None)
+    if not inputs or kind is None:
         raise ValueError(
-            "from_addons takes the weights of a PeepholeLSTMCell: kernel (inputs, "
+            "from_addons takes the weights of a PeepholeLSTMCell (kernel (inputs, "
             "4 * units), recurrent kernel (units, 4 * units), bias (4 * units,) "
-            "unless it has none, and three peepholes (units,). Received the "
-            f"shapes: {shapes}"
+            "unless it has none, and three peepholes (units,)), of a LayerNormLSTMCell "
+            "(the same kernels and bias, gain and bias of three normalizations) or "
+            "LayerNormSimpleRNNCell (kernel (inputs, units), recurrent kernel (units, "
+            f"units), bias, gain (units,)). Received the shapes: {shapes}"
         )
-    *matrices, V_i, V_f, V_o = weights
-    layer = LSTM(
-        units,
-        recurrent_activation=recurrent_activation,
-        use_bias=len(weights) == 6,
-        **kwargs,
-    )
-    return _with_weights(layer, [*matrices, np.stack([V_i, V_f, V_o])])
+    W, U, *others = weights
+    b = others.pop(0) if bias else 0
+    if kind == "tanh":
+        kwargs = {"layer_norm_epsilon": 1e-5, **kwargs}
+        layer = TanhRNN(units, use_bias=bias, layer_norm=True, **kwargs)
+        return _with_weights(layer, [W, U, *[b] * bias, *others])
+    kwargs["recurrent_activation"] = recurrent_activation
+    if kind == "peephole":
+        layer = LSTM(units, use_bias=bias, **kwargs)
+        return _with_weights(layer, [W, U, *[b] * bias, np.stack(others)])
+    gain_W, b_W, gain_U, b_U, *of_state = others
+    layer = LSTM(units, peephole=False, layer_norm=True, **kwargs)
+    return _with_weights(layer, [W, U, b + b_W + b_U, gain_W, gain_U, *of_state])
 
 
 _OF_TORCH = {

@@ -117,11 +117,22 @@ def test_torch_of_other_kinds():
         from_torch(quantized)
 
 
-def test_addons():
-    """See make_addons_peephole.py for where the numbers come from."""
-    made = np.load(pathlib.Path(__file__).with_name("addons_peephole.npz"))
-    assert made["activation"] == "sigmoid"
-    weights = [made[f"weight_{k}"] for k in range(6)]
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("peephole", keras_gated.LSTM),
+        ("layer_norm_lstm", keras_gated.LSTM),
+        ("layer_norm_lstm_without_bias", keras_gated.LSTM),
+        ("layer_norm_simple", keras_gated.TanhRNN),
+        ("layer_norm_simple_without_bias", keras_gated.TanhRNN),
+    ],
+)
+def test_addons(name, kind):
+    """See make_addons.py for where the numbers come from."""
+    made = np.load(pathlib.Path(__file__).with_name("addons.npz"))
+    of_cell = {k.split("/")[1]: v for k, v in made.items() if k.startswith(f"{name}/")}
+    weights = [v for k, v in of_cell.items() if k.startswith("weight")]
     layer = from_addons(weights, return_sequences=True, return_state=True)
-    for got, name in zip(layer(made["x"]), "yhc", strict=True):
-        np.testing.assert_allclose(array(got), made[name], atol=1e-6)
+    assert type(layer) is kind
+    for k, output in enumerate(layer(made["x"])):
+        np.testing.assert_allclose(array(output), of_cell[f"output_{k}"], atol=1e-5)

@@ -57,6 +57,8 @@ def both_loops(row, x, layer=None, call=None, dtype="float64", training=True, **
             options.pop("recompute_states", None)
         rnn = RNN(made, dtype=dtype, use_fast_loop=fast, **options)
         rnn.build(x.shape)
+        for state in getattr(rnn, "initial_states", []):
+            state.assign(np.linspace(-1, 1, state.shape[0]))
         call_ = dict(call or {})
         if call_.pop("states", False):
             _, states = sequences(dtype=dtype, batch=len(x))
@@ -92,6 +94,11 @@ CASES = {
         {"dropout": 0.3, "recurrent_dropout": 0.4, "weight_noise": 0.2},
     ),
     "stateful, no bias": ({"stateful": True}, {}, {"use_bias": False}),
+    "normalized, zoned out": (
+        {**ALL, "learn_initial_state": True, "go_backwards": True},
+        {"mask": GAPS},
+        {"layer_norm": True, "zoneout": 0.3},
+    ),
     "computing states again": (
         {**ALL, "recompute_states": True},
         {"mask": GAPS, "states": True},
@@ -572,7 +579,9 @@ def test_fast_loop_equals_keras_loop_by_random_search(data):
     if data.draw(flag):
         bits = st.lists(flag, min_size=batch * time, max_size=batch * time)
         call["mask"] = np.reshape(data.draw(bits), (batch, time))
-    cell = {"use_bias": data.draw(flag)}
+    layer["learn_initial_state"] = not layer["stateful"] and data.draw(flag)
+    cell = {"use_bias": data.draw(flag), "layer_norm": data.draw(flag)}
+    cell["zoneout"] = data.draw(st.sampled_from([0.0, 0.4]))
     for name in ("dropout", "recurrent_dropout", "weight_noise"):
         cell[name] = data.draw(st.sampled_from([0.0, 0.25]))
     activations = st.sampled_from([None, "relu", "linear"])
