@@ -6,11 +6,13 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_gated.cells.base import RecurrentCell
 from keras_gated.cells.equations import Equations, Inputs, Result, States
 from keras_gated.cells.gru import GRUEquations, ResetAfterEquations
 from keras_gated.cells.lstm import LSTMEquations
 from keras_gated.cells.recurrence import Recurrence, Tensor
 from keras_gated.cells.tanh import TanhEquations
+from keras_gated.layers.called_cell import CalledCell
 
 
 class _OfKeras:
@@ -105,6 +107,12 @@ class CellOfKeras:
 
 
 def seen_by_loop(cell: Any) -> Any:
-    """A cell as the fast loop sees it; any other than Keras's as it is."""
+    """A cell as the fast loop sees it; one that it cannot run as it is."""
     kinds = keras.layers.SimpleRNNCell, keras.layers.LSTMCell, keras.layers.GRUCell
-    return CellOfKeras(cell) if type(cell) in kinds else cell
+    if type(cell) in kinds:
+        return CellOfKeras(cell)
+    if type(cell).call is RecurrentCell.call:
+        return cell
+    stack = isinstance(cell, keras.layers.StackedRNNCells)
+    layer = isinstance(cell, keras.layers.Layer) and not stack
+    return CalledCell(cell) if layer else cell

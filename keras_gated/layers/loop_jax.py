@@ -15,7 +15,7 @@ class FastLoop:
     """Runs a loop, which is compiled once per shape, wherever it is called."""
 
     def __init__(self, equations: Equations, truncate: int | None = None) -> None:
-        gradient = gradient_of(equations, _vjp, _known)
+        gradient = gradient_of(equations, vjp, _known)
         loop = Loop(gradient, truncate, jax.lax.scan)
 
         @partial(jax.custom_vjp, nondiff_argnums=(1,))
@@ -53,9 +53,14 @@ class FastLoop:
             ) from error
 
 
-def _vjp(
+eagerly = jax.ensure_compile_time_eval
+compiled = jax.jit
+
+
+def vjp(
     function: Callable, arguments: list[Tensor], d: list[Tensor]
 ) -> tuple[list[Tensor], Any]:
+    """`step_gradients.VJP`."""
     _, pullback, more = jax.vjp(function, *arguments, has_aux=True)
     return list(pullback(d)), more
 

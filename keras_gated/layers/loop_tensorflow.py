@@ -28,7 +28,8 @@ OF_TRAINER = {
 }
 """The graphs of `keras.Model`'s `fit`, `evaluate` and `predict`."""
 
-_compiled = partial(tf.function, jit_compile=True, autograph=False)
+eagerly = tf.init_scope
+compiled = partial(tf.function, jit_compile=True, autograph=False)
 
 
 class FastLoop:
@@ -45,10 +46,10 @@ class FastLoop:
 
     def __init__(self, equations: Equations, truncate: int | None = None) -> None:
         self._gates = equations.gates
-        loop = Loop(gradient_of(equations, _vjp, _known), truncate, scan)
+        loop = Loop(gradient_of(equations, vjp, _known), truncate, scan)
         self._plain = Passes(loop.forward, loop.backward)
-        self._compiled = Passes(*map(_compiled, self._plain))
-        self._of_shard = Passes(*map(_compiled, shards.of_a_shard(self._plain)))
+        self._compiled = Passes(*map(compiled, self._plain))
+        self._of_shard = Passes(*map(compiled, shards.of_a_shard(self._plain)))
 
     def __call__(
         self, arguments: Arguments, training: bool, recompute: bool
@@ -139,9 +140,10 @@ def _run(passes: Passes, keep: Keep, arguments: Arguments) -> tuple[Tensor, Stat
     return outputs, states
 
 
-def _vjp(
+def vjp(
     function: Callable, arguments: list[Tensor], d: list[Tensor]
 ) -> tuple[list[Tensor], Any]:
+    """`step_gradients.VJP`."""
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(arguments)
         results, more = function(*arguments)

@@ -1,5 +1,6 @@
 """The loop on PyTorch: a loop of Python inside a `torch.autograd.Function`."""
 
+import contextlib
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -52,6 +53,10 @@ def _stacked(of_steps: list[Any]) -> Any:
     if isinstance(first, dict):
         return {key: _stacked([part[key] for part in of_steps]) for key in first}
     return [_stacked(list(parts)) for parts in zip(*of_steps, strict=True)]
+
+
+eagerly = contextlib.nullcontext
+compiled = None  # nothing is
 
 
 class FastLoop:

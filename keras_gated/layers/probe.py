@@ -1,5 +1,6 @@
 """Whether a step that a user wrote is a function of its arguments."""
 
+import importlib
 from typing import Any
 
 import keras
@@ -8,19 +9,26 @@ from keras import ops
 
 from keras_gated.cells.base import RecurrentCell
 from keras_gated.cells.equations import States
-from keras_gated.cells.recurrence import NotedRecurrence
+from keras_gated.cells.recurrence import NotedRecurrence, Tensor
+from keras_gated.layers.called_cell import CalledCell, call, floating
 
 
 class _Watch(keras.StatelessScope):
-    """Notes which variables are read."""
+    """Notes which variables are read, beside those whose values are given."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, values: Any = ()) -> None:
+        super().__init__(values, collect_losses=True)
+        self.given = set(self.state_mapping)
         self.read: list[str] = []
 
     def get_current_value(self, variable: keras.Variable) -> Any:
-        self.read.append(variable.name)
+        if id(variable) not in self.given:
+            self.read.append(variable.name)
         return super().get_current_value(variable)
+
+    @property
+    def assigned(self) -> bool:
+        return self.state_mapping.keys() != self.given
 
 
 def obstacle(cell: RecurrentCell) -> str | None:
@@ -33,10 +41,10 @@ def obstacle(cell: RecurrentCell) -> str | None:
     equations = type(cell.equations)
     if equations.__module__.startswith("keras_gated."):
         return None
-    rng = np.random.default_rng(0)
+    draw = np.random.default_rng(0).normal
 
-    def tensor(size: int) -> Any:
-        return ops.convert_to_tensor(rng.normal(size=(2, size)), cell.compute_dtype)
+    def tensor(size: int) -> Tensor:
+        return ops.convert_to_tensor(draw(size=(2, size)), cell.compute_dtype)
 
     x = [tensor(cell.units) for _ in cell.gates]
     states = [tensor(size) for size in keras.tree.flatten(cell.state_size)]
@@ -68,7 +76,7 @@ def obstacle(cell: RecurrentCell) -> str | None:
         first, second = step(), step()
     impure = f"{name} must be a function of its arguments on the fast loop."
     instead = "With use_fast_loop=False Keras's loop runs it."
-    if scope.state_mapping:
+    if scope.assigned:
         raise ValueError(
             f"{impure} It draws random numbers (the cell's dropout and weight noise "
             f"do), or assigns a variable. {instead}"
@@ -78,16 +86,121 @@ def obstacle(cell: RecurrentCell) -> str | None:
             f"{name} reads the variable {scope.read[0]}, whose gradient it would lose"
         )
     try:
-        once, again = (
-            [ops.convert_to_numpy(state) for state in states]
-            for states in (first, second)
-        )
+        same = _same(first, second)
     except Exception:  # tensors without values, in a function that is being traced
         return None
-    pairs = zip(once, again, strict=True)
-    if not all(np.array_equal(*pair, equal_nan=True) for pair in pairs):
+    if not same:
         raise ValueError(
             f"{impure} For the same ones it returned other states the second time. "
             f"{instead}"
         )
     return None
+
+
+def obstacle_of_call(called: CalledCell, features: int) -> str | None:
+    """Why the fast loop cannot run a cell by its `call`; `None` if it can.
+
+    What a call prints or writes elsewhere cannot be found out.
+
+    Args:
+        called: The cell, which has been built.
+        features: The size of its inputs.
+    """
+    cell, name = called.cell, type(called.cell).__name__
+    backend = importlib.import_module(
+        f"keras_gated.layers.loop_{keras.config.backend()}"
+    )
+    draw, rows = np.random.default_rng(0).normal, 3
+
+    def tensor(size: int) -> Tensor:
+        return ops.convert_to_tensor(draw(size=(rows, size)), cell.compute_dtype)
+
+    def tried(x: Tensor, states: States, training: bool = False) -> tuple[_Watch, list]:
+        with _Watch([(v, v) for v in floating(cell)]) as scope:
+            output, new_states = call(cell, x, states, training)
+        return scope, [output, *new_states]
+
+    with backend.eagerly():
+        x = tensor(features)
+        states = [tensor(size) for size in keras.tree.flatten(cell.state_size)]
+        try:
+            tried(x, states)  # builds what is built when it is called
+            before = _attributes(cell)
+            scope, result = tried(x, states)
+            scopes = [scope]
+            for training in (False, True):
+                scope, again = tried(x, states, training)
+                scopes.append(scope)
+                if any(scope.assigned for scope in scopes):
+                    return f"a call of {name} draws random numbers or assigns variables"
+                if not _same(result, again):
+                    when = "while training" if training else "the second time"
+                    return f"a call of {name} returns other numbers {when}"
+            if any(scope.read for scope in scopes):
+                return f"a call of {name} reads variables that are not its own"
+            if any(scope.losses for scope in scopes):
+                return f"a call of {name} adds losses"
+            if _attributes(cell) != before:
+                return f"a call of {name} changes its attributes"
+            kinds = [(tuple(t.shape), t.dtype) for t in result]
+            sizes = [called.units, *keras.tree.flatten(cell.state_size)]
+            if kinds != [((rows, size), x.dtype) for size in sizes]:
+                return f"a call of {name} returns other shapes or dtypes than it takes"
+            for row in range(rows):
+                _, alone = tried(*(_row([x, states], row)))
+                if not _same(_row(result, row), alone, 1e-4):
+                    return f"a call of {name} does not treat each sequence for itself"
+            if backend.compiled:
+                _compile(called, x, states, backend)
+        except Exception as error:
+            reason = str(error.__cause__ or error).strip().partition("\n")[0]
+            return f"a call of {name} cannot be compiled as a whole ({reason})"
+    return None
+
+
+def _compile(called: CalledCell, x: Tensor, states: States, backend: Any) -> None:
+    equations, recurrent = called.equations, called._recurrence(False, None)
+
+    def gradient(x: Tensor, states: States, V: tuple[Tensor, ...]) -> list[Tensor]:
+        first = [called.no_output(states), *states]
+
+        def step(*states: Tensor) -> tuple[States, None]:
+            known = recurrent._replace(V=V)
+            new_states, _ = equations.checked_step([x], list(states), known)
+            return new_states, None
+
+        return backend.vjp(step, first, first)[0]
+
+    backend.compiled(gradient)(x, states, recurrent.V)
+
+
+def _row(structure: Any, row: int) -> Any:
+    return keras.tree.map_structure(lambda t: t[row : row + 1], structure)
+
+
+def _same(first: list[Tensor], second: list[Tensor], tolerance: float = 0.0) -> bool:
+    pairs = zip(first, second, strict=True)
+    return all(
+        np.allclose(*map(_array, pair), rtol=tolerance, atol=tolerance, equal_nan=True)
+        for pair in pairs
+    )
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    return ops.convert_to_numpy(ops.cast(tensor, "float32"))
+
+
+def _attributes(cell: keras.layers.Layer) -> dict[str, Any]:
+    """What a call of the cell may have changed in Python."""
+
+    def seen(value: Any) -> Any:
+        if isinstance(value, (bool, int, float, str, bytes, type(None))):
+            return value
+        if isinstance(value, dict):
+            return {key: seen(of_key) for key, of_key in value.items()}
+        if isinstance(value, (list, tuple, set)):
+            return [seen(part) for part in value]
+        return id(value)
+
+    # Keras sets some to None when they are first asked for.
+    return {n: seen(value) for n, value in vars(cell).items() if value is not None}

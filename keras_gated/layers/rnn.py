@@ -14,6 +14,7 @@ from keras_gated.cells.equations import Equations
 from keras_gated.cells.recurrence import Tensor
 from keras_gated.datasets import checks
 from keras_gated.layers import probe
+from keras_gated.layers.called_cell import CalledCell
 from keras_gated.layers.cells_of_keras import CellOfKeras, seen_by_loop
 from keras_gated.layers.loop import Arguments, FastLoop
 
@@ -189,15 +190,19 @@ class RNN(keras.layers.RNN):
         if self.unroll:
             return "unroll=True was asked for"
         for cell in self._cells():
-            if isinstance(cell, CellOfKeras):
-                if cell.obstacle:
-                    return cell.obstacle
-                continue
-            name = type(cell).__name__
-            if not isinstance(cell, RecurrentCell):
-                return f"{name} is not a cell of keras_gated or keras.layers"
-            if type(cell).call is not RecurrentCell.call:
-                return f"{name} has a call of its own"
+            if isinstance(cell, CellOfKeras) and cell.obstacle:
+                return cell.obstacle
+            if not isinstance(cell, (CellOfKeras, CalledCell, RecurrentCell)):
+                name = type(cell).__name__
+                return f"{name} is a stack of a kind of its own, or no layer of Keras"
+            # JAX compiles Keras's loop as well, and PyTorch compiles neither.
+            asked = self.truncate_gradient or self.recompute_states
+            asked = asked or self.use_fast_loop is True
+            if isinstance(cell, CalledCell) and backend != "tensorflow" and not asked:
+                return (
+                    f"it is as fast on {backend} for {type(cell.cell).__name__}, which "
+                    "has a call alone"
+                )
         return self._of_steps
 
     def _fast_loops(self) -> list[FastLoop] | None:
@@ -236,9 +241,16 @@ class RNN(keras.layers.RNN):
                 for k, size in sizes
             ]
         if self._obstacle() is None:
-            steps = (c for c in self._cells() if isinstance(c, RecurrentCell))
-            obstacles = (probe.obstacle(cell) for cell in steps)
-            self._of_steps = next((found for found in obstacles if found), None)
+            features = sequences_shape[2:]
+            for cell in self._cells():
+                if isinstance(cell, RecurrentCell):
+                    self._of_steps = probe.obstacle(cell)
+                elif isinstance(cell, CalledCell):
+                    self._of_steps = probe.obstacle_of_call(cell, *features)
+                    self._maybe_reset_dropout_masks(cell.cell)
+                if self._of_steps:
+                    break
+                features = (cell.units,)
             self._fast_loops()
         logger.info("%s: %s", self.name, self.loop)
 
@@ -290,11 +302,14 @@ class RNN(keras.layers.RNN):
         Returns:
             The last output, all outputs, and the last states.
         """
-        loops = self._fast_loops()
+        loops, cells = self._fast_loops(), self._cells()
+        dtype = keras.backend.standardize_dtype(sequences.dtype)
+        # A call may do something else with whole numbers than with others.
+        if "float" not in dtype and isinstance(cells[0], CalledCell):
+            loops = None
         if loops is None:
             sequences = self._with_zone(sequences, training)
             return super().inner_loop(sequences, initial_state, mask, training)
-        cells = self._cells()
         initial_state = list(initial_state)
         # Keras has the states of a stack by cell, as `state_size` is nested.
         stacked = len(cells) > 1 or keras.tree.is_nested(initial_state[0])
@@ -309,11 +324,11 @@ class RNN(keras.layers.RNN):
         # loop of each runs over all steps before the next one's.
         for cell, loop, states in zip(cells, loops, by_cell, strict=True):
             flat = keras.tree.flatten(states)
-            outputs, last = self._run(cell, loop, outputs, flat, mask, training)
+            outputs, shown, last = self._run(cell, loop, outputs, flat, mask, training)
             new_states.append(keras.tree.pack_sequence_as(states, last))
         new_states = new_states if stacked else new_states[0]
         if mask is None:  # a graph leaves out all outputs if only the last is used
-            return last[0], outputs, new_states
+            return shown, outputs, new_states
         outputs = self._outputs_under_mask(outputs, mask)
         return outputs[:, -1], outputs, new_states
 
@@ -347,13 +362,16 @@ class RNN(keras.layers.RNN):
         states: list[Tensor],
         mask: Tensor | None,
         training: bool,
-    ) -> tuple[Tensor, list[Tensor]]:
-        """The outputs of a cell at all steps, and its last states."""
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """The outputs of a cell at all steps, its last output, and its last states."""
         shape = sequences.shape
         cell._check_step((shape[0], *shape[2:]), [s.shape for s in states])
         sequences = ops.convert_to_tensor(sequences, dtype=cell.compute_dtype)
         states = [ops.cast(state, cell.compute_dtype) for state in states]
         states = [self._for_all(state, sequences) for state in states]
+        called = isinstance(cell, CalledCell)
+        if called:  # its output is a state of the loop, but not of the cell
+            states = [cell.no_output(states), *states]
         drop = None
         if training:
             drop_in = cell.get_dropout_mask(sequences[:, 0])
@@ -367,7 +385,8 @@ class RNN(keras.layers.RNN):
             mask,
             cell._zone(sequences, training),
         )
-        return loop(arguments, training, self.recompute_states)
+        outputs, last = loop(arguments, training, self.recompute_states)
+        return outputs, last[0], last[called:]
 
     def _for_all(self, state: Tensor, sequences: Tensor) -> Tensor:
         """An initial state; one of batch size 1 applies to all sequences."""
@@ -436,7 +455,9 @@ class RNN(keras.layers.RNN):
 
 def _about(cell: Any, loop: FastLoop) -> str:
     """What `RNN.loop` says of a cell as the loop sees it."""
-    name = type(cell.cell if isinstance(cell, CellOfKeras) else cell).__name__
+    name = type(getattr(cell, "cell", cell)).__name__
+    if isinstance(cell, CalledCell):
+        return f"the gradient of a call of {name} is automatic"
     lacks = cell.equations.lacks()
     about = getattr(loop, "about", lambda cell: "")(cell)
     if lacks:
