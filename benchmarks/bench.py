@@ -83,7 +83,13 @@ KERNELS = (
     "torch: torch.nn in Keras",
     "torch: torch.nn",
 )
-CELLS_OF_USERS = ("a step alone", "Keras's cell", "two of Keras's cells")
+CELLS_OF_USERS = (
+    "a step alone",
+    "layer norm",
+    "Keras's cell",
+    "two of Keras's cells",
+    "a call alone",
+)
 REST = tuple(
     f"tensorflow: {name}"
     for name in (
@@ -410,9 +416,11 @@ def report(folder: pathlib.Path, results: dict) -> None:
     if rows:
         lines += ["## Cells that bring no gradient of their step, `fit`", ""]
         lines += [
-            "`keras_gated.RNN` over a cell of which only `step` is known, over Keras's",
-            "cell, and over a stack of two of these; `keras.layers.RNN` over the same;",
-            "and our layer with the gradient that is written by hand.",
+            "`keras_gated.RNN` over a cell of which only `step` is known, over ours with",
+            "`layer_norm`, over Keras's cell, over a stack of two of these, and over a",
+            "subclass of Keras's cell with a `call` of its own (for which it runs Keras's",
+            "loop on JAX and PyTorch); `keras.layers.RNN` over the same; and our layer",
+            "with the gradient that is written by hand.",
             "",
         ]
         lines += as_table(

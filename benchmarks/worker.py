@@ -71,7 +71,7 @@ def keras_layer(case: Case, kind: str, **options: object) -> object:
 
 
 def cell_of_users(case: Case, kind: str) -> object:
-    """A cell that brings no gradient of its step, Keras's cell, or two of these."""
+    """A cell that brings no gradient of its step, or one of Keras's, or two of these."""
     import keras
 
     import keras_gated
@@ -88,7 +88,16 @@ def cell_of_users(case: Case, kind: str) -> object:
             equations_class = StepAlone
 
         return Cell(units)
+    if kind == "layer norm":
+        return keras_gated.CELLS[name](units, layer_norm=True)
     of_keras = getattr(keras.layers, f"{OF_KERAS[name]}Cell")
+    if kind == "a call alone":
+
+        class Called(of_keras):
+            def call(self, *arguments: object, **options: object) -> object:
+                return super().call(*arguments, **options)
+
+        return Called(units)
     cells = [of_keras(units) for _ in range(2 if kind == "two of Keras's cells" else 1)]
     return cells if len(cells) > 1 else cells[0]
 

@@ -331,9 +331,9 @@ def test_generates_with_a_model_that_masks_silence(zero_output_for_mask, silent)
 
 def test_generates_again_after_training_and_after_changes():
     """What was compiled for the first call serves, but nothing old is heard."""
-    model = keras.Sequential(
-        [keras.Input((None, 5)), GRU(6, return_sequences=True), keras.layers.Dense(5)]
-    )
+    options = {"layer_norm": True, "zoneout": 0.2, "learn_initial_state": True}
+    layer = GRU(6, return_sequences=True, **options)
+    model = keras.Sequential([keras.Input((None, 5)), layer, keras.layers.Dense(5)])
     random = np.random.default_rng(0)
     primer = random.integers(0, 2, (7, 5))
 

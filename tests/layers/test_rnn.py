@@ -788,6 +788,15 @@ def test_mixed_precision(row, policy):
     )
 
 
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_automatic_gradient_in_mixed_precision(policy):
+    x, _ = sequences()
+    call = {"mask": np.array(GAPS, bool)}
+    options = {"layer_norm": True, "zoneout": 0.3, "weight_noise": 0.1}
+    results = both_loops(ROWS[3], x, ALL, call, dtype=policy, **options)
+    assert_same(results, atol={"mixed_bfloat16": 0.1, "mixed_float16": 0.01}[policy])
+
+
 COMPILED = {"tensorflow": [False, True], "jax": [True], "torch": [False]}[BACKEND]
 
 
