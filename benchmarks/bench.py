@@ -416,11 +416,11 @@ def report(folder: pathlib.Path, results: dict) -> None:
     if rows:
         lines += ["## Cells that bring no gradient of their step, `fit`", ""]
         lines += [
-            "`keras_gated.RNN` over a cell of which only `step` is known, over ours with",
-            "`layer_norm`, over Keras's cell, over a stack of two of these, and over a",
-            "subclass of Keras's cell with a `call` of its own (for which it runs Keras's",
-            "loop on JAX and PyTorch); `keras.layers.RNN` over the same; and our layer",
-            "with the gradient that is written by hand.",
+            "`keras_gated.RNN` over a cell of which only `step` is known, over ours",
+            "with `layer_norm`, over Keras's cell, over a stack of two of these, and",
+            "over a subclass of Keras's cell with a `call` of its own (on JAX and",
+            "PyTorch Keras's loop runs for it); `keras.layers.RNN` over the same; and",
+            "our layer with the gradient that is written by hand.",
             "",
         ]
         lines += as_table(

@@ -71,7 +71,7 @@ def keras_layer(case: Case, kind: str, **options: object) -> object:
 
 
 def cell_of_users(case: Case, kind: str) -> object:
-    """A cell that brings no gradient of its step, or one of Keras's, or two of these."""
+    """A cell that brings no gradient of its step, Keras's cell, or two of these."""
     import keras
 
     import keras_gated

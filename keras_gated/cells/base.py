@@ -54,7 +54,8 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
         zoneout: The probability with which a unit of a state stays as it was at a
             step, a number for all states or a list with one for each; drawn at every
             step while training, and otherwise its expectation (Krueger et al., 2017,
-            https://arxiv.org/abs/1606.01305, equation 4). Default: 0.
+            https://arxiv.org/abs/1606.01305, equation 4). On JAX `keras.layers.RNN`
+            cannot draw at every step; `keras_gated.RNN` can. Default: 0.
         **kwargs: The further arguments of `keras.layers.SimpleRNNCell`:
             `use_bias`, `kernel_initializer`, `recurrent_initializer`,
             `bias_initializer`, `kernel_regularizer`, `recurrent_regularizer`,
