@@ -42,8 +42,10 @@ class RNN(keras.layers.RNN):
 
     It runs over the cells of this package, over any that has a `step`
     (`keras_gated.RecurrentCell`), over `SimpleRNNCell`, `LSTMCell` and `GRUCell` of
-    Keras, and over stacks of these. Keras's own loop runs over any other cell, and
-    where `use_fast_loop` says so. The attribute `loop` says which loop runs, and why.
+    Keras, over stacks of these, and on TensorFlow over any other cell whose `call` is a
+    function of its arguments and its variables. Keras's own loop runs over the
+    others, and where `use_fast_loop` says so. The attribute `loop` says which loop
+    runs, and why.
 
     Args:
         cell: One of the cells of the package, or any cell or list of cells that
