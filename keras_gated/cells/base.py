@@ -142,13 +142,15 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
             regularizer=self.kernel_regularizer,
             constraint=self.kernel_constraint,
         )
-        self.recurrent_kernel = self.add_weight(
-            name="recurrent_kernel",
-            shape=(self.units, columns),
-            initializer=self.recurrent_initializer,
-            regularizer=self.recurrent_regularizer,
-            constraint=self.recurrent_constraint,
-        )
+        self.recurrent_kernel = None
+        if self._recurrent_shape() is not None:
+            self.recurrent_kernel = self.add_weight(
+                name="recurrent_kernel",
+                shape=self._recurrent_shape(),
+                initializer=self.recurrent_initializer,
+                regularizer=self.recurrent_regularizer,
+                constraint=self.recurrent_constraint,
+            )
         self.bias = None
         if self.use_bias:
             self.bias = self.add_weight(
@@ -164,7 +166,8 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
     def _build_norms(self) -> None:
         columns = len(self.gates) * self.units
         self.kernel_gain = self._gain("kernel_gain", columns)
-        self.recurrent_gain = self._gain("recurrent_gain", columns)
+        if self.equations_class.products:
+            self.recurrent_gain = self._gain("recurrent_gain", columns)
 
     def _gain(self, name: str, columns: int) -> keras.Variable:
         return self.add_weight(name=name, shape=(columns,), initializer="ones")
@@ -271,11 +274,11 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
 
     def _recurrence(self, training: bool, drop: Tensor | None) -> Recurrence:
         """What multiplies the states at this step."""
-        by_product = self.equations_class.by_product
+        kind = self.equations_class
         _, b_U = self._biases(training)
-        b_U = None if b_U is None else by_product(b_U)
-        U = by_product(self._current("recurrent_kernel", training))
-        V = self._further_weights(training)
+        b_U = None if b_U is None else kind.by_product(b_U)
+        drop = None if drop is None else dict.fromkeys(kind.products, drop)
+        U, V = self._products(training), self._further_weights(training)
         if self.layer_norm:  # the bias follows the normalization
             return Recurrence(U, None, V, self._norms(training, b_U or {}), drop)
         return Recurrence(U, b_U, V, None, drop)
@@ -284,6 +287,8 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
         self, training: bool, biases: dict[str, Tensor]
     ) -> dict[str, Normalization]:
         """The layer normalizations in a step, from the biases of its products."""
+        if not self.equations_class.products:
+            return {}
         gains = self.equations_class.by_product(self._current("recurrent_gain"))
         return {
             gates: self._norm(gain, biases.get(gates)) for gates, gain in gains.items()
@@ -300,6 +305,13 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
     def _biases(self, training: bool) -> tuple[Tensor | None, Tensor | None]:
         """The bias of the projected input, and that of the recurrent products."""
         return (self._current("bias", training) if self.use_bias else None), None
+
+    def _products(self, training: bool) -> dict[str, Tensor]:
+        """`Recurrence.U`."""
+        if not self.equations_class.products:
+            return {}
+        U = self._current("recurrent_kernel", training)
+        return self.equations_class.by_product(U)
 
     def _further_weights(self, training: bool) -> tuple[Tensor, ...] | None:
         """`Recurrence.V`."""
@@ -380,7 +392,8 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
         return self._sequence.noise or {}
 
     def _noisy_weights(self) -> tuple[str, ...]:
-        return ("kernel", "recurrent_kernel")
+        names = "kernel", "recurrent_kernel"
+        return tuple(name for name in names if getattr(self, name) is not None)
 
     # `keras.layers.RNN` calls the next two methods before and after its loop: they mark
     # the beginning and the end of a sequence.
@@ -393,6 +406,10 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
     def reset_dropout_mask(self) -> None:
         self._sequence.noise = None
         super().reset_dropout_mask()
+
+    def _recurrent_shape(self) -> tuple[int, ...] | None:
+        """That of the recurrent kernel; `None` if there is none."""
+        return self.output_size, len(self.gates) * self.units
 
     def _bias_shape(self) -> tuple[int, ...]:
         return (len(self.gates) * self.units,)

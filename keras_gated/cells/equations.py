@@ -54,8 +54,8 @@ class Equations:
     """The column blocks of the kernels, a letter of the paper for each."""
 
     products: ClassVar[tuple[str, ...]]
-    """The gates of each product with the states, in the order of `gates`.
-    Default: all of them in one."""
+    """The gates of each product with the recurrent kernel, in the order of `gates`;
+    empty, if there is none. Default: all of them in one."""
 
     activation: Callable
     layer_norm: bool = dataclasses.field(default=False, kw_only=True)
@@ -63,7 +63,8 @@ class Equations:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         dataclasses.dataclass(frozen=True)(cls)
-        if "gates" in vars(cls) and "products" not in vars(cls):
+        unnamed = "gates" in vars(cls) and "products" not in vars(cls)
+        if unnamed and getattr(cls, "products", None) != ():
             cls.products = (cls.gates,)
 
     def lacks(self) -> str | None:
@@ -72,7 +73,7 @@ class Equations:
         The gradient is automatic then.
         """
         kind = type(self)
-        if self.layer_norm:
+        if self.layer_norm and kind.products:
             return f"{kind.__name__} has no step_vjp for layer normalization"
         if _origin(kind, "step") is not _origin(kind, "step_vjp"):
             return f"{kind.__name__} has no step_vjp for its step"
@@ -181,8 +182,7 @@ class Equations:
             states: The previous states, each `(..., units)`.
             gates: What `step` returned, each `(..., units)`.
         """
-        (gates_of_product,) = self.products
-        return {gates_of_product: states[0]}
+        return {gates: states[0] for gates in self.products}
 
     def products_gradient(self, d_x: Tensor, gates: Gates) -> Tensor:
         """The gradient of the products, from that of the projected input.
@@ -216,6 +216,29 @@ class GatedEquations(Equations):
     """Abstract base of the equations of cells with gates."""
 
     recurrent_activation: Callable
+
+
+class LinearEquations(Equations):
+    """Abstract base of equations `h = a ⊙ h + b`, `a` and `b` of the input alone.
+
+    A concrete class writes `coefficients` instead of `step`. The loop of
+    `keras_gated.RNN` has them of all steps at once.
+    """
+
+    products = ()
+
+    def coefficients(self, x: Inputs) -> tuple[Tensor, Tensor, Gates]:
+        """`a`, `b` and the gates.
+
+        Args:
+            x: The projected input by gate, each `(..., units)`.
+        """
+        raise NotImplementedError
+
+    def step(self, x: Inputs, states: States, recurrent: Recurrence) -> Result:
+        (h,) = states
+        a, b, gates = self.coefficients(x)
+        return [a * h + b], gates
 
 
 def _kind(tensor: Tensor) -> str:

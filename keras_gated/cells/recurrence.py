@@ -44,7 +44,8 @@ class Recurrence(NamedTuple):
 
     U: dict[str, Tensor]
     """The recurrent kernel: by the letters of the gates of each product its columns,
-    `(units, n * units)` for `n` gates."""
+    `(units, n * units)` for `n` gates. A product with anything else, such as a
+    projection, is under a letter of its own."""
     b_U: dict[str, Tensor] | None = None
     """The biases of the products, `(n * units,)`, where they have their own."""
     V: tuple[Tensor, ...] | None = None
@@ -52,9 +53,9 @@ class Recurrence(NamedTuple):
     norms: dict[str, Normalization] | None = None
     """Layer normalization, by what it acts on: the letters of the gates of a product,
     or a name that the step gives to `normalized`."""
-    drop: Tensor | None = None
-    """The recurrent dropout mask, `(batch, units)`, while training. It acts on the
-    way into a product, nowhere else."""
+    drop: dict[str, Tensor] | None = None
+    """Recurrent dropout while training: by the letters of a product the mask on the way
+    into it, `(batch, units)`. It acts nowhere else."""
 
     def product(self, gates: str, h: Tensor) -> list[Tensor]:
         """`U h`, and its bias if it has one, of some gates.
@@ -76,20 +77,21 @@ class Recurrence(NamedTuple):
 
     def joint_product(self, gates: str, h: Tensor) -> Tensor:
         """The product, the gates beside each other, `(batch, n * units)`."""
-        u = self.dropped(h) @ self.U[gates]
+        u = self.dropped(gates, h) @ self.U[gates]
         return u if self.b_U is None else u + self.b_U[gates]
 
     def product_vjp(self, gates: str, d_u: list[Tensor]) -> Tensor:
         """The gradient of `h` from those of what each gate receives."""
-        return self.dropped(beside(d_u) @ ops.transpose(self.U[gates]))
+        return self.dropped(gates, beside(d_u) @ ops.transpose(self.U[gates]))
 
     def for_backward(self) -> "Recurrence":
         """With whatever `product_vjp` needs made once for all steps."""
         return _Transposed(self)
 
-    def dropped(self, h: Tensor) -> Tensor:
+    def dropped(self, gates: str, h: Tensor) -> Tensor:
         """A state as it goes into a product."""
-        return h if self.drop is None else h * self.drop
+        mask = (self.drop or {}).get(gates)
+        return h if mask is None else h * mask
 
 
 class _Transposed(Recurrence):
@@ -101,7 +103,7 @@ class _Transposed(Recurrence):
         return made
 
     def product_vjp(self, gates: str, d_u: list[Tensor]) -> Tensor:
-        return self.dropped(beside(d_u) @ self.U_T[gates])
+        return self.dropped(gates, beside(d_u) @ self.U_T[gates])
 
 
 class _OnlyByProduct(dict):
@@ -165,7 +167,7 @@ class KnownRecurrence(Recurrence):
         return made
 
     def joint_product(self, gates: str, h: Tensor) -> Tensor:
-        self.multiplied[gates] = self.dropped(h)
+        self.multiplied[gates] = self.dropped(gates, h)
 
         def pullback(d_u: Tensor) -> Tensor:
             d = ops.split(d_u, len(gates), axis=-1) if len(gates) > 1 else [d_u]

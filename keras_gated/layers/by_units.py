@@ -1,7 +1,8 @@
 """The sequence layers by units: `GRU(64)` for `RNN(GRUCell(64))`."""
 
 import inspect
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -9,6 +10,7 @@ import keras
 
 from keras_gated.cells import (
     CELLS,
+    FURTHER_CELLS,
     GatedCell,
     GRUCell,
     LSTMCell,
@@ -563,8 +565,8 @@ def layer_by_units(cell_class: type[RecurrentCell]) -> type[CellRNN]:
         CellRNN.__init__(self, bound.arguments)
 
     initialize.__signature__ = signature
-    own = signature.parameters.keys() & inspect.signature(cell_class).parameters.keys()
-    own -= inspect.signature(TanhRNN).parameters.keys() | {"kwargs"}
+    shared = inspect.signature(TanhRNN.__init__).parameters
+    own = [name for name in _of_cell(cell_class) if name not in shared]
     attributes = {name: property(attrgetter(f"cell.{name}")) for name in own}
     name = cell_class.__name__.removesuffix("Cell")
     layer_class = type(
@@ -573,7 +575,7 @@ def layer_by_units(cell_class: type[RecurrentCell]) -> type[CellRNN]:
         {
             **attributes,
             "__init__": initialize,
-            "__doc__": f"`RNN({cell_class.__name__}(units))`; see both.",
+            "__doc__": _documentation(cell_class, signature.parameters),
             "__module__": cell_class.__module__,
             "cell_class": cell_class,
         },
@@ -588,12 +590,43 @@ def _signature(cell_class: type[RecurrentCell]) -> inspect.Signature:
     like = SimplifiedGRU if issubclass(cell_class, GatedCell) else TanhRNN
     parameters = dict(inspect.signature(like.__init__).parameters)
     kwargs = parameters.pop("kwargs")
-    for name, parameter in inspect.signature(cell_class).parameters.items():
-        variable = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
-        if name not in parameters and not variable:
+    for name, parameter in _of_cell(cell_class).items():
+        if name in parameters:
+            parameters[name] = parameters[name].replace(default=parameter.default)
+        else:
             parameters[name] = parameter.replace(kind=parameter.KEYWORD_ONLY)
     return inspect.Signature([*parameters.values(), kwargs])
 
 
-LAYERS = {name: layer_by_units(cell_class) for name, cell_class in CELLS.items()}
+def _of_cell(cell_class: type[RecurrentCell]) -> dict[str, inspect.Parameter]:
+    """The arguments of a cell, and those that it passes on as `**kwargs`."""
+    found = {}
+    for kind in cell_class.__mro__:
+        parameters = inspect.signature(kind).parameters.values()
+        for p in parameters:
+            if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD):
+                found.setdefault(p.name, p)
+        if kind is RecurrentCell or all(p.kind != p.VAR_KEYWORD for p in parameters):
+            break
+    return found
+
+
+def _documentation(cell_class: type[RecurrentCell], names: Iterable[str]) -> str:
+    """The docstring of a layer: of each argument what the cell or else `RNN` says."""
+    like = SimplifiedGRU if issubclass(cell_class, GatedCell) else TanhRNN
+    described = {}
+    for kind in (*reversed(cell_class.__mro__), like, cell_class):
+        _, _, text = (inspect.getdoc(kind) or "").partition("Args:\n")
+        entries = re.findall(r"^ {4}(\w+): (.+(?:\n {8}.+)*)", text, re.MULTILINE)
+        described |= entries
+    lines = [f"    {name}: {described[name]}" for name in names if name in described]
+    return "\n".join(
+        [f"`RNN({cell_class.__name__}(units))`; see both.", "", "Args:", *lines]
+    )
+
+
+LAYERS = {
+    name: layer_by_units(cell_class)
+    for name, cell_class in {**CELLS, **FURTHER_CELLS}.items()
+}
 """The layers by units of all registered cells, by the names of the cells."""

@@ -99,10 +99,11 @@ class CellOfKeras:
 
     def _recurrence(self, training: bool, drop: Tensor | None) -> Recurrence:
         by_product, (_, b_U) = self.equations_class.by_product, self._biases()
+        U = by_product(self._current("recurrent_kernel"))
         return Recurrence(
-            by_product(self._current("recurrent_kernel")),
+            U,
             None if b_U is None else by_product(b_U),
-            drop=drop,
+            drop=None if drop is None else dict.fromkeys(U, drop),
         )
 
 

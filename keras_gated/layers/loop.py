@@ -313,6 +313,8 @@ def split(
 
     def pick(gradients: Arguments) -> list[Tensor]:
         flat = keras.tree.flatten(gradients)
+        # What has no gradient comes last: masks, by product or state, for one `None`.
+        flat += [None] * len(leaves)
         return [flat[i] for i in where]
 
     return [leaves[i] for i in where], pack, pick

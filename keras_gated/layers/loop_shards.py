@@ -146,29 +146,29 @@ def of_a_shard(passes: Passes) -> Passes:
 
 def _in_parts(arguments: Arguments) -> Arguments:
     recurrent = arguments.recurrent
-    batch, units = arguments.states[0].shape
-    of_a_gate = (batch or ROWS) * units**2
-    if of_a_gate * max(map(len, recurrent.U), default=0) <= LARGEST:
+    batch = arguments.states[0].shape[0] or ROWS
+    sizes = [batch * math.prod(U.shape) for U in recurrent.U.values()]
+    if max(sizes, default=0) <= LARGEST:
         return arguments
-    pieces = math.ceil(of_a_gate / LARGEST)
-    return arguments._replace(recurrent=_InParts(recurrent, pieces))
+    return arguments._replace(recurrent=_InParts(recurrent, batch))
 
 
 class _InParts(Recurrence):
     """Multiplies gate by gate, with some columns of the kernel at a time."""
 
-    def __new__(cls, recurrent: Recurrence, pieces: int) -> "_InParts":
+    def __new__(cls, recurrent: Recurrence, batch: int) -> "_InParts":
         made = super().__new__(cls, *recurrent)
         # Here, because in the loop each step would copy them.
         made.forth, made.back = {}, {}
         for gates, U in recurrent.U.items():
             of_gates = tf.split(U, len(gates), axis=1)
+            pieces = math.ceil(batch * math.prod(of_gates[0].shape) / LARGEST)
             made.forth[gates] = [p for U in of_gates for p in _columns(U, pieces)]
             made.back[gates] = [_columns(tf.transpose(U), pieces) for U in of_gates]
         return made
 
     def joint_product(self, gates: str, h: Tensor) -> Tensor:
-        h = self.dropped(h)
+        h = self.dropped(gates, h)
         u = tf.concat([h @ part for part in self.forth[gates]], axis=1)
         return u if self.b_U is None else u + self.b_U[gates]
 
@@ -177,7 +177,7 @@ class _InParts(Recurrence):
             tf.concat([d @ part for part in parts], axis=1)
             for d, parts in zip(d_u, self.back[gates], strict=True)
         ]
-        return self.dropped(tf.add_n(d_h))
+        return self.dropped(gates, tf.add_n(d_h))
 
     def for_backward(self) -> "_InParts":
         return self

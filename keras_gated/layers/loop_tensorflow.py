@@ -1,5 +1,6 @@
 """The loop on TensorFlow, inside `tf.custom_gradient`."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -65,7 +66,8 @@ class FastLoop:
             forward, _ = shards.shared(self._plain, 1)
             return _run(passes._replace(forward=forward), "nothing", arguments)
 
-        most = blocks.most_steps(batch, arguments.states[0].shape[-1])
+        widest = max(state.shape[-1] for state in arguments.states)
+        most = blocks.most_steps(batch, widest)
         now = tf.shape(arguments.inputs)[1] if steps is None else steps
         in_blocks = blocks.in_blocks(passes, blocks.size(now, most, training))
         known = self._to_keep(arguments)
@@ -90,9 +92,9 @@ class FastLoop:
         With few units, all gates at once are computed again sooner than kept at every
         step. The only gate of a cell that has one is its state.
         """
-        batch, units = arguments.states[0].shape
-        columns = units * len(self._gates)
-        multiplications = (batch or shards.ROWS) * units * columns
+        batch = arguments.states[0].shape[0] or shards.ROWS
+        sizes = (math.prod(U.shape) for U in arguments.recurrent.U.values())
+        multiplications = batch * sum(sizes)
         few = multiplications <= SMALL and len(self._gates) > 1
         return "inputs" if few else "gates"
 

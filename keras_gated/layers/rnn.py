@@ -410,7 +410,8 @@ class RNN(keras.layers.RNN):
         """
         if isinstance(mask, (list, tuple)) and mask and hasattr(mask[0], "shape"):
             mask = mask[0]  # that of the inputs; masks of states follow
-        (batch, time, _), units = sequences.shape, self._cells()[-1].units
+        batch, time, _ = sequences.shape
+        sizes = set(keras.tree.flatten(self._cells()[-1].state_size))
         try:
             mask = ops.convert_to_tensor(mask)
             dtype = keras.backend.standardize_dtype(mask.dtype)
@@ -420,7 +421,9 @@ class RNN(keras.layers.RNN):
             raise _bad_mask(sequences, f"a mask of dtype {dtype}")
         mask, shape = ops.cast(mask, "bool"), tuple(mask.shape)
         by_unit = keras.config.backend() != "jax"
-        accepted = {1, None, units} if by_unit else shape[2:]
+        # A mask of each unit is one of all states, if they have as many.
+        accepted = {1, None, *(sizes if len(sizes) == 1 else ())}
+        accepted = accepted if by_unit else shape[2:]
         if (
             len(shape) not in (2, 3)
             or (batch and shape[0] not in (1, None, batch))

@@ -95,7 +95,10 @@ class OwnGradient:
         return Weights(
             d_x,
             equations.by_product(rows(equations.products_gradient(d_x, gates))),
-            {gates: rows(recurrent.dropped(h)) for gates, h in multiplied.items()},
+            {
+                gates: rows(recurrent.dropped(gates, h))
+                for gates, h in multiplied.items()
+            },
             d_V,
         )
 
@@ -191,8 +194,9 @@ class AutomaticGradient:
 
 def over_rows(recurrent: Recurrence, time: int | Tensor) -> Recurrence:
     """For all steps at once, and without what is made for one step."""
-    drop = recurrent.drop
-    drop = None if drop is None else ops.tile(drop, (time, 1))
+    drop = recurrent.drop and {
+        gates: ops.tile(mask, (time, 1)) for gates, mask in recurrent.drop.items()
+    }
     return Recurrence(*recurrent)._replace(drop=drop)
 
 
