@@ -88,6 +88,8 @@ def test_from_says_what_it_takes():
         ("LSTM", {"num_layers": 2, "dropout": 0.5}),
         ("GRU", {"num_layers": 2, "bidirectional": True}),
         ("GRU", {"bias": False}),
+        ("LSTM", {"proj_size": 2, "num_layers": 2, "bidirectional": True}),
+        ("LSTM", {"proj_size": 2, "bias": False}),
     ],
 )
 def test_torch(kind, arguments):
