@@ -173,7 +173,8 @@ def train(
     ]
     if settings.decay == "cosine":
         watchers.append(keras.callbacks.LearningRateScheduler(cosine(settings)))
-    if update_freq == "epoch":  # nothing looks at a single update
+    # Nothing looks at a single update then. On PyTorch, Keras runs one at a time.
+    if update_freq == "epoch" and keras.config.backend() != "torch":
         model.steps_per_execution = max(
             k for k in range(1, AT_ONCE + 1) if len(training) % k == 0
         )
