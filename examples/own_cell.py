@@ -197,7 +197,7 @@ def train(
     parts = music.batches(data, args.batch_size, args.seed, max_shapes=MAX_SHAPES)
     result = comparison.train(model, settings, parts, run / name, watchers)
     if name == OWN:
-        gates = inspection.gates(model, piece.astype("float32"))
+        gates = inspection.gates(model, piece)
         plot_memory(piece, gates).savefig(run / "memory.png", dpi=120)
     return result
 
