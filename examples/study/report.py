@@ -130,8 +130,8 @@ def write_report(
             "--variants`: by the recipe of the paper's cells, with as many parameters, "
             "after a search among the same learning rates. Test NLL is the mean of the "
             "seeds ± their standard deviation. Seconds are those of a training at the "
-            "best rate; other programs may have run at the same time. Parameters are "
-            "those of the recurrent layer. More is in [variants.csv](variants.csv).",
+            "best rate, compilation included; other programs may have run at the same "
+            "time. Parameters are those of the recurrent layer. More is in [variants.csv](variants.csv).",
             tables.variants(variants),
         ]
     if joint := joint_tables.summarize(records):

@@ -52,7 +52,7 @@ def variants_of(
     if projected := further.get("projected_lstm"):
         # `match_units` cannot count the parameters of half as many units, but of twice.
         others["projected_lstm"] = Variant(
-            f"{projected.title} to half",
+            "LSTM, projected to half",
             OF["projected_lstm"],
             lambda units, **more: projected(2 * units, projection_units=units, **more),
         )
