@@ -114,7 +114,7 @@ def gates(
     """Draws a sequence and, below it, a heat map of every gate.
 
     Time runs to the right, and each row is a unit. All gates have their rows in the
-    same order, by the mean of the update or forget gate.
+    same order, by the mean of the update or forget gate, or else of the first one.
 
     Args:
         sequence: `[T, features]`. A piano roll, 88 zeros and ones, is drawn as such;
@@ -165,10 +165,11 @@ def gates(
     leading = next(by_which, next(iter(gates)))
     order = np.argsort(np.nan_to_num(gates[leading]).mean(axis=0), kind="stable")
     for axes, (name, values) in zip(panels, gates.items(), strict=True):
-        if name in _TITLES:
+        finite = values[np.isfinite(values)]
+        if name in _TITLES or ((finite >= 0) & (finite <= 1)).all():
             style = {"vmin": 0, "vmax": 1, "cmap": "viridis"}
         else:  # around zero; an activation other than tanh may go beyond 1
-            limit = max(1.0, np.abs(values[np.isfinite(values)]).max(initial=0))
+            limit = max(1.0, np.abs(finite).max(initial=0))
             style = {"vmin": -limit, "vmax": limit, "cmap": "RdBu_r"}
         image = _heat_map(axes, values[:, order], len(sequence), **style)
         figure.colorbar(image, ax=axes, aspect=10, pad=0.01)

@@ -34,6 +34,13 @@ def test_gates_are_drawn_with_units_in_one_order():
     assert "update gate" in candidate.get_xlabel()
 
 
+def test_a_gate_of_an_own_cell_is_drawn_as_a_gate():
+    """It is known by its values."""
+    figure = pictures.gates(ROLL, {"a": GATES["update"], "b": GATES["candidate"]})
+    limits = [axes.images[0].get_clim() for axes in figure.axes[1:3]]
+    assert limits == [(0, 1), (-4, 4)]
+
+
 def test_a_sequence_is_drawn_as_what_it_is():
     sound = np.sin(np.arange(70))
     frames = np.lib.stride_tricks.sliding_window_view(sound, 15)[::5]

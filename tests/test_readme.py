@@ -64,6 +64,27 @@ def test_python_of_the_page_on_layers(capsys):
     )
 
 
+def test_python_of_the_page_on_a_cell_of_ones_own(tmp_path, monkeypatch, capsys):
+    """Few rolls stand for the chorales; the cell is that of the example."""
+    from keras_gated.datasets import bach_chorales
+
+    random = np.random.default_rng(0)
+    rolls = [(random.random((40, 88)) < 0.05).astype(np.uint8) for _ in range(12)]
+    monkeypatch.setattr(
+        bach_chorales, "load_data", lambda steps_per_quarter: (rolls,) * 3
+    )
+    monkeypatch.chdir(tmp_path)
+    page = README.parent / "docs" / "own_cell.md"
+    run("\n".join(blocks(page)), epochs=1)
+    out = capsys.readouterr().out
+    assert "the gradient of the step of LEMCell is automatic" in out
+    assert "\na (40, 39)\nb (40, 39)\n" in out
+    example = (README.parent / "examples" / "lem.py").read_text()
+    body = example.partition("tuple[list, dict]:\n")[2].partition("\n\n\n")[0]
+    assert body.strip()
+    assert body in page.read_text()
+
+
 def test_links_of_the_pages_lead_somewhere():
     for page in (README, *README.parent.glob("docs/*.md"), *README.parent.glob("*.md")):
         for link in re.findall(r"\]\((?!http)([^)#]+)", page.read_text()):

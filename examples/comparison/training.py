@@ -44,6 +44,7 @@ class Settings:
             `build_joint`. Default: 0.
         tied_dropout: That of its tied units. Default: 0.2.
         cell_options: More arguments of the cell. Default: none.
+        layer_options: More arguments of the recurrent layer. Default: none.
         optimizer_options: More arguments of RMSProp. Default: none.
     """
 
@@ -64,6 +65,7 @@ class Settings:
     dropout: float = 0.0
     tied_dropout: float = 0.2
     cell_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    layer_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     optimizer_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @classmethod
@@ -94,7 +96,8 @@ def build(
         head: Makes the layer that gives the distribution of the next step.
         loss: Of the head's outputs.
         metrics: Weighted as the loss is; `train` needs one that is named `nll`.
-        cells: Classes of cells by name. Default: those of `keras_gated`.
+        cells: What makes a cell of so many units, by name. Default: the classes of
+            `keras_gated`.
         encoding: How music was read, which the model file says to who loads it.
             Default: `None`.
 
@@ -111,7 +114,10 @@ def build(
         units, weight_noise=settings.weight_noise, **settings.cell_options
     )
     recurrent = keras_gated.RNN(
-        cell, return_sequences=True, truncate_gradient=settings.truncate_gradient
+        cell,
+        return_sequences=True,
+        truncate_gradient=settings.truncate_gradient,
+        **settings.layer_options,
     )
     layers = [keras.Input((None, input_dim)), recurrent, head()]
     if encoding is not None:
@@ -167,7 +173,8 @@ def train(
     ]
     if settings.decay == "cosine":
         watchers.append(keras.callbacks.LearningRateScheduler(cosine(settings)))
-    if update_freq == "epoch":  # nothing looks at a single update
+    # Nothing looks at a single update then. On PyTorch, Keras runs one at a time.
+    if update_freq == "epoch" and keras.config.backend() != "torch":
         model.steps_per_execution = max(
             k for k in range(1, AT_ONCE + 1) if len(training) % k == 0
         )

@@ -5,8 +5,9 @@ by validation is trained again, for longer, with three seeds (on some sets the b
 are first tried again for as long), and on JSB Chorales also with parts of the recipe
 changed. KerasTuner keeps track on disk: stop at any time, and the same command goes on
 with what is missing. Every trial leaves a record with all that is needed to repeat it;
-`examples/study_report.py` makes tables and figures of the records. With --rate, one
-trial alone is run, as the command in a record does.
+`examples/study_report.py` makes tables and figures of the records. --joint and
+--variants are further studies in the same manner. With --rate, one trial alone is run,
+as the command in a record does.
 """
 
 import argparse
@@ -18,13 +19,16 @@ import keras
 import tensorflow as tf
 from comparison import positive, seed
 
-from keras_gated import CELLS
 from study import trials
 from study.joint import JointPlan
 from study.recipes import ABLATIONS, JOINT_PHASES
 from study.records import COMMITTED, Records
 from study.tasks import Sources
 from study.trials import Plan, Trial
+from study.variant_plan import VariantPlan
+
+PLANS = {"--joint": JointPlan, "--variants": VariantPlan}
+"""Plans beside the paper's, by the arguments that choose them."""
 
 
 def parse_arguments(plan: Plan) -> argparse.Namespace:
@@ -50,17 +54,24 @@ def _add_extent(parser: argparse.ArgumentParser, plan: Plan) -> None:
     parser.add_argument(
         "--cells",
         nargs="+",
-        choices=list(CELLS),
+        choices=list(plan.cells),
         default=list(plan.cells),
         metavar="CELL",
-        help=f"of {', '.join(CELLS)} (default: all)",
+        help=f"of {', '.join(plan.cells)} (default: all)",
     )
-    parser.add_argument(
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument(
         "--joint",
         action="store_true",
         help="train models of whole frames instead: every cell with outputs that are "
         "independent, linear autoregressive, NADE, and NADE with tied units, at the "
         "paper's size and at the best one",
+    )
+    instead.add_argument(
+        "--variants",
+        action="store_true",
+        help="train variants of the cells instead, which `--variants --help` names, on "
+        "JSB Chorales and Piano-midi.de, by the paper's recipe and at its size",
     )
     parser.add_argument(
         "--minutes",
@@ -143,7 +154,7 @@ def main(plan: Plan | None = None) -> int:
     Returns:
         The exit code.
     """
-    plan = plan or (JointPlan() if "--joint" in sys.argv else Plan())
+    plan = plan or next((PLANS[a] for a in sys.argv if a in PLANS), Plan)()
     args = parse_arguments(plan)
     plan = plan.part(args.sets, args.cells)
     if args.shorten > 1:

@@ -5,11 +5,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from keras_gated import CELLS
 from keras_gated.datasets.files import atomic_path
 from study.recipes import PHASES
 from study.tasks import TASKS
 from study.trials import Key, Trial
+from study.variants import TRAINABLE
 
 COMMITTED = Path(__file__).parents[2] / "docs" / "study" / "records.jsonl"
 """The records that come with the project."""
@@ -73,7 +73,7 @@ def in_order(records: Iterable[dict]) -> list[dict]:
     """
     records = list(records)
     for record in records:
-        for name, known in (("set", TASKS), ("phase", PHASES), ("cell", CELLS)):
+        for name, known in (("set", TASKS), ("phase", PHASES), ("cell", TRAINABLE)):
             if record[name] not in known:
                 raise ValueError(
                     f"A record has the {name} {record[name]!r}, which is none of "
@@ -84,7 +84,7 @@ def in_order(records: Iterable[dict]) -> list[dict]:
         return (
             list(TASKS).index(record["set"]),
             PHASES.index(record["phase"]),
-            list(CELLS).index(record["cell"]),
+            list(TRAINABLE).index(record["cell"]),
             record["number"],
         )
 

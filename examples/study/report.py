@@ -13,7 +13,7 @@ import itertools
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,8 @@ from keras_gated.datasets.files import atomic_path
 from study import figures, joint_tables, tables
 from study.records import COMMITTED, Records, in_order, select, write_lines
 from study.tasks import TASKS
+from study.variant_plan import SETS
+from study.variants import TRAINABLE, VARIANTS
 
 COLUMNS = (
     *("set", "cell", "units", "parameters", "learning_rate", "seeds", "epochs"),
@@ -33,10 +35,12 @@ COLUMNS = (
 """The columns of `summary.csv`."""
 
 
-def summarize(records: list[dict]) -> list[dict]:
-    """A row for every set and cell that has a trial at its best rate."""
+def summarize(
+    records: list[dict], sets: Iterable[str], cells: Iterable[str]
+) -> list[dict]:
+    """A row for every set and cell, or variant, that has a trial at its best rate."""
     rows = []
-    for name, cell in itertools.product(TASKS, CELLS):
+    for name, cell in itertools.product(sets, cells):
         found = select(records, set=name, cell=cell, phase="seeds", failure=None)
         if not found:
             continue
@@ -71,6 +75,7 @@ def write_summary(
 def write_report(
     records: list[dict],
     rows: list[dict],
+    variants: list[dict],
     pictures: list[str],
     timing: dict | None,
     path: Path,
@@ -79,7 +84,8 @@ def write_report(
 
     Args:
         records: Of all trials.
-        rows: Of `summarize`.
+        rows: Of `summarize`, for all sets and cells.
+        variants: The same for the sets, cells and variants of `--variants`.
         pictures: The names of the figures.
         timing: What `benchmarks/study.py` has measured, if it has.
         path: Of the report, in Markdown.
@@ -117,6 +123,17 @@ def write_report(
         parts += ["## Learning rates", tables.rates(records)]
     if ablations := tables.ablations(records):
         parts += ["## What the parts of the recipe do", ablations]
+    if variants:
+        parts += [
+            "## Which variants are worth having?",
+            "Variants of the cells, trained by `python examples/empirical_study.py "
+            "--variants`: by the recipe of the paper's cells, with as many parameters, "
+            "after a search among the same learning rates. Test NLL is the mean of the "
+            "seeds ± their standard deviation. Seconds are those of a training at the "
+            "best rate, compilation included; other programs may have run at the same "
+            "time. Parameters are those of the recurrent layer. More is in [variants.csv](variants.csv).",
+            tables.variants(variants),
+        ]
     if joint := joint_tables.summarize(records):
         parts += [
             "## Models of whole frames",
@@ -206,8 +223,13 @@ def make(folder: Path, to: Path) -> list[dict]:
         )
     to.mkdir(parents=True, exist_ok=True)
     write_lines(records, committed)
-    rows = summarize(records)
+    rows = summarize(records, TASKS, CELLS)
     write_summary(rows, to / "summary.csv")
+    variants = summarize(records, SETS, TRAINABLE)
+    if any(row["cell"] in VARIANTS for row in variants):
+        write_summary(variants, to / "variants.csv")
+    else:
+        variants = []
     if joint := joint_tables.summarize(records):
         write_summary(joint, to / "joint.csv", joint_tables.COLUMNS)
     pictures = [
@@ -217,7 +239,7 @@ def make(folder: Path, to: Path) -> list[dict]:
     ]
     timed = to / "time.json"
     timing = json.loads(timed.read_text()) if timed.exists() else None
-    write_report(records, rows, pictures, timing, to / "report.md")
+    write_report(records, rows, variants, pictures, timing, to / "report.md")
     return records
 
 

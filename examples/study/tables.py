@@ -10,6 +10,7 @@ from study.recipes import ABLATED, ABLATIONS
 from study.records import select
 from study.tasks import TASKS, units_of
 from study.trials import Plan
+from study.variants import TRAINABLE
 
 
 def sizes(records: list[dict]) -> str:
@@ -261,6 +262,38 @@ def ablations(records: list[dict]) -> str:
         return ""
     head = [f"{TASKS[ABLATED].title}: what is changed", "cell", "test", "whole recipe"]
     return table([*head, "difference"], lines)
+
+
+def variants(rows: list[dict]) -> str:
+    """The cells and their variants beside each other, from rows for each set."""
+    sets = list(dict.fromkeys(row["set"] for row in rows))
+    lines = []
+    for cell in dict.fromkeys(row["cell"] for row in rows):
+        by_set = {row["set"]: row for row in select(rows, cell=cell)}
+        first = next(iter(by_set.values()))
+        line = [TRAINABLE[cell].title, str(first["units"]), f"{first['parameters']:,}"]
+        for name in sets:
+            line += _of_set(by_set[name]) if name in by_set else ["", "", ""]
+        lines.append(line)
+    head = ["cell", "units", "parameters"]
+    for name in sets:
+        title = TASKS[name].title
+        head += [f"{title}: by step", "by sequence", "seconds"]
+    return table(head, lines)
+
+
+def _of_set(row: dict) -> list[str]:
+    """Test NLL by step and by sequence, and seconds."""
+    kinds = "test_nll_step", "test_nll_sequence"
+    nll = [f"{row[f'{kind}_mean']:.3f}" for kind in kinds]
+    if row["seeds"] > 1:
+        nll = [
+            f"{mean} ± {row[f'{kind}_std']:.3f}"
+            for mean, kind in zip(nll, kinds, strict=True)
+        ]
+    if row["seeds"] < len(Plan.seeds):
+        nll[0] += f" ({row['seeds']} seed(s))"
+    return [*nll, f"{row['seconds']:.0f}"]
 
 
 def _trained(

@@ -14,7 +14,7 @@ import numpy as np
 from comparison import Settings, music, sound
 
 import keras_gated
-from keras_gated import CELLS, callbacks, inspection, metrics
+from keras_gated import callbacks, inspection, metrics
 from keras_gated.datasets import (
     fsdd,
     jsb_chorales,
@@ -22,6 +22,7 @@ from keras_gated.datasets import (
     nottingham,
     piano_midi,
 )
+from study.variants import TRAINABLE
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -101,7 +102,7 @@ class Music:
     def build(self, cell: str, settings: Settings, data: music.Rolls) -> keras.Model:
         if settings.head:
             return comparison.build_joint(settings, cell=cell)
-        return comparison.build(cell, settings, *music.likelihood())
+        return comparison.build(cell, settings, *music.likelihood(), TRAINABLE)
 
     def batches(self, settings: Settings, data: music.Rolls) -> Batches:
         size, seed = settings.batch_size, settings.seed
@@ -131,7 +132,7 @@ class Speech:
         return _read_once(_digits, sources.speech)
 
     def build(self, cell: str, settings: Settings, data: sound.Parts) -> keras.Model:
-        return comparison.build(cell, settings, *sound.likelihood(data))
+        return comparison.build(cell, settings, *sound.likelihood(data), TRAINABLE)
 
     def batches(self, settings: Settings, data: sound.Parts) -> Batches:
         cut = sound.batches(
@@ -168,7 +169,7 @@ _match_units = functools.cache(keras_gated.match_units)
 
 def units_of(task: Task, cell: str) -> int:
     """The units of a cell: those of Table 1, and for others as many as fit."""
-    return _match_units(CELLS[cell], task.budget, task.inputs)
+    return _match_units(TRAINABLE[cell], task.budget, task.inputs)
 
 
 def train(
@@ -202,9 +203,10 @@ def train(
         every = max(1, settings.epochs // 4)
         probe = task.probe(data, batches)
         watchers.append(callbacks.GateMonitor(folder, probe, every=every))
+    recurrent = inspection.recurrent_layers(model)[0]
     results = {
-        "units": settings.units,
-        "parameters": inspection.recurrent_layers(model)[0].count_params(),
+        "units": recurrent.cell.units,
+        "parameters": recurrent.count_params(),
         "parameters_of_model": model.count_params(),
         "updates": settings.epochs * len(batches.training),
     }

@@ -15,6 +15,7 @@ from keras_gated import CELLS
 from study import tasks
 from study.recipes import ABLATED, ABLATIONS, JOINT_PHASES, RECIPES, Recipe
 from study.tasks import TASKS, Sources, Task
+from study.variants import VARIANTS
 
 LOG_RATES = -12.0, -6.0
 """The logarithms of the learning rates lie between these (the paper, section 4.2)."""
@@ -62,10 +63,12 @@ class Trial:
     @property
     def command(self) -> str:
         """The command that runs this trial alone."""
-        joint = ["--joint", "--phase", self.phase] if self.phase in JOINT_PHASES else []
+        plan = ["--variants"] if self.cell in VARIANTS else []
+        if self.phase in JOINT_PHASES:
+            plan = ["--joint", "--phase", self.phase]
         return shlex.join(
             [
-                *("python", "examples/empirical_study.py", *joint),
+                *("python", "examples/empirical_study.py", *plan),
                 *("--sets", self.set, "--cells", self.cell),
                 *("--rate", repr(self.learning_rate), "--seed", str(self.seed)),
                 *("--epochs", str(self.epochs)),
@@ -103,6 +106,7 @@ class Plan:
     seeds: tuple[int, ...] = (1, 2, 3)
     tasks: Mapping[str, Task] = dataclasses.field(default_factory=TASKS.copy)
     name: ClassVar[str] = "tuner"
+    """Of the folder in which KerasTuner keeps track."""
     columns: ClassVar[tuple[str, ...]] = (
         *("set", "cell", "rates", "best rate", "valid", "seeds", "test"),
     )
@@ -278,6 +282,10 @@ class Plan:
         )
         return for_each_cell * len(self.cells) + ablated * len(self.seeds)
 
+    def more_of_record(self, trial: Trial) -> dict[str, Any]:
+        """What the records of this plan say besides."""
+        return {}
+
     def is_current(self, record: Mapping[str, Any]) -> bool:
         """Whether a record is of a trial as this plan would run it now."""
         name, cell = record["set"], record["cell"]
@@ -321,6 +329,7 @@ def run(trial: Trial, plan: Plan, sources: Sources, folder: Path) -> dict:
         "sequence_length": settings.sequence_length,
         "optimizer": dict(settings.optimizer_options),
         **({key: getattr(settings, key) for key in _OF_JOINT} if settings.head else {}),
+        **plan.more_of_record(trial),
         **results,
         "command": trial.command,
         "versions": comparison.versions(),

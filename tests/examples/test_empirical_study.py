@@ -25,6 +25,8 @@ from study.recipes import AUTHORS_RMSPROP, RECIPES
 from study.records import COMMITTED, Records
 from study.tasks import TASKS, Music, Sources, units_of
 from study.trials import Plan, Trial
+from study.variant_plan import VariantPlan
+from study.variants import VARIANTS, Variant, variants_of
 
 from keras_gated import CELLS, TanhCell
 
@@ -174,6 +176,7 @@ def records_for(plan):
                 "batch_size": settings.batch_size,
                 "sequence_length": settings.sequence_length,
                 **{key: getattr(settings, key) for key in trials._OF_JOINT},
+                **plan.more_of_record(trial),
                 **dict.fromkeys(FIGURES, nll),
                 "seconds": 1.0,
                 "curves": {"nll": curve, "val_nll": curve, "seconds": [*range(10)]},
@@ -267,21 +270,24 @@ def test_plan_of_models_of_whole_frames():
 
 def test_committed_records_are_those_of_the_plan(monkeypatch):
     """Complete and current; the command of each says its trial."""
-    plan, joint = Plan(), JointPlan()
+    plan, joint, variants = Plan(), JointPlan(), VariantPlan()
     committed = Records(Path("none"), COMMITTED).read()
-    made = {k: r for k, r in committed.items() if k[2] not in recipes.JOINT_PHASES}
+    frames = {k: r for k, r in committed.items() if k[2] in recipes.JOINT_PHASES}
+    varied = {k: r for k, r in committed.items() if k[1] in VARIANTS}
+    made = {k: committed[k] for k in committed.keys() - frames.keys() - varied.keys()}
     assert {trial.key for trial in plan.trials(made)} == set(made)
     assert all(map(plan.is_current, made.values()))
-    frames = {k: r for k, r in committed.items() if k not in made}
     assert all(map(joint.is_current, frames.values()))
     assert {record["seed"] for record in frames.values()} <= {*joint.seeds}
+    assert all(map(variants.is_current, varied.values()))
+    assert {trial.key for trial in variants.trials(varied)} >= set(varied)
     for record in committed.values():
         trial = Trial.of(record)
         assert trial.command == record["command"]
         _, script, *arguments = shlex.split(record["command"])
         assert (ROOT / script).exists()
         monkeypatch.setattr(sys, "argv", [script, *arguments])
-        args = command_line.parse_arguments(plan)
+        args = command_line.parse_arguments(variants if trial.key in varied else plan)
         said = args.sets, args.cells, args.rate, args.seed, args.epochs
         rest = trial.learning_rate, trial.seed, trial.epochs
         assert said == ([trial.set], [trial.cell], *rest)
@@ -289,6 +295,107 @@ def test_committed_records_are_those_of_the_plan(monkeypatch):
         assert args.without == ablation
         assert args.phase == (trial.phase if trial.key in frames else None)
         assert args.joint == (trial.key in frames)
+        assert args.variants == (trial.key in varied)
+
+
+def test_plan_of_the_variants(monkeypatch):
+    """One after the other, set by set; as the paper's cells are trained."""
+    plan, paper = VariantPlan(), Plan()
+    made = records_for(plan)
+    order = [trial.key for trial in plan.trials(made)]
+    assert len(order) == len(made) == plan.total == 2 * len(VARIANTS) * 13
+    assert order == [
+        (name, variant, phase, number)
+        for name in ("jsb_chorales", "piano_midi")
+        for variant in VARIANTS
+        for phase, numbers in (("search", range(10)), ("seeds", (1, 2, 3)))
+        for number in numbers
+    ]
+    assert all(map(plan.is_current, made.values()))
+    assert not any(map(paper.is_current, made.values()))
+    record = made["piano_midi", "lstm_zoneout", "seeds", 3]
+    for stale in {"epochs": 1}, {"arguments": {}}, {"set": "nottingham"}:
+        assert not plan.is_current({**record, **stale})
+    for name, variant in VARIANTS.items():
+        rates = plan.learning_rates("piano_midi", name)
+        assert rates == paper.learning_rates("piano_midi", variant.of)
+        trained = Trial.of(made["piano_midi", name, "seeds", 1])
+        cell = variant(plan.settings(trained).units)
+        cell.build((None, 100))
+        assert abs(cell.count_params() / 20_000 - 1) < 0.03
+    trial = Trial.of(record)
+    monkeypatch.setattr(sys, "argv", shlex.split(trial.command)[1:])
+    alone = []
+    monkeypatch.setattr(command_line, "run_alone", lambda *all: alone.append(all))
+    monkeypatch.setattr(Music, "load", lambda *all: None)
+    assert command_line.main() == 0
+    ((args, part, _),) = alone
+    assert type(part) is VariantPlan
+    assert (args.sets, args.cells) == (["piano_midi"], ["lstm_zoneout"])
+    assert (args.rate, args.seed, args.epochs) == (trial.learning_rate, 3, 40)
+
+
+def test_a_variant_is_trained_and_its_record_is_known(tmp_path, monkeypatch):
+    """One of a cell that is made for this test, with arguments of cell and layer."""
+    new = {"new": type("NewCell", (TanhCell,), {"title": "new cell"})}
+    variant = dataclasses.replace(
+        variants_of(new)["new"],
+        arguments={"layer_norm": True, "zoneout": [0.5]},
+        layer={"learn_initial_state": True},
+    )
+    monkeypatch.setitem(VARIANTS, "new", variant)
+    random = np.random.default_rng(0)
+    rolls = [(random.random((8, 88)) < 0.1).astype("uint8") for _ in range(6)]
+    tasks = {"jsb_chorales": Music("few", lambda folder: (rolls,) * 3, 500, 88)}
+    plan = VariantPlan(tasks=tasks).part(["jsb_chorales"], ["new"]).shortened(50)
+    trial = plan.trials({})[0]
+    record = trials.run(trial, plan, Sources(), tmp_path)
+    assert plan.is_current(json.loads(json.dumps(record)))
+    units = record["units"]
+    # The kernels, a bias, a gain and an initial state.
+    assert record["parameters"] == 88 * units + units**2 + 3 * units
+    assert record["failure"] is None
+    assert records.in_order([record]) == [record]
+
+
+def test_cells_that_the_paper_does_not_have_are_variants():
+    def projected(units, projection_units):
+        return units, projection_units
+
+    projected.title = "projected LSTM"
+    found = variants_of({"other": TanhCell, "projected_lstm": projected})
+    assert set(variants_of({})) == set(found) - {"other", "projected_lstm"}
+    assert isinstance(found["other"], Variant)
+    assert isinstance(found["other"](3), TanhCell)
+    assert found["projected_lstm"](3) == (6, 3)
+
+
+def test_report_of_the_variants(tmp_path):
+    """Beside the four cells; some have been trained so far."""
+    paper = records_for(Plan().part(["jsb_chorales", "piano_midi"], CELLS))
+    made = records_for(VariantPlan().part(["jsb_chorales"], ["gru_layer_norm"]))
+    written = Records(tmp_path / "records")
+    for record in (paper | made).values():
+        written.write(record)
+    report.make(tmp_path / "records", tmp_path / "docs")
+    text = (tmp_path / "docs" / "report.md").read_text()
+    part = text.partition("## Which variants are worth having?")[2]
+    lines = part.partition("\n\n## ")[0].splitlines()
+    assert [line.split(" | ")[0] for line in lines[-5:]] == [
+        *(f"| {cell.title}" for cell in CELLS.values()),
+        "| GRU, layer norm",
+    ]
+    nll = [made["jsb_chorales", "gru_layer_norm", "seeds", n] for n in (1, 2, 3)]
+    nll = [record["test_nll_step"] for record in nll]
+    cell = f"{np.mean(nll):.3f} ± {np.std(nll, ddof=1):.3f}"
+    assert lines[-1].endswith(f"| {cell} | {cell} | 1 |  |  |  |")
+    with open(tmp_path / "docs" / "variants.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 * len(CELLS) + 1
+    assert rows[4]["cell"] == "gru_layer_norm"
+    assert float(rows[4]["test_nll_step_std"]) == pytest.approx(
+        np.std(nll, ddof=1), rel=1e-4
+    )
 
 
 @pytest.mark.parametrize("name", ["--minutes", "--budget"])
