@@ -135,9 +135,9 @@ def from_torch(module: Any) -> keras.layers.Layer:
 
     Returns:
         A built `TanhRNN`, `LSTM` (without peepholes), `ProjectedLSTM` (of one with
-        `proj_size`) or `GRU` (with `reset_after`) that returns sequences; in a `keras.layers.Bidirectional`
-        where the module is bidirectional, and in a `keras.Sequential`, with the
-        dropout between, where it has several layers.
+        `proj_size`) or `GRU` (with `reset_after`) that returns sequences; in a
+        `keras.layers.Bidirectional` where the module is bidirectional, and in a
+        `keras.Sequential`, with the dropout between, where it has several layers.
 
     Raises:
         ValueError: The module is of another class, or has no weights of its own.
