@@ -23,7 +23,8 @@ import sys
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "examples"))
 import quiet  # noqa: F401
 
-from keras_gated import CELLS, match_units
+from keras_gated import CELLS, FURTHER_CELLS, match_units
+from keras_gated.cells.min_gru import LinearCell
 
 HERE = pathlib.Path(__file__).parent
 
@@ -243,6 +244,28 @@ def own(args: argparse.Namespace, results: dict) -> None:
                     )
 
 
+def further(args: argparse.Namespace, results: dict) -> None:
+    """The cells that the paper does not have: our RNN beside Keras's over the same.
+
+    Those that are linear in their state at 2,000 steps, too.
+    """
+    shapes = {"music": SHAPES["music"], "long": {**SHAPES["music"], "steps": 2000}}
+    for size, shape in shapes.items():
+        for cell, kind in FURTHER_CELLS.items():
+            linear = issubclass(kind, LinearCell)
+            if size == "long" and not linear:
+                continue
+            case = {"cell": cell, "units": 46, **shape}
+            for backend in ("tensorflow", "jax", "torch"):
+                rnns = ["RNN", "keras.layers.RNN"]
+                rnns += ["RNN step by step"] * (linear and backend == "torch")
+                contenders = tuple(f"{backend}: {rnn}, the same cell" for rnn in rnns)
+                key = f"further {cell}, {shape['steps']} steps, {backend}"
+                updates = STEPS["music"] if size == "music" else 2
+                found = available(contenders)
+                measure(args, results, key, case, found, "train", updates)
+
+
 def step(args: argparse.Namespace, results: dict) -> None:
     """One step of a stateful model, and of `generate`, at the music size, batch 1."""
     contenders = available(STEP)
@@ -425,20 +448,19 @@ def report(folder: pathlib.Path, results: dict) -> None:
         ]
         lines += as_table(
             ["", "RNN, ms", "keras.layers.RNN", "by hand"],
-            [
-                [
-                    key.removeprefix("own "),
-                    f"{milliseconds(of_rnn):.2f} {busy(of_rnn)}",
-                    *(
-                        f"{ratio(found, name, first):.2f} {busy(found[name])}"
-                        for name in others
-                    ),
-                    *[""] * (2 - len(others)),
-                ]
-                for key, found in rows.items()
-                for first, *others in [list(found)]
-                for of_rnn in [found[first]]
-            ],
+            of_users(rows, "own "),
+        )
+    rows = {k: v["found"] for k, v in results.items() if k.startswith("further ")}
+    if rows:
+        lines += ["## Further cells, 46 units, `fit`", ""]
+        lines += [
+            "`keras_gated.RNN` over a cell, `keras.layers.RNN` over the same; where all",
+            "steps are computed as one linear recurrence, ours step by step, too.",
+            "",
+        ]
+        lines += as_table(
+            ["", "RNN, ms", "keras.layers.RNN", "RNN step by step"],
+            of_users(rows, "further "),
         )
     rows = {k: v["found"] for k, v in results.items() if k.startswith("step ")}
     if rows:
@@ -503,6 +525,23 @@ def report(folder: pathlib.Path, results: dict) -> None:
     (folder / "results.md").write_text("\n".join(lines))
 
 
+def of_users(rows: dict, prefix: str) -> list[list[str]]:
+    """A line for each of the comparisons with the first of its contenders."""
+    return [
+        [
+            key.removeprefix(prefix),
+            f"{milliseconds(found[first]):.2f} {busy(found[first])}",
+            *(
+                f"{ratio(found, name, first):.2f} {busy(found[name])}"
+                for name in others
+            ),
+            *[""] * (2 - len(others)),
+        ]
+        for key, found in rows.items()
+        for first, *others in [list(found)]
+    ]
+
+
 def plot(folder: pathlib.Path, grown: dict, names: list[str]) -> None:
     import matplotlib
 
@@ -535,6 +574,7 @@ def main() -> None:
         "table": table,
         "kernels": kernels,
         "own": own,
+        "further": further,
         "step": step,
         "rest": rest,
         "growth": growth,

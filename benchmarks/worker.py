@@ -60,7 +60,9 @@ def keras_layer(case: Case, kind: str, **options: object) -> object:
         return torch_layer(case)
     if ", " in kind:
         over, of_cell = kind.split(", ")
-        rnn = keras_gated.RNN if over == "RNN" else keras.layers.RNN
+        rnn = keras.layers.RNN if over == "keras.layers.RNN" else keras_gated.RNN
+        if over == "RNN step by step":  # gradients pass through stretches, of all steps
+            options["truncate_gradient"] = case["steps"]
         return rnn(cell_of_users(case, of_cell), **options)
     name = OF_KERAS[cell]
     if kind == "keras.layers":
@@ -77,6 +79,9 @@ def cell_of_users(case: Case, kind: str) -> object:
     import keras_gated
 
     name, units = case["cell"], case["units"]
+    if kind == "the same cell":
+        more = {"projection_units": units // 2} if name == "projected_lstm" else {}
+        return keras_gated.FURTHER_CELLS[name](units, **more)
     if kind == "a step alone":
         whole = keras_gated.CELLS[name]
 
