@@ -306,9 +306,9 @@ CASES = {
 EACH = [(row, case) for case in CASES for row in ONE_EACH]
 
 
-def run(row, layer, call, arguments, fast, dtype="float64", batch=BATCH):
+def run(row, layer, call, arguments, fast, batch=BATCH, time=TIME):
     """Outputs and gradients of a layer, flat."""
-    arguments = dict(arguments)
+    arguments, dtype = dict(arguments), "float64"
     if not row.recurrent:
         arguments.pop("recurrent_dropout", None)
     cell, _ = row.built(dtype=dtype, seed=5, **arguments)
@@ -317,7 +317,7 @@ def run(row, layer, call, arguments, fast, dtype="float64", batch=BATCH):
         for name in ("recompute_states", "truncate_gradient"):
             options.pop(name, None)
     rnn = RNN(cell, dtype=dtype, use_fast_loop=fast, **options)
-    x, _ = sequences(dtype=dtype, batch=batch)
+    x, _ = sequences(dtype=dtype, batch=batch, time=time)
     rnn.build(x.shape)
     call = dict(call)
     if call.pop("states", False):
@@ -347,6 +347,46 @@ def test_cores_share_a_batch(row, monkeypatch):
     call = {"mask": np.array([*GAPS, [0, 0, 0, 1, 0]], bool), "states": True}
     of_case = layer, call, arguments
     assert_same(*(run(row, *of_case, fast=f, batch=3) for f in (True, False)))
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="of PyTorch")
+@pytest.mark.parametrize("small", [0, 100], ids=["in order", "in blocks"])
+@pytest.mark.parametrize("row", ONE_EACH[-2:], ids=lambda row: row.name)
+def test_linear_recurrence_equals_loop(row, small, monkeypatch):
+    """Of a length that is no multiple of a block's; truncation keeps the usual loop."""
+    from keras_gated.layers import loop_linear
+
+    monkeypatch.setattr(loop_linear, "SMALL", small)
+    layer, _, arguments = CASES["all that is random"]
+    mask = np.random.default_rng(2).random((BATCH, 41)) < 0.8
+    of_case = {"mask": mask, "states": True}, arguments
+    found = run(row, layer, *of_case, fast=True, time=41)
+    looped = {**layer, "truncate_gradient": 41}
+    assert_same(found, run(row, looped, *of_case, fast=True, time=41))
+    assert_same(found, run(row, layer, *of_case, fast=False, time=41))
+    assert "one linear recurrence" in RNN(row.make()).loop
+    assert "one linear" not in RNN(row.make(), truncate_gradient=2).loop
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="of PyTorch")
+@pytest.mark.parametrize("steps", [1, 2, 16, 41])
+def test_linear_recurrence_has_all_derivatives(steps):
+    import torch
+
+    from keras_gated.layers.loop_linear import _Recurrence
+
+    a, b, first = (
+        torch.rand(*shape, dtype=torch.float64, requires_grad=True)
+        for shape in ((steps, 1, 2), (steps, 1, 2), (1, 2))
+    )
+    torch.autograd.gradcheck(_Recurrence.apply, (a, b, first), check_forward_ad=True)
+    torch.autograd.gradgradcheck(_Recurrence.apply, (a, b, first))
+
+    def gradient(a):
+        return torch.func.grad(lambda a: _Recurrence.apply(a, b, first).sum())(a)
+
+    mapped = torch.func.vmap(gradient)(torch.stack([a, 2 * a]))
+    assert torch.allclose(mapped[1], gradient(2 * a))
 
 
 @each_cell
