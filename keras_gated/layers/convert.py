@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from keras_gated.cells import GRUCell, LSTMCell, TanhCell
-from keras_gated.layers.by_units import GRU, LSTM, CellRNN, TanhRNN
+from keras_gated.layers.by_units import GRU, LAYERS, LSTM, CellRNN, TanhRNN
 from keras_gated.layers.rnn import LAYER_ARGUMENTS, RNN
 
 _OF_KERAS = {
@@ -134,13 +134,13 @@ def from_torch(module: Any) -> keras.layers.Layer:
         module: A `torch.nn.RNN`, `LSTM` or `GRU`.
 
     Returns:
-        A built `TanhRNN`, `LSTM` (without peepholes) or `GRU` (with
+        A built `TanhRNN`, `LSTM` or `ProjectedLSTM` (without peepholes) or `GRU` (with
         `reset_after`) that returns sequences; in a `keras.layers.Bidirectional`
         where the module is bidirectional, and in a `keras.Sequential`, with the
         dropout between, where it has several layers.
 
     Raises:
-        ValueError: The module is of another class, or an LSTM with projections.
+        ValueError: The module is of another class, or has no weights of its own.
 
     Example:
 
@@ -155,12 +155,10 @@ def from_torch(module: Any) -> keras.layers.Layer:
         raise ValueError(
             f"from_torch takes a torch.nn.RNN, LSTM or GRU. Received: module={module!r}"
         )
-    if getattr(module, "proj_size", 0):
-        raise ValueError(
-            "An LSTM with projections (proj_size > 0) has other equations than any "
-            f"cell here. Received: module={module!r}"
-        )
     layer_class, arguments = _OF_TORCH[kind]
+    if getattr(module, "proj_size", 0):
+        layer_class = LAYERS["projected_lstm"]
+        arguments = {**arguments, "projection_units": module.proj_size}
     layers = []
     for k in range(module.num_layers):
         if layers and module.dropout:
@@ -267,7 +265,8 @@ def _torch_weights(module: Any, suffix: str) -> list[np.ndarray]:
     W, U = get("weight_ih"), get("weight_hh")
     biases = [get("bias_ih"), get("bias_hh")] if module.bias else []
     if module.mode != "GRU":  # in PyTorch, too: i, f, c, o
-        return [W, U, sum(biases)] if biases else [W, U]
+        projection = [get("weight_hr")] if getattr(module, "proj_size", 0) else []
+        return [W, U, *([sum(biases)] if biases else []), *projection]
     weights = [W, U, np.stack(biases)] if biases else [W, U]
     return [_negate_z(_swap_r_and_z(w)) for w in weights]
 
