@@ -454,8 +454,8 @@ def report(folder: pathlib.Path, results: dict) -> None:
     if rows:
         lines += ["## Further cells, 46 units, `fit`", ""]
         lines += [
-            "`keras_gated.RNN` over a cell, and `keras.layers.RNN` over the same; where",
-            "all steps are one linear recurrence, ours step by step, too.",
+            "`keras_gated.RNN` over a cell, and `keras.layers.RNN` over the same; ours",
+            "step by step, too, where all steps are one linear recurrence.",
             "",
         ]
         lines += as_table(

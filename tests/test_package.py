@@ -28,9 +28,11 @@ def public_objects():
 
 
 PUBLIC = {
-    "": """CELLS DelayLine Equations GRU GRUCell GatedCell GatedEquations
-        GaussianMixture LAYERS LSTM LSTMCell NADE RNN Recurrence RecurrentCell
-        RollEncoding SimplifiedGRU SimplifiedGRUCell TanhCell TanhRNN callbacks
+    "": """CELLS DelayLine Equations FURTHER_CELLS GRU GRUCell GatedCell GatedEquations
+        GaussianMixture IndRNN IndRNNCell LAYERS LSTM LSTMCell LinearEquations MinGRU
+        MinGRUCell MinLSTM MinLSTMCell NADE ProjectedLSTM ProjectedLSTMCell RNN
+        Recurrence RecurrentCell RollEncoding SLSTM SLSTMCell SimplifiedGRU
+        SimplifiedGRUCell TanhCell TanhRNN callbacks
         cells datasets from_addons from_keras from_torch generation inspection
         layer_by_units layers losses match_units metrics optimizers pictures
         to_keras""",
@@ -93,6 +95,7 @@ def test_public_names_are_documented(value):
     "cell_class",
     [
         *keras_gated.CELLS.values(),
+        *keras_gated.FURTHER_CELLS.values(),
         *keras_gated.LAYERS.values(),
         keras_gated.RNN,
         keras_gated.GaussianMixture,

@@ -91,8 +91,8 @@ class MinGRUCell(LinearCell, GatedCell):
         h_cand = W_h x + b_h                     candidate
         h = (1 - z) ⊙ h + z ⊙ h_cand
 
-    Since `h` is linear in the state before, `keras_gated.RNN` computes all steps
-    without going through them one after the other, where that is faster.
+    Since `h` is linear in the state before, `keras_gated.RNN` need not go through the
+    steps one after the other, and does not where that is faster (on PyTorch).
 
     There is no recurrent kernel. `recurrent_initializer` is ignored, and the other
     arguments `recurrent_…` except `recurrent_activation` are errors.

@@ -39,8 +39,8 @@ class MinLSTMCell(LinearCell):
         h_cand = W_h x + b_h                     candidate
         h = f ⊙ h + i ⊙ h_cand
 
-    Since `h` is linear in the state before, `keras_gated.RNN` computes all steps
-    without going through them one after the other, where that is faster. The gates
+    Since `h` is linear in the state before, `keras_gated.RNN` need not go through the
+    steps one after the other, and does not where that is faster (on PyTorch). The gates
     are sigmoids; `gate_activations` has them as they add up to 1.
 
     There is no recurrent kernel. `recurrent_initializer` is ignored, and the other

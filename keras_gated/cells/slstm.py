@@ -62,7 +62,8 @@ class SLSTMCell(GatedCell):
     The output is the mean of the candidates so far, weighted by the gates, so that a
     later one can outweigh all before it. `m` changes no output: `c` and `n` stand for
     `exp(m) ⊙ c` and `exp(m) ⊙ n`, which could be too large for a number. Zeros are the
-    empty memory; other initial states need `n > 0`.
+    empty memory; other initial states need `n > 0`, so that they cannot be learned
+    (`learn_initial_state`).
 
     There is one head: `U` is dense. The paper's blocks around the cell (several heads,
     convolution, normalization, projections) are not part of it.

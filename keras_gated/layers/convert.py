@@ -134,10 +134,10 @@ def from_torch(module: Any) -> keras.layers.Layer:
         module: A `torch.nn.RNN`, `LSTM` or `GRU`.
 
     Returns:
-        A built `TanhRNN`, `LSTM` (without peepholes), `ProjectedLSTM` (of one with
-        `proj_size`) or `GRU` (with `reset_after`) that returns sequences; in a
-        `keras.layers.Bidirectional` where the module is bidirectional, and in a
-        `keras.Sequential`, with the dropout between, where it has several layers.
+        A built `TanhRNN`, `LSTM` or `ProjectedLSTM` (without peepholes) or `GRU` (with
+        `reset_after`) that returns sequences; in a `keras.layers.Bidirectional`
+        where the module is bidirectional, and in a `keras.Sequential`, with the
+        dropout between, where it has several layers.
 
     Raises:
         ValueError: The module is of another class, or has no weights of its own.
@@ -265,7 +265,7 @@ def _torch_weights(module: Any, suffix: str) -> list[np.ndarray]:
     W, U = get("weight_ih"), get("weight_hh")
     biases = [get("bias_ih"), get("bias_hh")] if module.bias else []
     if module.mode != "GRU":  # in PyTorch, too: i, f, c, o
-        projection = [get("weight_hr")] if module.proj_size else []
+        projection = [get("weight_hr")] if getattr(module, "proj_size", 0) else []
         return [W, U, *([sum(biases)] if biases else []), *projection]
     weights = [W, U, np.stack(biases)] if biases else [W, U]
     return [_negate_z(_swap_r_and_z(w)) for w in weights]

@@ -11,8 +11,8 @@ from keras import tree
 from torch.utils.checkpoint import checkpoint
 
 from keras_gated.cells.base import RecurrentCell
-from keras_gated.cells.equations import Equations, States, Tensor
-from keras_gated.layers import loop_kernels
+from keras_gated.cells.equations import Equations, LinearEquations, States, Tensor
+from keras_gated.layers import loop_kernels, loop_linear
 from keras_gated.layers.loop import Arguments, Kept, Loop, of_inputs, split
 from keras_gated.layers.step_gradients import OwnGradient
 
@@ -60,7 +60,7 @@ compiled = None  # nothing is
 
 
 class FastLoop:
-    """Runs a kernel of PyTorch where there is one, or else a loop.
+    """Runs a kernel of PyTorch where there is one, a linear recurrence, or a loop.
 
     Within the loop no graph is recorded, which saves time.
     """
@@ -69,9 +69,13 @@ class FastLoop:
         self._loop = Loop(OwnGradient(equations, ahead=True), truncate, scan)
         self._automatic = equations.lacks() is not None
         self._kernel = loop_kernels.find(equations) if truncate is None else None
+        linear = type(equations).step is LinearEquations.step
+        self._linear = equations if linear and truncate is None else None
 
     def about(self, cell: RecurrentCell) -> str:
-        """Which kernel runs for a cell of these equations."""
+        """What runs for a cell of these equations."""
+        if self._linear is not None:
+            return ", and all steps are computed as one linear recurrence"
         if self._kernel is None or getattr(cell, "peephole", False):
             return ", for which PyTorch has no kernel"
         return (
@@ -94,6 +98,8 @@ class FastLoop:
             run = partial(loop_kernels.Run.apply, kernel, self._loop, pack)
             *last, outputs = run(recompute, *tensors)
             return outputs, last
+        if self._linear is not None and not (recompute or torch.jit.is_tracing()):
+            return loop_linear.run(self._linear, pack(tensors))
         if self._automatic:
             return self._recorded(arguments, recompute)
         if torch.jit.is_tracing() or not (keep or self._loop.truncate):

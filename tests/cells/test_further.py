@@ -303,12 +303,17 @@ CASES = {
         {"use_bias": False, "recurrent_dropout": 0.4},
     ),
 }
-EACH = [(row, case) for case in CASES for row in ONE_EACH]
+EACH = [
+    (row, case)
+    for case in CASES
+    for row in ONE_EACH
+    if BACKEND != "jax" or case == "all that is random"  # every one is compiled there
+]
 
 
-def run(row, layer, call, arguments, fast, dtype="float64", batch=BATCH):
+def run(row, layer, call, arguments, fast, batch=BATCH, time=TIME):
     """Outputs and gradients of a layer, flat."""
-    arguments = dict(arguments)
+    arguments, dtype = dict(arguments), "float64"
     if not row.recurrent:
         arguments.pop("recurrent_dropout", None)
     cell, _ = row.built(dtype=dtype, seed=5, **arguments)
@@ -317,7 +322,7 @@ def run(row, layer, call, arguments, fast, dtype="float64", batch=BATCH):
         for name in ("recompute_states", "truncate_gradient"):
             options.pop(name, None)
     rnn = RNN(cell, dtype=dtype, use_fast_loop=fast, **options)
-    x, _ = sequences(dtype=dtype, batch=batch)
+    x, _ = sequences(dtype=dtype, batch=batch, time=time)
     rnn.build(x.shape)
     call = dict(call)
     if call.pop("states", False):
@@ -337,16 +342,59 @@ def test_fast_loop_equals_keras_loop(row, case):
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="of TensorFlow")
 @each_cell
-def test_cores_share_a_batch(row, monkeypatch):
-    """Of three rows, with each product in several parts."""
+def test_cores_share_a_batch_in_blocks(row, monkeypatch):
+    """Of three rows, with each product in several parts, and blocks of two steps."""
+    from keras_gated.layers import loop_blocks as blocks
     from keras_gated.layers import loop_shards as shards
 
     monkeypatch.setattr(shards, "number", lambda batch: 2)
     monkeypatch.setattr(shards, "LARGEST", 20)
+    monkeypatch.setattr(blocks, "most_steps", lambda batch, units: 3)
+    monkeypatch.setattr(blocks, "size", lambda steps, most, training: 2)
     layer, _, arguments = CASES["all that is random"]
     call = {"mask": np.array([*GAPS, [0, 0, 0, 1, 0]], bool), "states": True}
     of_case = layer, call, arguments
     assert_same(*(run(row, *of_case, fast=f, batch=3) for f in (True, False)))
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="of PyTorch")
+@pytest.mark.parametrize("small", [0, 100], ids=["in order", "in blocks"])
+@pytest.mark.parametrize("row", ONE_EACH[-2:], ids=lambda row: row.name)
+def test_linear_recurrence_equals_loop(row, small, monkeypatch):
+    """Of a length that is no multiple of a block's; truncation keeps the usual loop."""
+    from keras_gated.layers import loop_linear
+
+    monkeypatch.setattr(loop_linear, "SMALL", small)
+    layer, _, arguments = CASES["all that is random"]
+    mask = np.random.default_rng(2).random((BATCH, 41)) < 0.8
+    of_case = {"mask": mask, "states": True}, arguments
+    found = run(row, layer, *of_case, fast=True, time=41)
+    looped = {**layer, "truncate_gradient": 41}
+    assert_same(found, run(row, looped, *of_case, fast=True, time=41))
+    assert_same(found, run(row, layer, *of_case, fast=False, time=41))
+    assert "one linear recurrence" in RNN(row.make()).loop
+    assert "one linear" not in RNN(row.make(), truncate_gradient=2).loop
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="of PyTorch")
+@pytest.mark.parametrize("steps", [1, 2, 16, 41])
+def test_linear_recurrence_has_all_derivatives(steps):
+    import torch
+
+    from keras_gated.layers.loop_linear import _Recurrence
+
+    a, b, first = (
+        torch.rand(*shape, dtype=torch.float64, requires_grad=True)
+        for shape in ((steps, 1, 2), (steps, 1, 2), (1, 2))
+    )
+    torch.autograd.gradcheck(_Recurrence.apply, (a, b, first), check_forward_ad=True)
+    torch.autograd.gradgradcheck(_Recurrence.apply, (a, b, first))
+
+    def gradient(a):
+        return torch.func.grad(lambda a: _Recurrence.apply(a, b, first).sum())(a)
+
+    mapped = torch.func.vmap(gradient)(torch.stack([a, 2 * a]))
+    assert torch.allclose(mapped[1], gradient(2 * a))
 
 
 @each_cell
@@ -373,8 +421,8 @@ def test_activation_of_the_appendix_is_saved():
 
 
 @each_cell
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
-def test_mixed_precision(row, policy):
+def test_mixed_precision(row):
+    policy = "mixed_float16"  # whose range is the smaller one
     layer = RNN(row.make(dtype=policy, dropout=0.1), dtype=policy)
     model = keras.Sequential([layer])
     model.compile("sgd", "mse")
@@ -390,6 +438,7 @@ def test_mixed_precision(row, policy):
     np.testing.assert_allclose(half, array(full(x)), atol=0.05)
 
 
+@pytest.mark.skipif(BACKEND == "jax", reason="slow there")
 def test_units_for_a_budget():
     for row in ONE_EACH:
         units = keras_gated.match_units(row.cell_class, 2_000, 7, **row.arguments)
