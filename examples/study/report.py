@@ -131,7 +131,8 @@ def write_report(
             "after a search among the same learning rates. Test NLL is the mean of the "
             "seeds ± their standard deviation. Seconds are those of a training at the "
             "best rate, compilation included; other programs may have run at the same "
-            "time. Parameters are those of the recurrent layer. More is in [variants.csv](variants.csv).",
+            "time. Parameters are those of the recurrent layer. More is in "
+            "[variants.csv](variants.csv).",
             tables.variants(variants),
         ]
     if joint := joint_tables.summarize(records):
