@@ -28,7 +28,8 @@ def plot_curves(records: list[dict], kind: str, path: Path) -> bool:
     """
     from matplotlib.figure import Figure
 
-    trained = {r["set"] for r in select(records, phase="seeds", failure=None)}
+    seeds = select(records, phase="seeds", failure=None)
+    trained = {r["set"] for r in seeds if r["cell"] in CELLS}
     sets = [name for name in TASKS if TASKS[name].kind == kind and name in trained]
     if not sets:
         return False
