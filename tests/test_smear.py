@@ -72,7 +72,13 @@ def smears(music, real):
     )
 
 
-@pytest.mark.parametrize("joint", [True, False], ids=["whole frames", "keys"])
+@pytest.mark.parametrize(
+    "joint",
+    [
+        pytest.param(True, id="whole frames", marks=pytest.mark.slow),
+        pytest.param(False, id="keys"),
+    ],
+)
 @pytest.mark.parametrize("seed", [1])
 def test_continuations_stay_music(chorales, joint, seed):
     """Bach's chorales as pitch classes; the control shows that the test can fail."""

@@ -63,6 +63,11 @@ class CalledCell:
         sizes = keras.tree.flatten(self.cell.state_size)
         return getattr(self.cell, "output_size", None) or sizes[0]
 
+    @property
+    def state_size(self) -> list[int]:
+        """The sizes of the states of the loop."""
+        return [self.units, *keras.tree.flatten(self.cell.state_size)]
+
     def no_output(self, states: States) -> Tensor:
         """The output before the first step.
 

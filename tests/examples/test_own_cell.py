@@ -122,6 +122,7 @@ def call(monkeypatch, capsys, tmp_path):
 SMALL = ("--cells", "tanh", "--units", 4, "--epochs", 1, "--rounds", 1)
 
 
+@pytest.mark.slow
 def test_a_small_run_writes_everything(call, tmp_path):
     from tensorboard.backend.event_processing import event_accumulator
 
