@@ -259,14 +259,6 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
         x = x if norm is None else norm(x)
         return x if b is None else x + b
 
-    def _for_loop(
-        self, inputs: Tensor, training: bool
-    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """The inputs of all steps, and `W` and `b`; `None` where they are projected."""
-        if self._kernel_norm(training) is not None:
-            return self._project(inputs, training), None, None
-        return inputs, *self._projection(training)
-
     def _projection(self, training: bool) -> tuple[Tensor, Tensor | None]:
         """`W`, and `b` if there is one."""
         b, _ = self._biases(training)

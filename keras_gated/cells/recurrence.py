@@ -23,16 +23,38 @@ class Normalization(NamedTuple):
 
     def __call__(self, tensor: Tensor) -> Tensor:
         """Of a tensor `(..., n * units)` (Ba et al., 2016, equation 4)."""
+        a, _ = self._standardized(tensor)
+        scaled = ops.cast(a, tensor.dtype) * self.gain
+        return scaled if self.bias is None else scaled + self.bias
+
+    def gradient(self, tensor: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
+        """The gradients of a tensor, and those of the gain by each of its rows.
+
+        Args:
+            tensor: As in the call, `(rows, n * units)`.
+            d: The gradient of the result, which has no bias, `(rows, n * units)`.
+        """
+        a, scale = self._standardized(tensor)
+        d = ops.cast(d, a.dtype)
+        d_a = d * ops.cast(self.gain, a.dtype)
+        d_tensor = scale * (d_a - _mean(d_a) - a * _mean(a * d_a))
+        return tuple(ops.cast(found, tensor.dtype) for found in (d_tensor, d * a))
+
+    def _standardized(self, tensor: Tensor) -> tuple[Tensor, Tensor]:
+        """With mean 0 and variance 1, and by what it was multiplied."""
         dtype = keras.backend.standardize_dtype(tensor.dtype)
         # As Keras's layer: half precision is too coarse for a variance.
         half = dtype in ("float16", "bfloat16")
         a = ops.cast(tensor, "float32" if half else dtype)
-        units = a.shape[-1]  # ops.mean is of float32 at most on JAX and PyTorch
-        a = a - ops.sum(a, axis=-1, keepdims=True) / units
-        variance = ops.sum(ops.square(a), axis=-1, keepdims=True) / units
-        a = a * ops.rsqrt(variance + ops.cast(self.epsilon, a.dtype))
-        scaled = ops.cast(a, dtype) * self.gain
-        return scaled if self.bias is None else scaled + self.bias
+        a = a - _mean(a)
+        scale = ops.rsqrt(_mean(ops.square(a)) + ops.cast(self.epsilon, a.dtype))
+        return a * scale, scale
+
+
+def _mean(a: Tensor) -> Tensor:
+    """Over the last axis, as a product: XLA is slow at such sums."""
+    size = a.shape[-1]
+    return a @ ops.full((size, 1), 1 / size, dtype=a.dtype)
 
 
 class Recurrence(NamedTuple):

@@ -87,8 +87,11 @@ class CalledCell:
     def _check_step(self, input_shape: tuple, state_shapes: list[tuple]) -> None:
         """Other shapes are errors of its call."""
 
-    def _for_loop(self, inputs: Tensor, training: bool) -> tuple[Tensor, None, None]:
-        return inputs, None, None
+    def _projection(self, training: bool) -> tuple[None, None]:
+        return None, None
+
+    def _kernel_norm(self, training: bool) -> None:
+        return None
 
     def _recurrence(self, training: bool, drop: None) -> Recurrence:
         variables = floating(self.cell)

@@ -89,10 +89,11 @@ class CellOfKeras:
         bias = self._current("bias")
         return ops.unstack(bias, 2) if len(bias.shape) == 2 else (bias, None)
 
-    def _for_loop(
-        self, inputs: Tensor, training: bool
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        return inputs, self._current("kernel"), self._biases()[0]
+    def _projection(self, training: bool) -> tuple[Tensor, Tensor | None]:
+        return self._current("kernel"), self._biases()[0]
+
+    def _kernel_norm(self, training: bool) -> None:
+        return None
 
     def _zone(self, inputs: Tensor, training: bool) -> None:
         return None

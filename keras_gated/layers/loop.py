@@ -17,7 +17,7 @@ import keras
 from keras import ops
 
 from keras_gated.cells.equations import Gates, Inputs, States, rows, sum_of_rows
-from keras_gated.cells.recurrence import Recurrence, Tensor
+from keras_gated.cells.recurrence import Normalization, Recurrence, Tensor
 from keras_gated.layers.step_gradients import (
     AutomaticGradient,
     OwnGradient,
@@ -40,9 +40,11 @@ class Arguments(NamedTuple):
     inputs: Tensor
     """`(batch, time, input_dim)`; their gradient: see `Loop.backward`."""
     W: Tensor | None
-    """The kernel, `(input_dim, n * units)`; `None` if the inputs are projected."""
+    """The kernel, `(input_dim, n * units)`; `None` if the inputs are not projected."""
     b: Tensor | None
     """Its bias, `(n * units,)`."""
+    norm: Normalization | None
+    """Layer normalization of `W x`, before the bias."""
     states: States
     """The initial states, each `(batch, units)`."""
     recurrent: Recurrence
@@ -166,7 +168,7 @@ class Loop:
             d_outputs: The gradient of the outputs.
             d_states: The gradients of the last states.
         """
-        inputs, W, b, states, recurrent, mask, zone, stretch = arguments
+        inputs, W, b, norm, states, recurrent, mask, zone, stretch = arguments
         if outputs is None:
             outputs, _, kept = self.forward(arguments)
         _, steps, _ = ops.shape(d_outputs)
@@ -209,7 +211,14 @@ class Loop:
         )
 
         found = gradient.weights(of_steps, previous, gates, x, recurrent)
-        d_rows = rows(found.x)
+        d_rows, d_x, d_norm = rows(found.x), found.x, None
+        d_b = None if b is None else sum_of_rows(d_rows)
+        if norm is not None:
+            Wx = rows(swapped(inputs)) @ W
+            d_rows, d_gain = norm.gradient(Wx, d_rows)
+            d_x = ops.reshape(d_rows, ops.shape(d_x))
+            no_gradient = ops.zeros_like(norm.epsilon)
+            d_norm = Normalization(sum_of_rows(d_gain), None, no_gradient)
         d_U = {
             gates: ops.transpose(found.multiplied[gates]) @ found.u[gates]
             for gates in recurrent.U
@@ -218,9 +227,10 @@ class Loop:
         if recurrent.b_U is not None:
             d_b_U = {gates: sum_of_rows(found.u[gates]) for gates in recurrent.b_U}
         return Arguments(
-            found.x,
+            d_x,
             None if W is None else ops.transpose(rows(swapped(inputs))) @ d_rows,
-            None if b is None else sum_of_rows(d_rows),
+            d_b,
+            d_norm,
             d_states,
             Recurrence(d_U, d_b_U, found.V, found.norms),
         )
@@ -232,10 +242,7 @@ class Loop:
 
     def _projected(self, arguments: Arguments) -> list[Tensor]:
         """`W x + b` by gate, each `(time, batch, units)`."""
-        W, b = arguments.W, arguments.b
-        x = swapped(arguments.inputs)
-        if W is not None:
-            x = by_rows(lambda rows: rows @ W if b is None else rows @ W + b, x)
+        x = by_rows(lambda rows: projected(rows, arguments), swapped(arguments.inputs))
         # Split before the loop: XLA does not vectorize a loop that slices.
         return ops.split(x, len(self.gradient.equations.gates), axis=-1)
 
@@ -248,6 +255,15 @@ class Loop:
             letter: ops.reshape(gate, (time, batch, gate.shape[-1]))
             for letter, gate in gates.items()
         }
+
+
+def projected(inputs: Tensor, arguments: Arguments) -> Tensor:
+    """`W x + b` of inputs `(…, input_dim)`."""
+    W, b, norm = arguments.W, arguments.b, arguments.norm
+    if W is None:
+        return inputs
+    x = inputs @ W if norm is None else norm(inputs @ W)
+    return x if b is None else x + b
 
 
 def of_inputs(d_x: Tensor, W: Tensor | None) -> Tensor:

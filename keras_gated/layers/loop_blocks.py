@@ -74,7 +74,8 @@ def in_blocks(passes: Passes, size: int | Tensor) -> Passes:
         d_outputs: Tensor,
         d_states: States,
     ) -> Arguments:
-        weights = arguments.W, arguments.b, arguments.recurrent._replace(drop=None)
+        recurrent = arguments.recurrent._replace(drop=None)
+        weights = arguments.W, arguments.b, recurrent, arguments.norm
         sums = tree.map_structure(_zeros, weights)
         n = len(d_states)
 
@@ -83,7 +84,7 @@ def in_blocks(passes: Passes, size: int | Tensor) -> Passes:
             part = of_block(arguments, k, states)
             y, d_y = (_block(of_all, k, size) for of_all in (outputs, d_outputs))
             found = passes.backward(part, y, kept, d_y, carry[:n])
-            more = _present((found.W, found.b, found.recurrent))
+            more = _present((found.W, found.b, found.recurrent, found.norm))
             sums = [a + b for a, b in zip(carry[n:], more, strict=True)]
             return [*found.states, *sums], found.inputs
 
@@ -91,11 +92,12 @@ def in_blocks(passes: Passes, size: int | Tensor) -> Passes:
         inputs = numbers(arguments), first, kept
         carry, d_inputs = scan(run, [*d_states, *_present(sums)], inputs, reverse=True)
         left = iter(carry[n:])
-        d_W, d_b, d_recurrent = tree.map_structure(
+        d_W, d_b, d_recurrent, d_norm = tree.map_structure(
             lambda zeros: None if zeros is None else next(left), sums
         )
         steps = tf.shape(arguments.inputs)[1]
-        return Arguments(_whole(d_inputs, steps), d_W, d_b, carry[:n], d_recurrent)
+        d_inputs = _whole(d_inputs, steps)
+        return Arguments(d_inputs, d_W, d_b, d_norm, carry[:n], d_recurrent)
 
     return Passes(forward, backward)
 

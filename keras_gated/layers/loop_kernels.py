@@ -27,7 +27,7 @@ class Kernel(NamedTuple):
 
     def __call__(self, arguments: Arguments) -> tuple[Tensor, States]:
         """The outputs of all steps, and the last states."""
-        inputs, W, b, states, recurrent, *_ = arguments
+        inputs, W, b, _, states, recurrent, *_ = arguments
         (U,) = recurrent.U.values()
         (b_U,) = (recurrent.b_U or {"": None}).values()
         biases = [W.new_zeros(W.shape[-1:]) if x is None else x for x in (b, b_U)]

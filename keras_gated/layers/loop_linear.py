@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from keras_gated.cells.equations import LinearEquations, States, Tensor
-from keras_gated.layers.loop import Arguments, swapped
+from keras_gated.layers.loop import Arguments, projected, swapped
 
 SMALL = 2048
 """Numbers in a state up to which blocks gain on a CPU, measured: at 2,000 steps of 64,
@@ -25,10 +25,7 @@ FEW = 16
 
 def run(equations: LinearEquations, arguments: Arguments) -> tuple[Tensor, States]:
     """The outputs of all steps, and the last states."""
-    inputs, W, b, (first,), *_ = arguments
-    x = swapped(inputs)
-    x = x if W is None else x @ W
-    x = x if b is None else x + b
+    x, (first,) = projected(swapped(arguments.inputs), arguments), arguments.states
     a, b, _ = equations.coefficients(list(x.chunk(len(equations.gates), dim=-1)))
     if arguments.zone is not None:
         (z,) = map(swapped, arguments.zone)

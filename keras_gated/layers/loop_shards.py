@@ -74,13 +74,14 @@ def shared(passes: Passes, n: int) -> Passes:
         # The gradient of the inputs is often not needed. Then a graph leaves it out,
         # which it can do only outside of what is compiled.
         d_inputs = [of_inputs(part.inputs, arguments.W) for part in parts]
-        d_W, d_b, d_recurrent = tree.map_structure(
+        d_W, d_b, d_recurrent, d_norm = tree.map_structure(
             lambda *of_parts: None if of_parts[0] is None else tf.add_n(of_parts),
-            *((part.W, part.b, part.recurrent) for part in parts),
+            *((part.W, part.b, part.recurrent, part.norm) for part in parts),
         )
         of_states = zip(*(part.states for part in parts), strict=True)
         d_states = [_joined(s, batch) for s in of_states]
-        return Arguments(_joined(d_inputs, batch), d_W, d_b, d_states, d_recurrent)
+        d_inputs = _joined(d_inputs, batch)
+        return Arguments(d_inputs, d_W, d_b, d_norm, d_states, d_recurrent)
 
     return Passes(forward, backward)
 

@@ -381,7 +381,9 @@ class RNN(keras.layers.RNN):
                 sequences = sequences * ops.expand_dims(drop_in, 1)
             drop = cell.get_recurrent_dropout_mask(states[0])
         arguments = Arguments(
-            *cell._for_loop(sequences, training),
+            sequences,
+            *cell._projection(training),
+            cell._kernel_norm(training),
             states,
             cell._recurrence(training, drop),
             mask,
