@@ -10,6 +10,7 @@ BIN := $(VENV)/bin
 WORKERS ?= 2
 
 # The tests that run on every backend; the others need TensorFlow or none.
+LOOP_TESTS := tests/layers/test_rnn.py -k "equals_keras_loop or falls_back or search"
 LAYER_TESTS := tests/layers tests/test_as_users_do.py
 OTHER_TESTS := tests/cells tests/test_inspection.py tests/test_stepping.py \
 	tests/test_losses.py tests/test_metrics.py tests/test_mixture.py \
@@ -31,10 +32,10 @@ help:  ## what there is
 demo: $(BIN)/.examples  ## train the four cells on Bach's chorales (ARGS="--help" for more)
 	$(BIN)/python examples/polyphonic_music.py $(ARGS)
 
-test: $(BIN)/.dev  ## all tests on TensorFlow, those of the layers on JAX too
+test: $(BIN)/.dev  ## all tests on TensorFlow but the slow ones, the fast loop on JAX too
 	KERAS_BACKEND=tensorflow $(PYTEST)
-	WITHOUT=tensorflow KERAS_BACKEND=jax $(PYTEST) tests/layers
-	@echo "Tested on TensorFlow, the layers on JAX. Not tested: the cells on JAX (make test-slow), PyTorch (make test-torch)."
+	WITHOUT=tensorflow KERAS_BACKEND=jax $(PYTEST) $(LOOP_TESTS)
+	@echo "Tested on TensorFlow, the fast loop on JAX. Not tested: the rest on JAX, what takes long (make test-slow), PyTorch (make test-torch)."
 
 test-tfio: .venv-tfio/bin/.tfio  ## sound, cells and layers with TensorFlow 2.17 and tensorflow-io
 	KERAS_BACKEND=tensorflow $(subst $(BIN),.venv-tfio/bin,$(PYTEST)) $(TFIO_TESTS)
@@ -42,10 +43,10 @@ test-tfio: .venv-tfio/bin/.tfio  ## sound, cells and layers with TensorFlow 2.17
 test-torch: $(BIN)/.torch  ## the tests of the cells and layers on PyTorch (a large download)
 	WITHOUT=tensorflow KERAS_BACKEND=torch $(PYTEST) $(LAYER_TESTS) $(OTHER_TESTS)
 
-test-slow: $(BIN)/.dev  ## what takes long: the demo as a user runs it, all chorales, the cells on JAX
+test-slow: $(BIN)/.dev  ## what takes long: the demo as a user runs it, all chorales, all of JAX
 	KERAS_BACKEND=tensorflow $(PYTEST) -m slow
 	XLA_FLAGS= KERAS_BACKEND=tensorflow $(PYTEST) $(LAYER_TESTS)
-	WITHOUT=tensorflow KERAS_BACKEND=jax $(PYTEST) tests/test_as_users_do.py $(OTHER_TESTS)
+	WITHOUT=tensorflow KERAS_BACKEND=jax $(PYTEST) $(LAYER_TESTS) $(OTHER_TESTS)
 
 test-keras: $(BIN)/.dev .venv-keras/.$(OLDEST_KERAS)  ## the tests of cells and layers on the oldest Keras
 	PYTHONPATH=.venv-keras KERAS_BACKEND=tensorflow $(PYTEST) $(LAYER_TESTS) $(OTHER_TESTS) tests/test_callbacks.py

@@ -12,7 +12,13 @@ from keras import ops
 
 from keras_gated.cells.equations import Equations, Gates, States
 from keras_gated.cells.noise import normal
-from keras_gated.cells.recurrence import Normalization, Recurrence, Tensor
+from keras_gated.cells.recurrence import (
+    Normalization,
+    Recurrence,
+    Tensor,
+    project,
+    zoned,
+)
 from keras_gated.datasets import checks
 
 GATE_NAMES = {
@@ -206,9 +212,7 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
         new_states, _ = self._step(inputs, states, training)
         listed = isinstance(states, (list, tuple))
         if zone is not None:
-            old_states = states if listed else [states]
-            of_states = zip(zone, old_states, new_states, strict=True)
-            new_states = [z * old + (1 - z) * new for z, old, new in of_states]
+            new_states = zoned(zone, states if listed else [states], new_states)
         return new_states[0], new_states if listed else new_states[0]
 
     def gate_activations(
@@ -252,12 +256,8 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
         return self.equations.checked_step(x, states, recurrent)
 
     def _project(self, inputs: Tensor, training: bool) -> Tensor:
-        """`W x + b` of inputs `(…, input_dim)`, `(…, n * units)`."""
         W, b = self._projection(training)
-        norm = self._kernel_norm(training)
-        x = inputs @ W  # not ops.matmul, which is of float32 at most on PyTorch
-        x = x if norm is None else norm(x)
-        return x if b is None else x + b
+        return project(inputs, W, b, self._kernel_norm(training))
 
     def _projection(self, training: bool) -> tuple[Tensor, Tensor | None]:
         """`W`, and `b` if there is one."""

@@ -198,6 +198,21 @@ class KnownRecurrence(Recurrence):
         return self.known(h, self.products[gates], pullback)
 
 
+def project(
+    inputs: Tensor, W: Tensor, b: Tensor | None, norm: Normalization | None
+) -> Tensor:
+    """`W x + b` of inputs `(..., input_dim)`, `(..., n * units)`."""
+    x = inputs @ W  # not ops.matmul, which is of float32 at most on PyTorch
+    x = x if norm is None else norm(x)
+    return x if b is None else x + b
+
+
+def zoned(zone: list[Tensor], old: list[Tensor], new: list[Tensor]) -> list[Tensor]:
+    """The new states, but for the shares of the old ones that zoneout keeps."""
+    of_states = zip(zone, old, new, strict=True)
+    return [z * old + (1 - z) * new for z, old, new in of_states]
+
+
 def beside(by_gate: list[Tensor]) -> Tensor:
     """Gates beside each other, `(..., n * units)`."""
     return by_gate[0] if len(by_gate) == 1 else ops.concatenate(by_gate, axis=-1)

@@ -17,7 +17,13 @@ import keras
 from keras import ops
 
 from keras_gated.cells.equations import Gates, Inputs, States, rows, sum_of_rows
-from keras_gated.cells.recurrence import Normalization, Recurrence, Tensor
+from keras_gated.cells.recurrence import (
+    Normalization,
+    Recurrence,
+    Tensor,
+    project,
+    zoned,
+)
 from keras_gated.layers.step_gradients import (
     AutomaticGradient,
     OwnGradient,
@@ -135,8 +141,7 @@ class Loop:
             x, zone, m = inputs
             new_states, gates = self.gradient.step(x, states, recurrent)
             if zone is not None:
-                of_states = zip(zone, states, new_states, strict=True)
-                new_states = [z * old + (1 - z) * new for z, old, new in of_states]
+                new_states = zoned(zone, states, new_states)
             states = _where(m, new_states, states)
             to_keep = states[:1] if keep == "nothing" else states
             return states, (to_keep, gates if keep == "gates" else {})
@@ -258,12 +263,10 @@ class Loop:
 
 
 def projected(inputs: Tensor, arguments: Arguments) -> Tensor:
-    """`W x + b` of inputs `(…, input_dim)`."""
-    W, b, norm = arguments.W, arguments.b, arguments.norm
-    if W is None:
+    """`W x + b` of inputs `(…, input_dim)`, or the inputs as they are."""
+    if arguments.W is None:
         return inputs
-    x = inputs @ W if norm is None else norm(inputs @ W)
-    return x if b is None else x + b
+    return project(inputs, arguments.W, arguments.b, arguments.norm)
 
 
 def of_inputs(d_x: Tensor, W: Tensor | None) -> Tensor:

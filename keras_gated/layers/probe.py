@@ -106,11 +106,22 @@ def obstacle_of_call(called: CalledCell, features: int) -> str | None:
         called: The cell, which has been built.
         features: The size of its inputs.
     """
-    cell, name = called.cell, type(called.cell).__name__
     backend = importlib.import_module(
         f"keras_gated.layers.loop_{keras.config.backend()}"
     )
-    draw, rows = np.random.default_rng(0).normal, 3
+    with backend.eagerly():
+        try:
+            found = _found_in_calls(called, features, backend)
+        except Exception as error:
+            reason = str(error.__cause__ or error).strip().partition("\n")[0]
+            found = f"cannot be compiled as a whole ({reason})"
+    return found and f"a call of {type(called.cell).__name__} {found}"
+
+
+def _found_in_calls(called: CalledCell, features: int, backend: Any) -> str | None:
+    cell, rows = called.cell, 3
+    sizes = keras.tree.flatten(cell.state_size)
+    draw = np.random.default_rng(0).normal
 
     def tensor(size: int) -> Tensor:
         return ops.convert_to_tensor(draw(size=(rows, size)), cell.compute_dtype)
@@ -120,41 +131,32 @@ def obstacle_of_call(called: CalledCell, features: int) -> str | None:
             output, new_states = call(cell, x, states, training)
         return scope, [output, *new_states]
 
-    with backend.eagerly():
-        x = tensor(features)
-        states = [tensor(size) for size in keras.tree.flatten(cell.state_size)]
-        try:
-            tried(x, states)  # builds what is built when it is called
-            before = _attributes(cell)
-            scope, result = tried(x, states)
-            scopes = [scope]
-            for training in (False, True):
-                scope, again = tried(x, states, training)
-                scopes.append(scope)
-                if any(scope.assigned for scope in scopes):
-                    return f"a call of {name} draws random numbers or assigns variables"
-                if not _same(result, again):
-                    when = "while training" if training else "the second time"
-                    return f"a call of {name} returns other numbers {when}"
-            if any(scope.read for scope in scopes):
-                return f"a call of {name} reads variables that are not its own"
-            if any(scope.losses for scope in scopes):
-                return f"a call of {name} adds losses"
-            if _attributes(cell) != before:
-                return f"a call of {name} changes its attributes"
-            kinds = [(tuple(t.shape), t.dtype) for t in result]
-            sizes = [called.units, *keras.tree.flatten(cell.state_size)]
-            if kinds != [((rows, size), x.dtype) for size in sizes]:
-                return f"a call of {name} returns other shapes or dtypes than it takes"
-            for row in range(rows):
-                _, alone = tried(*(_row([x, states], row)))
-                if not _same(_row(result, row), alone, 1e-4):
-                    return f"a call of {name} does not treat each sequence for itself"
-            if backend.compiled:
-                _compile(called, x, states, backend)
-        except Exception as error:
-            reason = str(error.__cause__ or error).strip().partition("\n")[0]
-            return f"a call of {name} cannot be compiled as a whole ({reason})"
+    x, states = tensor(features), [tensor(size) for size in sizes]
+    tried(x, states)  # builds what is built when it is called
+    before = _attributes(cell)
+    tries = [tried(x, states, training) for training in (False, False, True)]
+    scopes, results = zip(*tries, strict=True)
+    if any(scope.assigned for scope in scopes):
+        return "draws random numbers or assigns variables"
+    if not _same(results[0], results[1]):
+        return "returns other numbers the second time"
+    if not _same(results[0], results[2]):
+        return "returns other numbers while training"
+    if any(scope.read for scope in scopes):
+        return "reads variables that are not its own"
+    if any(scope.losses for scope in scopes):
+        return "adds losses"
+    if _attributes(cell) != before:
+        return "changes its attributes"
+    kinds = [(tuple(t.shape), t.dtype) for t in results[0]]
+    if kinds != [((rows, size), x.dtype) for size in (called.units, *sizes)]:
+        return "returns other shapes or dtypes than it takes"
+    for row in range(rows):
+        _, alone = tried(*_row([x, states], row))
+        if not _same(_row(results[0], row), alone, 1e-4):
+            return "does not treat each sequence for itself"
+    if backend.compiled:
+        _compile(called, x, states, backend)
     return None
 
 

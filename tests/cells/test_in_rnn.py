@@ -157,7 +157,7 @@ def model_for_fit(row, jit_compile, **arguments):
 JIT_COMPILE = [False] if keras.config.backend() == "torch" else [True, False]
 
 
-@pytest.mark.parametrize("row", ROWS[1::2], ids=lambda row: row.id)
+@pytest.mark.parametrize("row", ROWS[1::3], ids=lambda row: row.id)
 def test_fit_learns_with_everything_on(row):
     """To echo the input of the step before."""
     x = np.random.default_rng(0).normal(size=(32, 6, INPUTS)).astype("float32")
@@ -169,7 +169,7 @@ def test_fit_learns_with_everything_on(row):
 
 
 @pytest.mark.skipif(len(JIT_COMPILE) == 1, reason="compiled nowhere on this backend")
-@pytest.mark.parametrize("row", ROWS[::2], ids=lambda row: row.id)
+@pytest.mark.parametrize("row", ROWS[::3], ids=lambda row: row.id)
 def test_fit_is_the_same_compiled_and_not(row):
     x, _ = sequences()
     losses = []

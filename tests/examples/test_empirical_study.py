@@ -335,6 +335,7 @@ def test_plan_of_the_variants(monkeypatch):
     assert (args.rate, args.seed, args.epochs) == (trial.learning_rate, 3, 40)
 
 
+@pytest.mark.slow
 def test_a_variant_is_trained_and_its_record_is_known(tmp_path, monkeypatch):
     """One of a cell that is made for this test, with arguments of cell and layer."""
     new = {"new": type("NewCell", (TanhCell,), {"title": "new cell"})}

@@ -65,6 +65,7 @@ def scalars(folder):
     }
 
 
+@pytest.mark.slow
 def test_short_run_writes_everything(call, music, tmp_path, caplog):
     (music / "broken.mid").write_bytes(b"MThd")
     code, out, errors = call(
@@ -176,6 +177,7 @@ def test_the_model_of_whole_frames_has_what_was_chosen(call, repeated, tmp_path)
     assert primer[1:24, 88:].any(axis=1).all()
 
 
+@pytest.mark.slow
 def test_what_a_model_says_changes_none_of_its_numbers(monkeypatch):
     monkeypatch.syspath_prepend(SCRIPT.parent)
     import comparison
@@ -279,6 +281,7 @@ def test_too_few_files(call, music, tmp_path):
     assert "holds 2 MIDI file(s)" in errors
 
 
+@pytest.mark.slow
 def test_published_set(call, tmp_path, monkeypatch):
     """A small file of the published layout; its steps are quarter notes."""
     parts = ("traindata", "validdata", "testdata")

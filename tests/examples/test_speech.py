@@ -91,6 +91,7 @@ def nll_by_scipy(model, samples):
     return -special.logsumexp(log_weights + each, axis=-1).mean()
 
 
+@pytest.mark.slow
 def test_short_run_writes_everything(call, sound, tmp_path):
     code, out, errors = call(
         *("--audio-dir", sound, "--log-dir", tmp_path / "runs", "--epochs", 1),

@@ -907,6 +907,7 @@ def test_other_backends_have_keras_loop():
     assert done.stdout == "keras: the backend numpy has no fast loop\n"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="exports are TensorFlow's")
 def test_exported_models_give_the_same_at_other_lengths(tmp_path):
     import tensorflow as tf
