@@ -75,7 +75,8 @@ def both_loops(row, x, layer=None, call=None, dtype="float64", training=True, **
 
 
 def assert_same(results, atol=1e-9):
-    for theirs, ours in zip(*results, strict=True):
+    for pair in zip(*results, strict=True):
+        theirs, ours = (np.asarray(x).astype("float64") for x in pair)
         np.testing.assert_allclose(ours, theirs, atol=atol, rtol=atol)
 
 
