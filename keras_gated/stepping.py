@@ -370,7 +370,7 @@ class _OneStep(keras.layers.Layer):
         self.size = input_shape[0]
         first = self.rnn.get_initial_state(batch_size=self.size)
         self.structure = keras.tree.map_structure(lambda _: None, first)
-        self.states = [self._variable(state) for state in self.first()]
+        self.states = [self._variable(state) for state in keras.tree.flatten(first)]
         shape = self.rnn.compute_output_shape(input_shape)
         size = keras.tree.flatten(shape)[-1] if self.rnn.return_state else shape[-1]
         self.shown = self._variable(ops.zeros((input_shape[0], size)))

@@ -7,8 +7,7 @@ from typing import Any
 
 import keras
 
-import keras_gated
-from keras_gated import CELLS
+from keras_gated import CELLS, FURTHER_CELLS
 
 OF = {"projected_lstm": "lstm", "slstm": "lstm", "min_lstm": "lstm", "min_gru": "gru"}
 """The cell of the paper that is nearest to one of `FURTHER_CELLS`, else tanh."""
@@ -74,7 +73,7 @@ def variants_of(
     }
 
 
-VARIANTS = variants_of(getattr(keras_gated, "FURTHER_CELLS", {}))
+VARIANTS = variants_of(FURTHER_CELLS)
 """The variants by name; no cell of the paper has such a name."""
 TRAINABLE = ChainMap(VARIANTS, CELLS)
 """What makes a cell of so many units, by name: the paper's cells and then the variants.

@@ -357,10 +357,10 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
         """
         if self._zones() is None:
             return inputs, None
-        features = self.kernel.shape[0]
-        if inputs.shape[-1] > features:
-            ends = [features, *keras.tree.flatten(self.state_size)]
-            inputs, *zone = ops.split(inputs, np.cumsum(ends)[:-1].tolist(), axis=-1)
+        widths = [self.kernel.shape[0], *keras.tree.flatten(self.state_size)]
+        *ends, whole = np.cumsum(widths).tolist()
+        if inputs.shape[-1] == whole:
+            inputs, *zone = ops.split(inputs, ends, axis=-1)
             return inputs, zone
         zone = self._zone(ops.expand_dims(inputs, 1), training)
         return inputs, [of_state[:, 0] for of_state in zone]

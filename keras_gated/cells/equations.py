@@ -89,7 +89,7 @@ class Equations:
     @classmethod
     def by_product(cls, columns: Tensor) -> dict[str, Tensor]:
         """Splits the columns `(..., n * units)` into those of each product."""
-        if len(cls.products) == 1 and len(cls.products[0]) == len(cls.gates):
+        if len(cls.products) == 1:
             return {cls.products[0]: columns}
         units, parts, end = columns.shape[-1] // len(cls.gates), {}, 0
         for gates in cls.products:
@@ -221,7 +221,7 @@ class GatedEquations(Equations):
 class LinearEquations(Equations):
     """Abstract base of equations `h = a ⊙ h + b`, `a` and `b` of the input alone.
 
-    A concrete class writes `coefficients` instead of `step`. The loop of
+    A concrete class writes `coefficients` instead of `step`. On PyTorch the loop of
     `keras_gated.RNN` has them of all steps at once.
     """
 

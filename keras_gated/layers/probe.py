@@ -9,7 +9,7 @@ from keras import ops
 
 from keras_gated.cells.base import RecurrentCell
 from keras_gated.cells.equations import States
-from keras_gated.cells.recurrence import NotedRecurrence, Tensor
+from keras_gated.cells.recurrence import NotedRecurrence, Recurrence, Tensor
 from keras_gated.layers.called_cell import CalledCell, call, floating
 
 
@@ -123,17 +123,22 @@ def _found_in_calls(called: CalledCell, features: int, backend: Any) -> str | No
     sizes = keras.tree.flatten(cell.state_size)
     draw = np.random.default_rng(0).normal
 
-    def tensor(size: int) -> Tensor:
-        return ops.convert_to_tensor(draw(size=(rows, size)), cell.compute_dtype)
+    def tensor(*shape: int, dtype: str = cell.compute_dtype) -> Tensor:
+        return ops.convert_to_tensor(draw(size=shape), dtype)
+
+    def values() -> list[tuple[keras.Variable, Tensor]]:
+        # Drawn, since variables may get their own later.
+        return [(v, tensor(*v.shape, dtype=v.dtype)) for v in floating(cell)]
 
     def tried(x: Tensor, states: States, training: bool = False) -> tuple[_Watch, list]:
-        with _Watch([(v, v) for v in floating(cell)]) as scope:
+        with _Watch(V) as scope:
             output, new_states = call(cell, x, states, training)
         return scope, [output, *new_states]
 
-    x, states = tensor(features), [tensor(size) for size in sizes]
+    x, states = tensor(rows, features), [tensor(rows, size) for size in sizes]
+    V = values()
     tried(x, states)  # builds what is built when it is called
-    before = _attributes(cell)
+    V, before = values(), _attributes(cell)
     tries = [tried(x, states, training) for training in (False, False, True)]
     scopes, results = zip(*tries, strict=True)
     if any(scope.assigned for scope in scopes):
@@ -156,24 +161,26 @@ def _found_in_calls(called: CalledCell, features: int, backend: Any) -> str | No
         if not _same(_row(results[0], row), alone, 1e-4):
             return "does not treat each sequence for itself"
     if backend.compiled:
-        _compile(called, x, states, backend)
+        _compile(called, x, states, tuple(value for _, value in V), backend)
     return None
 
 
-def _compile(called: CalledCell, x: Tensor, states: States, backend: Any) -> None:
-    equations, recurrent = called.equations, called._recurrence(False, None)
+def _compile(
+    called: CalledCell, x: Tensor, states: States, V: tuple[Tensor, ...], backend: Any
+) -> None:
+    equations = called.equations
 
     def gradient(x: Tensor, states: States, V: tuple[Tensor, ...]) -> list[Tensor]:
         first = [called.no_output(states), *states]
 
         def step(*states: Tensor) -> tuple[States, None]:
-            known = recurrent._replace(V=V)
-            new_states, _ = equations.checked_step([x], list(states), known)
+            weights = Recurrence({}, V=V)
+            new_states, _ = equations.checked_step([x], list(states), weights)
             return new_states, None
 
         return backend.vjp(step, first, first)[0]
 
-    backend.compiled(gradient)(x, states, recurrent.V)
+    backend.compiled(gradient)(x, states, V)
 
 
 def _row(structure: Any, row: int) -> Any:

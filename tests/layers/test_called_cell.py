@@ -185,6 +185,16 @@ def test_calls_that_are_not_safe_run_on_keras_loop(case):
     layer(x, training=True)
 
 
+def test_models_whose_inputs_are_known_later_have_the_fast_loop():
+    """Variables have no values yet when the layers are built."""
+    x, _ = sequences()
+    first = RNN(OneState(), return_sequences=True, **ASKED)
+    model = keras.Sequential([first, RNN(TwoStates(), **ASKED)])
+    model.compile("sgd", "mse")
+    model.fit(x, np.zeros((len(x), 3)), verbose=0)
+    assert all(layer.loop.startswith("fast") for layer in model.layers)
+
+
 def test_elsewhere_keras_loop_is_as_fast():
     layer = RNN(OneState())
     layer.build((2, 5, INPUTS))
