@@ -76,7 +76,7 @@ class CalledCell:
         if states[0].shape[-1] == self.units:
             return states[0]
         zero = ops.zeros_like(states[0][:, :1])
-        return ops.tile(zero, (1, self.units))
+        return ops.broadcast_to(zero, (ops.shape(zero)[0], self.units))
 
     def get_dropout_mask(self, inputs: Tensor) -> None:
         return None
