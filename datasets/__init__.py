@@ -28,8 +28,9 @@ _FOLDERS = {
     "synthesized": "sets",
 }
 _FUNCTIONS = {
-    "audio_dataset_from_directory": "audio",
-    "midi_dataset_from_directory": "midi_directory",
+    "audio_dataset_from_directory": "sound.audio",
+    "midi_dataset_from_directory": "music.midi_directory",
+    "resumable": "resuming",
 }
 
 __all__ = [*_FUNCTIONS, *_FOLDERS]
@@ -39,7 +40,8 @@ def __getattr__(name: str) -> Any:
     if name in _FOLDERS:
         return importlib.import_module(f".{_FOLDERS[name]}.{name}", __name__)
     if name in _FUNCTIONS:
-        return getattr(__getattr__(_FUNCTIONS[name]), name)
+        module = importlib.import_module(f".{_FUNCTIONS[name]}", __name__)
+        return getattr(module, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

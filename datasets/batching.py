@@ -4,12 +4,14 @@ A model is compiled once for each shape of a batch, which takes a second or two.
 sequences of similar length share a batch, and lengths are rounded up to a few.
 """
 
+import secrets
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from .files import require
+from .resuming import Place
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -22,6 +24,7 @@ def batches(
     shuffle: bool = False,
     seed: int | None = None,
     max_shapes: int = 12,
+    content: str | None = None,
 ) -> "tf.data.Dataset":
     """Batches of at most `max_shapes` shapes, in a new order in each pass.
 
@@ -40,11 +43,24 @@ def batches(
             in their order. Default: `False`.
         seed: Makes the order repeatable. Default: `None`.
         max_shapes: The largest number of different shapes. Default: 12.
+        content: A digest of what the sequences hold, for `identity`. Default: `None`.
 
     Returns:
-        A `tf.data.Dataset` of what `make` returns, of known cardinality.
+        A `tf.data.Dataset` of what `make` returns, of known cardinality, that is
+        `resumable`.
     """
     tf = require("tensorflow")
+    identity = {
+        "sequences": len(steps),
+        "steps": int(np.sum(steps)),
+        "batch_size": batch_size,
+        "shuffle": shuffle,
+        "seed": seed,
+        "max_shapes": max_shapes,
+        "content": content,
+    }
+    if seed is None:
+        seed = secrets.randbits(63)
 
     groups = groups_of_like_length(steps, batch_size, max_shapes)
     members = np.concatenate([group.members for group in groups])
@@ -64,38 +80,44 @@ def batches(
     members, sizes, layout = (tf.constant(x) for x in (members, sizes, layout))
 
     # All in the graph: Python would take more time than the rest.
-    def one_pass(draw: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """For each batch: its sequences (-1 for none), its shape, and a seed."""
-
-        def random(number: int, shape: tuple, **use: Any) -> tf.Tensor:
-            return tf.random.stateless_uniform(shape, [draw, number], **use)
-
+    def planned(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """For each batch of a pass: its sequences (-1 for none), and its shape."""
         listed, order = members, tf.range(count)
         if shuffle:
+            drawn = tf.random.stateless_uniform(
+                (len(members) + count,), [seed, number], dtype=tf.float64
+            )
             group_of = tf.repeat(tf.range(len(groups)), sizes)
-            mixed = random(0, members.shape, dtype=tf.float64)
-            mixed += tf.cast(group_of, tf.float64)
+            mixed = drawn[count:] + tf.cast(group_of, tf.float64)
             listed = tf.gather(listed, tf.argsort(mixed))
-            order = tf.argsort(random(1, (count,)))
+            order = tf.argsort(drawn[:count])
         first, end, rows, length = tf.unstack(tf.gather(layout, order, axis=1))
         within = tf.range(batch_size, dtype=tf.int64)
         places = first[:, None] + within
         there = (within < rows[:, None]) & (places < end[:, None])
         listed = tf.gather(listed, tf.where(there, places, 0))
-        own = random(2, (count, 2), minval=None, maxval=None, dtype=tf.int64)
-        return tf.where(there, listed, -1), tf.stack([rows, length], axis=1), own
+        return tf.where(there, listed, -1), tf.stack([rows, length], axis=1)
 
-    draws = tf.data.Dataset.random(seed, rerandomize_each_iteration=True)
-    plan = draws.take(1).map(one_pass).unbatch()
-    dataset = plan.map(
+    def one_pass(_: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        number, passed_over = place.move_on()
+        # Both, always: `tf.cond` would take 40 ms to begin.
+        here = planned(number)
+        following = planned(number + 1) if shuffle else here
+        plan = (tf.concat(x, 0) for x in zip(here, following, strict=True))
+        listed, shapes = (x[passed_over:][:count] for x in plan)
+        batch = number * count + passed_over + tf.range(count, dtype=tf.int64)
+        other = tf.fill((count,), tf.constant(~seed, tf.int64))  # than of the order
+        return listed, shapes, tf.stack([other, batch], axis=1)
+
+    place = Place(count)
+    dataset = tf.data.Dataset.from_tensors(0).map(one_pass).unbatch()
+    dataset = dataset.map(
         lambda rows, size, own: make(rows[: size[0]], size[1], own),
         num_parallel_calls=2,
     )
-    dataset = dataset.prefetch(2)
-    dataset = dataset.apply(tf.data.experimental.assert_cardinality(count))
     options = tf.data.Options()
     options.autotune.enabled = False  # it takes as long as a small set's whole pass
-    return dataset.with_options(options)
+    return place.given_to(dataset.prefetch(2).with_options(options), identity)
 
 
 class Group(NamedTuple):

@@ -188,13 +188,15 @@ def train(
     name: str, data: music.Rolls, run: Path, args: argparse.Namespace
 ) -> tuple[dict, dict]:
     """Trains one cell; returns its row of the table and its learning curves."""
-    settings, watchers, piece = comparison.Settings.of(args), [], data[2][0]
+    settings, piece = comparison.Settings.of(args), data[2][0]
     if name == OWN:
         settings = dataclasses.replace(settings, cell_options={"dt": args.dt})
-        watchers = [callbacks.GateMonitor(run / name, piece, every=10)]
     cells = {**CELLS, OWN: LEMCell}
     model = comparison.build(name, settings, *music.likelihood(), cells)
     parts = music.batches(data, args.batch_size, args.seed, max_shapes=MAX_SHAPES)
+    watchers = [callbacks.TerminateOnNaN(parts[0])]
+    if name == OWN:
+        watchers.append(callbacks.GateMonitor(run / name, piece, every=10))
     result = comparison.train(model, settings, parts, run / name, watchers)
     if name == OWN:
         gates = inspection.gates(model, piece)

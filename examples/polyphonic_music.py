@@ -192,9 +192,12 @@ def train_cell(
         name, args, *music.likelihood(), encoding=encoding_of(args, data)
     )
     test_piece = data.rolls[2][0]
-    picture = callbacks.PianoRollImage(run / name, test_piece, every=10)
     parts = datasets(args, data.rolls)
-    result = comparison.train(model, args, parts, run / name, [picture])
+    watchers = [
+        callbacks.TerminateOnNaN(parts[0]),
+        callbacks.PianoRollImage(run / name, test_piece, every=10),
+    ]
+    result = comparison.train(model, args, parts, run / name, watchers)
     write_continuation(model, test_piece, data, args.seed, run / name)
     return result
 
@@ -215,8 +218,11 @@ def train_joint(
     )
     folder = run / model.name
     known = told[2][0] if told else None
-    picture = callbacks.PianoRollImage(folder, rolls[2][0], 10, known)
-    result = comparison.train(model, settings, parts, folder, [picture])
+    watchers = [
+        callbacks.TerminateOnNaN(parts[0]),
+        callbacks.PianoRollImage(folder, rolls[2][0], 10, known),
+    ]
+    result = comparison.train(model, settings, parts, folder, watchers)
     write_continuation(model, rolls[2][0], data, args.seed, folder, data.kinds)
     return result
 

@@ -216,9 +216,12 @@ def train_cell(
     clip = max((data[2][i] for i in range(len(data[2]))), key=len)
     rate = args.sampling_rate
     seconds = min(PRIMER_SECONDS, 0.75 * len(clip) / rate)
-    sound = callbacks.SoundSummary(run / name, clip, rate, seconds, every=5)
     parts = datasets(args, data)
-    row, curves = comparison.train(model, args, parts, run / name, [sound], 50)
+    watchers = [
+        callbacks.TerminateOnNaN(parts[0]),
+        callbacks.SoundSummary(run / name, clip, rate, seconds, every=5),
+    ]
+    row, curves = comparison.train(model, args, parts, run / name, watchers, 50)
     row["train_nll"] = model.evaluate(parts[0], verbose=0, return_dict=True)["nll"]
     unit = EVENT * math.log(data[0].standardization().std)
     row["test_nll_as_recorded"] = row["test_nll"] + unit

@@ -36,10 +36,11 @@ PUBLIC = {
         cells datasets from_addons from_keras from_torch generation inspection
         layer_by_units layers losses match_units metrics optimizers pictures
         to_keras""",
-    "callbacks": "BestModel EpochProgress GateMonitor PianoRollImage SoundSummary",
+    "callbacks": """BackupAndRestore BackupError BestModel EpochProgress GateMonitor
+        PianoRollImage SoundSummary TerminateOnNaN""",
     "datasets": """audio audio_dataset_from_directory bach_chorales fsdd jsb_chorales
         midi midi_dataset_from_directory midi_directory midi_records muse_data
-        nottingham piano_midi piano_roll synthesized""",
+        nottingham piano_midi piano_roll resumable synthesized""",
     "datasets.audio": """AudioError Recordings Standardization
         audio_dataset_from_directory decode_in_graph frames_dataset read read_directory
         read_files write""",
@@ -138,6 +139,7 @@ def test_every_data_set_is_an_attribute_and_nothing_is_imported_before():
     inner |= {"step_features"}
     inner |= {"tensorflow_io_decoder", "__init__"}
     functions = {"audio_dataset_from_directory", "midi_dataset_from_directory"}
+    functions |= {"resumable"}
     assert set(done.stdout.split()) == files - inner | functions
     with pytest.raises(AttributeError, match="no attribute 'no_such_set'"):
         _ = keras_gated.datasets.no_such_set

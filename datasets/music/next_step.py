@@ -1,5 +1,6 @@
 """Piano rolls to batches in which a model predicts every next frame."""
 
+import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -125,7 +126,8 @@ def next_step_dataset(
             given += (about * weights[..., None],)
         return given if len(given) > 1 else inputs, targets, weights
 
-    return batches(steps, batch, batch_size, shuffle, seed, max_shapes)
+    content = hashlib.sha256(packed).hexdigest()
+    return batches(steps, batch, batch_size, shuffle, seed, max_shapes, content)
 
 
 def _sequences(

@@ -3,8 +3,8 @@
 `arguments` is the command line. `training` has the `Settings`, and builds and trains a
 model by the paper's recipe, `joint` builds one of whole frames of music. `music` and
 `sound` say what a model of each predicts, and make the batches. `measures` says what
-music is like in numbers. `results` runs one cell after another, and makes the table,
-the record and the picture.
+music is like in numbers. `results` runs one cell after another, and makes the table and
+the picture; `runs` keeps the record, and goes on with a run that was stopped.
 """
 
 from comparison.arguments import parser, positive, seed
@@ -12,12 +12,13 @@ from comparison.joint import HEADS, JOINT, build_joint
 from comparison.results import (
     color_of,
     format_table,
+    plot_learning_curves,
     run_all,
     title_of,
-    versions,
-    write_record,
 )
-from comparison.training import AT_ONCE, Settings, build, train
+from comparison.runs import Run, whole_events
+from comparison.training import AT_ONCE, Settings, build, discard_backup, train
+from comparison.versions import versions
 from keras_gated import CELLS
 
 __all__ = [
@@ -25,17 +26,20 @@ __all__ = [
     "CELLS",
     "HEADS",
     "JOINT",
+    "Run",
     "Settings",
     "build",
     "build_joint",
     "color_of",
+    "discard_backup",
     "format_table",
     "parser",
+    "plot_learning_curves",
     "positive",
     "run_all",
     "seed",
     "title_of",
     "train",
     "versions",
-    "write_record",
+    "whole_events",
 ]

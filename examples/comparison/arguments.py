@@ -37,6 +37,12 @@ def parser(description: str, **defaults: Any) -> argparse.ArgumentParser:
         help="where results go, each run in a folder of its own named by the time "
         "(default: %(default)s)",
     )
+    parser.add_argument(
+        "--fresh",
+        action="store_true",
+        help="begin anew, also if the last run with the same arguments was stopped "
+        "before its end, with which this command would go on",
+    )
     parser.set_defaults(**defaults)
     return parser
 

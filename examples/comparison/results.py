@@ -1,20 +1,15 @@
 """A run from the first cell to the last: its table, its record and its pictures."""
 
 import argparse
-import json
-import platform
-import shlex
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import keras
-import numpy as np
-
-import keras_gated
-from keras_gated import CELLS
+from comparison.runs import Run
+from comparison.training import discard_backup
+from keras_gated import CELLS, callbacks
+from keras_gated.datasets.files import atomic_path
 
 
 def title_of(cell: str) -> str:
@@ -63,7 +58,8 @@ def plot_learning_curves(curves: dict[str, dict], path: Path) -> None:
         axes.grid(which="both", linewidth=0.3)
     panels[0].set_ylabel("nats per step (validation; dotted: training, with noise)")
     panels[0].legend()
-    figure.savefig(path, dpi=120)
+    with atomic_path(path) as whole:
+        figure.savefig(whole, dpi=120)
 
 
 def format_table(rows: list[dict], columns: dict[str, str]) -> str:
@@ -97,42 +93,6 @@ def format_table(rows: list[dict], columns: dict[str, str]) -> str:
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
 
 
-def versions() -> dict[str, str]:
-    """The versions of what a result was made with."""
-    import tensorflow as tf
-
-    return {
-        "keras_gated": keras_gated.__version__,
-        "python": platform.python_version(),
-        "keras": keras.__version__,
-        "backend": keras.config.backend(),
-        "tensorflow": tf.__version__,
-        "numpy": np.__version__,
-    }
-
-
-def write_record(rows: list[dict], curves: dict, about: dict, run: Path) -> None:
-    """Writes the results so far, and a picture of the curves.
-
-    Args:
-        rows: Of the table.
-        curves: The learning curves of each cell; without any there is no picture.
-        about: What else the record says.
-        run: The folder, for `results.json` and `learning_curves.png`.
-    """
-    if curves:
-        plot_learning_curves(curves, run / "learning_curves.png")
-    record = {
-        "command": shlex.join([Path(sys.executable).name, *sys.argv]),
-        "versions": versions(),
-        **about,
-        "rows": rows,
-        "curves": curves,
-    }
-    with open(run / "results.json", "w") as file:
-        json.dump(record, file, indent=1)
-
-
 def run_all(
     args: argparse.Namespace,
     load: Callable[[], Any],
@@ -142,7 +102,7 @@ def run_all(
     first_rows: Callable[[Any], list[dict]] = lambda data: [],
     more: Sequence[str] = (),
 ) -> int:
-    """Trains one cell after another; errors and Ctrl-C lose nothing that is done.
+    """Trains one cell after another, from where the same command was stopped.
 
     Args:
         args: The arguments.
@@ -158,41 +118,53 @@ def run_all(
         The exit code.
     """
     script = Path(sys.argv[0]).name
-    run = args.log_dir / time.strftime("%Y%m%d-%H%M%S")
     try:
-        if args.log_dir.exists() and not args.log_dir.is_dir():
-            raise ValueError(f"--log-dir {str(args.log_dir)!r} is not a folder.")
+        run = Run(args)
         data = load()
         about = describe(data)
-        rows = first_rows(data)
-        run.mkdir(parents=True)
-        write_record(rows, {}, about, run)
+        run.check_data(about)
+        rows = run.record.get("rows") or first_rows(data)
+        curves = run.record.get("curves", {})
+        run.write(rows, curves, about)
     except (ValueError, ImportError, OSError) as error:
         print(f"{script}: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nInterrupted before the first training.")
         return 130
-    curves, code = {}, 0
+    code, folder = 0, run.folder
     try:
         for name in (*args.cells, *more):
+            if name in curves:
+                continue
             try:
-                row, curves[name] = train_cell(name, data, run)
-            except ValueError as error:
+                row, curves[name] = train_cell(name, data, folder)
+            except (ValueError, FloatingPointError) as error:
                 print(f"{script}: error: {error}", file=sys.stderr)
                 code = 1
             else:
                 rows.append(row)
-                write_record(rows, curves, about, run)
+                plot_learning_curves(curves, folder / "learning_curves.png")
+                run.write(rows, curves, about)
+                discard_backup(folder / name)
+        run.write(rows, curves, about, ended=True)
     except KeyboardInterrupt:
         print(
-            "\nInterrupted. The finished results and the best models so far are kept."
+            "\nInterrupted. The finished results and the best models so far are kept, "
+            "and the same command goes on."
         )
         code = 130
+    except (OSError, callbacks.BackupError) as error:
+        print(
+            f"{script}: error: {error}\nWhat is finished is kept, and the same command "
+            "goes on once that is mended.",
+            file=sys.stderr,
+        )
+        code = 1
     if rows:
         print(
             f"\n{format_table(rows, columns)}\n"
             "(NLL in nats per step, of the epoch with the best validation NLL)"
         )
-    print(f"\nAll results are in {run}. Curves: tensorboard --logdir {args.log_dir}")
+    print(f"\nAll results are in {folder}. Curves: tensorboard --logdir {args.log_dir}")
     return code

@@ -11,8 +11,11 @@ from typing import Any
 import keras
 
 import keras_gated
+from comparison.runs import whole_events
 from keras_gated import CELLS, callbacks, optimizers
 
+BACKUP = "backup.npz"
+"""Of a training, in its folder."""
 AT_ONCE = 16
 """The largest number of updates that run without returning to Python."""
 
@@ -144,13 +147,14 @@ def train(
     watchers: Sequence[keras.callbacks.Callback] = (),
     update_freq: int | str = "epoch",
 ) -> tuple[dict, dict]:
-    """Trains a model, and goes back to its best epoch.
+    """Trains a model, from where it was stopped, and goes back to its best epoch.
 
     Args:
         model: As `build` makes it; among its metrics is one named `nll`.
         settings: What to train with, or the arguments that say so.
         data: The data sets of training, validation and test.
-        folder: For the best model and TensorBoard.
+        folder: For the best model, TensorBoard, and the backup, with which the next
+            call with this folder goes on until `discard_backup`.
         watchers: More callbacks.
         update_freq: Of `keras.callbacks.TensorBoard`.
 
@@ -159,6 +163,7 @@ def train(
 
     Raises:
         ValueError: No epoch had a finite validation NLL.
+        BackupError: The folder has the backup of another training.
     """
     settings = Settings.of(settings)
     training, _, test = data
@@ -178,9 +183,8 @@ def train(
         model.steps_per_execution = max(
             k for k in range(1, AT_ONCE + 1) if len(training) % k == 0
         )
-    began = time.perf_counter()
-    history = _fit(model, data, settings.epochs, watchers)
-    seconds = time.perf_counter() - began
+    backup = callbacks.BackupAndRestore(folder / BACKUP, training, watchers)
+    history = _fit(model, data, settings.epochs, backup)
     if not best.exists():
         raise ValueError(
             f"no epoch of {model.name} had a finite validation NLL; a smaller "
@@ -198,7 +202,7 @@ def train(
         "units": recurrent.cell.units,
         "parameters": recurrent.count_params(),
         "epochs": len(history["nll"]),
-        "seconds": round(seconds, 1),
+        "seconds": round(clock.seconds[-1], 1),
         "valid_nll": min(history["val_nll"]),
         **{f"test_{name}": score for name, score in scores.items() if name != "loss"},
     }
@@ -207,11 +211,20 @@ def train(
     return row, {key: [float(x) for x in curve] for key, curve in curves.items()}
 
 
+def discard_backup(folder: Path) -> None:
+    """Removes the backup of a training whose results are written.
+
+    Args:
+        folder: As `train` had it.
+    """
+    (folder / BACKUP).unlink(missing_ok=True)
+
+
 def _fit(
     model: keras.Model,
     data: Sequence,
     epochs: int,
-    watchers: Sequence[keras.callbacks.Callback],
+    backup: callbacks.BackupAndRestore,
 ) -> dict[str, list]:
     """Fits; on Ctrl-C the callbacks first write what they still hold."""
     training, validation, _ = data
@@ -223,10 +236,10 @@ def _fit(
             epochs=epochs,
             shuffle=False,  # the data set shuffles
             verbose=0,
-            callbacks=watchers,
+            callbacks=[backup, *backup.callbacks],
         ).history
     except KeyboardInterrupt:
-        for watcher in watchers:
+        for watcher in backup.callbacks:
             watcher.on_train_end()
         raise
 
@@ -239,13 +252,17 @@ def cosine(settings: Settings) -> Callable[[int], float]:
 
 
 class EpochClock(keras.callbacks.Callback):
-    """Notes the seconds from the start of training to the end of each epoch."""
+    """Notes the seconds that training has taken at the end of each epoch."""
 
     def on_train_begin(self, logs: dict | None = None) -> None:
-        self.began, self.seconds = time.perf_counter(), []
+        self.seconds = []
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        self._start_time = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        self.seconds.append(time.perf_counter() - self.began)
+        before = self.seconds[-1] if self.seconds else 0.0
+        self.seconds.append(before + time.perf_counter() - self._start_time)
 
 
 def _log_hyperparameters(folder: Path, settings: Settings, row: dict) -> None:
@@ -266,13 +283,12 @@ def _log_hyperparameters(folder: Path, settings: Settings, row: dict) -> None:
         "seed": settings.seed,
     }
     figures = [name for name in row if name.startswith(("valid_", "test_"))]
-    if not any(folder.parent.glob("events.*")):
-        with tf.summary.create_file_writer(str(folder.parent)).as_default():
-            api.hparams_config(
-                hparams=[api.HParam(name) for name in shown],
-                metrics=[api.Metric(f"result/{figure}") for figure in figures],
-            )
-    with tf.summary.create_file_writer(str(folder)).as_default():
+    with whole_events(folder.parent, "hparams"):
+        api.hparams_config(
+            hparams=[api.HParam(name) for name in shown],
+            metrics=[api.Metric(f"result/{figure}") for figure in figures],
+        )
+    with whole_events(folder, "results"):
         api.hparams(shown, trial_id=row["cell"])
         for figure in figures:
             tf.summary.scalar(f"result/{figure}", row[figure], step=row["epochs"])

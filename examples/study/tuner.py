@@ -16,6 +16,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import comparison
+
 from keras_gated.datasets.files import require
 from study import trials
 from study.recipes import JOINT_PHASES
@@ -89,11 +91,11 @@ class Tuner(kt.engine.base_tuner.BaseTuner):
     def run_trial(self, given: Any) -> float:
         trial = Trial.of(given.hyperparameters.values)
         print(f"\n{' '.join(map(str, trial.key))}: {trial.command}")
-        record = self._same(trial)
+        record, folder = self._same(trial), self.study_dir / trial.name
         if record is None:
-            folder = self.study_dir / trial.name
             record = trials.run(trial, self.plan, self.sources, folder)
         self.records.write(record)
+        comparison.discard_backup(folder)
         if self.verbose:
             show_progress(self.plan, self.records)
         return min(record["valid_nll"], LARGEST_NLL)

@@ -13,7 +13,6 @@ numbers in `results.json`, and everything for TensorBoard.
 import argparse
 import os
 import sys
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +26,7 @@ import keras
 from comparison import positive
 
 from keras_gated.datasets import bach_chorales, piano_roll
+from keras_gated.datasets.files import atomic_path
 from why_tanh import descent, memory, models, slopes
 from why_tanh.cells import TITLES
 
@@ -106,25 +106,27 @@ class Study:
     Args:
         args: The arguments.
         data: The chorales for training, validation and test.
-        run: The folder for the results.
+        run: With the folder for the results, and those that a stopped run had.
     """
 
     def __init__(
-        self, args: argparse.Namespace, data: bach_chorales.Splits, run: Path
+        self, args: argparse.Namespace, data: bach_chorales.Splits, run: comparison.Run
     ) -> None:
-        self.args, self.run = args, run
+        self.args, self._run, self.run = args, run, run.folder
         self.inputs = models.beginnings(data[2], args.lags, args.pieces, args.seed)
-        self.rows, self.curves, self.norms = [], {}, {}
+        rows = run.record.get("rows", [])
+        finished = {row["cell"] for row in rows if row["weights"] == "trained"}
+        self.rows = [row for row in rows if row["cell"] in finished]
+        self.curves = run.record.get("curves", {})
+        self.norms = run.record.get("jacobian_norms", {})
         self.about = {
-            "seed": args.seed,
-            "settings": {
-                key: str(value) if isinstance(value, Path) else value
-                for key, value in sorted(vars(args).items())
-            },
+            name: run.record[name]
+            for name in ("slopes", "descents", "jacobian_norms")
+            if name in run.record
         }
 
     def slopes(self) -> None:
-        measured = slopes.measure()
+        measured = self.about.get("slopes") or slopes.measure()
         self.about["slopes"] = measured
         self._show("slopes", slopes.plot(measured))
         for name, of in measured.items():
@@ -136,7 +138,7 @@ class Study:
     def descents(self) -> None:
         print("\nGradient descent with positive and with centered inputs:")
         seed = self.args.seed
-        rows = descent.measure(seed)
+        rows = self.about.get("descents") or descent.measure(seed)
         self.about["descents"] = rows
         self._show("descents", descent.plot(rows, seed))
         for (update, kind), (_, _, loss) in descent.paths(rows, seed).items():
@@ -166,14 +168,15 @@ class Study:
             nll = model.evaluate(parts[2], verbose=0, return_dict=True)["nll"]
             result = {"test_nll": nll}
         else:
-            result, self.curves[name] = comparison.train(
-                model, self.args, parts, self.run / name
-            )
+            result, curves = comparison.train(model, self.args, parts, self.run / name)
         row = self._measure(name, "trained", models.in_float64(cell))
         of_training = ("epochs", "seconds", "test_nll")
         row.update({key: result[key] for key in of_training if key in result})
         self._show("jacobians", memory.plot(self.norms, self.args.pieces))
+        if not given:
+            self.curves[name] = curves
         self.write()
+        comparison.discard_backup(self.run / name)
 
     def _measure(self, name: str, weights: str, cell: keras.layers.Layer) -> dict:
         """Measures the memory of a cell; returns its row of the table."""
@@ -191,16 +194,25 @@ class Study:
         self.rows.append(row)
         return row
 
-    def write(self) -> None:
-        comparison.write_record(self.rows, self.curves, self.about, self.run)
+    def is_finished(self, name: str) -> bool:
+        """Whether the stopped run had measured a cell, after training, too."""
+        return name in {row["cell"] for row in self.rows}
+
+    def write(self, ended: bool = False) -> None:
+        """Writes the results so far."""
+        if self.curves:
+            path = self.run / "learning_curves.png"
+            comparison.plot_learning_curves(self.curves, path)
+        self._run.write(self.rows, self.curves, self.about, ended)
 
     def _show(self, name: str, figure: "Figure") -> None:
         """Writes a figure to a file and for TensorBoard."""
         import tensorflow as tf
 
         path = self.run / f"{name}.png"
-        figure.savefig(path, dpi=110)
-        with tf.summary.create_file_writer(str(self.run)).as_default():
+        with atomic_path(path) as whole:
+            figure.savefig(whole, dpi=110)
+        with comparison.whole_events(self.run, f"{name}-{len(self.norms)}"):
             image = tf.io.decode_png(path.read_bytes(), channels=3)
             tf.summary.image(name, image[None], step=len(self.norms))
 
@@ -210,7 +222,7 @@ class Study:
         """Writes a curve for TensorBoard, as a run of this name."""
         import tensorflow as tf
 
-        with tf.summary.create_file_writer(str(self.run / name)).as_default():
+        with comparison.whole_events(self.run / name, tag.replace("/", "-")):
             for step, value in enumerate(values, first):
                 tf.summary.scalar(tag, value, step=step)
 
@@ -232,21 +244,17 @@ class Study:
 def main() -> int:
     args = parse_arguments()
     script = Path(sys.argv[0]).name
-    run = args.log_dir / time.strftime("%Y%m%d-%H%M%S")
     try:
         if keras.config.backend() != "tensorflow":
             raise ValueError(
                 f"This script runs on TensorFlow (KERAS_BACKEND=tensorflow), not on "
                 f"{keras.config.backend()!r}."
             )
-        if args.log_dir.exists() and not args.log_dir.is_dir():
-            raise ValueError(f"--log-dir {str(args.log_dir)!r} is not a folder.")
         if args.lags < 4:
             raise ValueError(f"--lags must be 4 or more. Received: {args.lags}")
         given = models.load(args.models, args.cells) if args.models else {}
         data = bach_chorales.load_data(STEPS_PER_QUARTER)
-        study = Study(args, data, run)
-        run.mkdir(parents=True)
+        study = Study(args, data, comparison.Run(args))
     except (ValueError, ImportError, OSError) as error:
         print(f"{script}: error: {error}", file=sys.stderr)
         return 2
@@ -262,13 +270,16 @@ def main() -> int:
             for rolls, shuffle in zip(data, (True, False, False), strict=True)
         ]
         for name in given or args.cells:
+            if study.is_finished(name):
+                continue
             try:
                 study.cell(name, given.get(name), parts)
             except ValueError as error:
                 print(f"{script}: error: {error}", file=sys.stderr)
                 code = 1
+        study.write(ended=True)
     except KeyboardInterrupt:
-        print("\nInterrupted. The finished results are kept.")
+        print("\nInterrupted. The finished results are kept; the same command goes on.")
         code = 130
     if study.rows:
         print(
@@ -276,7 +287,9 @@ def main() -> int:
             "(the norm of the Jacobian of a state with respect to an earlier one, the "
             f"geometric mean over {args.pieces} test pieces; NLL in nats per step)"
         )
-    print(f"\nAll results are in {run}. Curves: tensorboard --logdir {args.log_dir}")
+    print(
+        f"\nAll results are in {study.run}. Curves: tensorboard --logdir {args.log_dir}"
+    )
     return code
 
 

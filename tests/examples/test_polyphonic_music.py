@@ -366,6 +366,94 @@ def test_ctrl_c_leaves_the_logs_and_the_best_model(music, tmp_path):
 
 
 @pytest.mark.slow
+def test_killed_at_any_moment_it_goes_on_to_the_same_end(music, tmp_path):
+    def command(name):
+        return [
+            *(sys.executable, str(SCRIPT), "--midi-dir", str(music), "--no-joint"),
+            *("--log-dir", str(tmp_path / name), "--cells", "tanh", "gru"),
+            *("--units", "5", "--epochs", "300", "--patience", "300"),
+        ]
+
+    def state(name):
+        """The rows but for times, the weights, the music, and all in TensorBoard."""
+        folder, record = results(tmp_path / name)
+        assert record["ended"]
+        assert not list(folder.glob("*/backup.npz"))
+        rows = [{**row, "seconds": 0} for row in record["rows"]]
+        curves = {k: {**v, "seconds": 0} for k, v in record["curves"].items()}
+        models = [keras.saving.load_model(p) for p in sorted(folder.glob("*/*.keras"))]
+        weights = [[w.tolist() for w in model.get_weights()] for model in models]
+        heard = [path.read_bytes() for path in sorted(folder.glob("*/*.mid"))]
+        logs = [
+            scalars(folder / cell / part)[1]
+            for cell in ("tanh", "gru")
+            for part in ("train", "validation", "")
+        ]
+        return rows, curves, weights, heard, logs
+
+    subprocess.run(command("whole"), check=True, capture_output=True)
+    random = np.random.default_rng(1)
+    for seen in ("tanh/backup.npz", "gru/backup.npz", "gru/validation"):
+        process = subprocess.Popen(command("killed"), stdout=subprocess.DEVNULL)
+        while process.poll() is None and not list(tmp_path.glob(f"killed/*/{seen}")):
+            time.sleep(0.01)
+        time.sleep(random.uniform(0, 3))
+        process.kill()
+        process.wait()
+    done = subprocess.run(command("killed"), check=True, capture_output=True, text=True)
+    assert "Going on with the run in" in done.stdout
+    assert state("whole") == state("killed")
+
+
+def test_a_stopped_run_and_what_does_not_go_on_with_it(
+    call, music, tmp_path, monkeypatch
+):
+    def run(*more):
+        where = ("--midi-dir", music, "--log-dir", tmp_path / "runs", "--no-joint")
+        return call(*where, "--cells", "tanh", "--units", 3, "--epochs", 1, *more)
+
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    def folders():
+        return sorted(path.name for path in (tmp_path / "runs").iterdir())
+
+    with monkeypatch.context() as patch:
+        patch.setattr(keras.Model, "fit", stopped)
+        code, out, _ = run()
+        assert code == 130
+        assert "the same command goes on" in out
+    (first,) = folders()
+
+    (more,) = [music / "more.mid"]
+    midi.write(np.ones((40, 88), np.uint8), more)
+    code, _, errors = run()
+    assert code == 2
+    assert "was begun with other sequences" in errors
+    assert "--fresh begins a new one" in errors
+    more.unlink()
+    record = tmp_path / "runs" / first / "results.json"
+    was = record.read_text()
+    record.write_text(was.replace(keras.__version__, "0.0"))
+    code, _, errors = run()
+    assert code == 2
+    assert "was begun with other versions" in errors
+    record.write_text(was)
+
+    time.sleep(1.1)  # folders have their names by the second
+    assert run("--seed", 2)[0] == 0  # other arguments begin another run
+    assert len(folders()) == 2
+    code, out, _ = run()
+    assert code == 0
+    assert f"Going on with the run in {tmp_path / 'runs' / first}" in out
+    assert len(folders()) == 2
+    time.sleep(1.1)
+    code, out, _ = run()  # what has ended is not gone on with
+    assert "Going on" not in out
+    assert len(folders()) == 3
+
+
+@pytest.mark.slow
 def test_the_demo_as_a_user_runs_it(tmp_path):
     """Four cells on the chorales; ten epochs show that all of them learn."""
     where = ("--log-dir", tmp_path / "runs", "--epochs", "10")

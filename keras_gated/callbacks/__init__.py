@@ -1,0 +1,17 @@
+"""Callbacks: resuming, the best model, one progress bar, figures and sound."""
+
+from keras_gated.callbacks.backup import BackupAndRestore, BackupError
+from keras_gated.callbacks.not_a_number import TerminateOnNaN
+from keras_gated.callbacks.progress import BestModel, EpochProgress
+from keras_gated.callbacks.summaries import GateMonitor, PianoRollImage, SoundSummary
+
+__all__ = [
+    "BackupAndRestore",
+    "BackupError",
+    "BestModel",
+    "EpochProgress",
+    "GateMonitor",
+    "PianoRollImage",
+    "SoundSummary",
+    "TerminateOnNaN",
+]
