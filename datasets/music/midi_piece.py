@@ -1,6 +1,5 @@
 """A MIDI file as its messages, so that it can be written again with more in it."""
 
-import io
 import itertools
 import os
 from collections.abc import Iterator, Sequence
@@ -9,8 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ..files import require
-from .midi_engines import MIDIError, parse_and_repair
+from .midi_engines import MIDIError, parse_messages
 from .score import DRUMS, Score, plain_name
 
 if TYPE_CHECKING:
@@ -162,14 +160,8 @@ def read_piece(path: str | os.PathLike) -> Piece:
     >>> piece.voices[0].notes.tolist(), piece.end
     ([[0, 240, 60, 80], [240, 360, 64, 80]], 360)
     """
-    mido = require("mido", extra="examples")
     path = os.fspath(path)
-    score, content = parse_and_repair(path)
-    try:
-        parsed = mido.MidiFile(file=io.BytesIO(content))
-    except Exception as error:  # mido raises anything
-        reason = str(error) or type(error).__name__
-        raise MIDIError(f"{path!r} cannot be read by mido: {reason}") from error
+    score, content, parsed = parse_messages(path)
     tracks, ends = [], []
     for track in parsed.tracks:
         ticks = np.cumsum([message.time for message in track], dtype=np.int64).tolist()

@@ -208,20 +208,33 @@ def names_in_utf8(body: bytes) -> bytes:
     Args:
         body: The events of a track.
     """
-    track, here, status = bytearray(), 0, None
-    while here < len(body):
-        _, begin = _number(body, here)
-        if begin == len(body):  # the wait before the end of the track
-            return bytes(track) + body[here:]
-        event, end, status = _event(body, begin, status)
+    track = bytearray()
+    for wait, event in events(body):
         if event[:2] == TRACK_NAME:
             _, text = _number(event, 2)
             name = text_of(event[text:]).encode()
             event = TRACK_NAME + _variable(len(name)) + name
-        # Each event has its status byte, as one before it may be missing.
-        track += body[here:begin] + event
-        here = end
+        track += _variable(wait) + event
     return bytes(track)
+
+
+def events(body: bytes) -> Iterator[tuple[int, bytes]]:
+    """The events of a track that is whole, without its end.
+
+    Args:
+        body: The events of a track, as `bodies` gives them.
+
+    Yields:
+        The ticks before an event, and the event, with its status byte; at last the
+        ticks before the end of the track, and no bytes.
+    """
+    here, status = 0, None
+    while here < len(body):
+        wait, here = _number(body, here)
+        event = b""
+        if here < len(body):
+            event, here, status = _event(body, here, status)
+        yield wait, event
 
 
 def text_of(data: bytes) -> str:

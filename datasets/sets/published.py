@@ -71,14 +71,17 @@ def load(name: str, data_dir: str | os.PathLike | None = None) -> Splits:
             f"published {name}, whose sha256 is {SHA256[name]}. Delete it, or get it "
             f"anew from {ORIGIN}{name}"
         )
-    matrices = io.loadmat(path, variable_names=PARTS)
-    return tuple(
-        [
-            piano_roll.check_roll(roll, f"{name}, {part}[{i}]")
-            for i, roll in enumerate(matrices[part].ravel())
-        ]
-        for part in PARTS
-    )
+    try:
+        matrices = io.loadmat(path, variable_names=PARTS)
+        return tuple(
+            [
+                piano_roll.check_roll(roll, f"{part}[{i}]")
+                for i, roll in enumerate(matrices[part].ravel())
+            ]
+            for part in PARTS
+        )
+    except Exception as error:  # SciPy raises anything
+        raise ValueError(f"{str(path)!r} cannot be read by SciPy: {error!r}") from error
 
 
 def _path(name: str, data_dir: str | os.PathLike | None) -> Path:

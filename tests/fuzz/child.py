@@ -1,0 +1,170 @@
+"""Reads mutated files, in a process that they may bring down, and tells of each."""
+
+import argparse
+import faulthandler
+import json
+import random
+import re
+import resource
+import signal
+import sys
+import tempfile
+import traceback
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+from fuzz.mutations import mutated
+from fuzz.readers import READERS, Reader
+
+SECONDS = 10
+"""Of this process's time, that a file may take."""
+BYTES = 2**31
+"""Of memory, that the process may take beyond what it has with the seeds read."""
+BYTES_A_FILE = 2**28
+"""Of memory, that a file may take."""
+MOST_FOUND, LARGEST_FOUND = 300, 2**16
+"""How many files that led to something new become seeds, and their bytes at most."""
+ROOT = Path(__file__).parents[2]
+
+
+def judge(reader: Reader, path: Path) -> tuple[str, str]:
+    """What comes of reading a file.
+
+    Returns:
+        `"accepted"`, `"refused"` or a kind of failure; and what there is to say,
+        without numbers, so that it is the same for all files that are alike.
+    """
+    try:
+        return "accepted", _plain(repr(reader.call(path)), path)
+    except reader.errors as error:
+        text, chain = str(error), error
+        while chain is not None:
+            if isinstance(chain, MemoryError):
+                return "memory", text
+            chain = chain.__cause__ or chain.__context__
+        if "\n" in text or not (
+            {path.name, path.parent.name} & {*re.split(r"[/']", text)}
+        ):
+            return "unclear error", f"{type(error).__name__}: {text} {_where(error)}"
+        return "refused", _plain(f"{type(error).__name__}: {text}", path)
+    except Exception as error:
+        kind = "wrong" if isinstance(error, AssertionError) else "undocumented"
+        return kind, f"{type(error).__name__}: {error} {_where(error)}"
+
+
+def _plain(text: str, path: Path) -> str:
+    text = text.replace(str(path), "PATH").replace(path.name, "NAME")
+    return re.sub(r"-?\d[\d,.]*|(0x[0-9a-f]+)", "N", text)[:200]
+
+
+def _where(error: BaseException) -> str:
+    """The last places in this project that an error came through."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [
+        f
+        for f in frames
+        if ROOT in Path(f.filename).parents and ".venv" not in f.filename
+    ]
+    places = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in own[-2:]]
+    return f"[{' '.join(places)} {Path(frames[-1].filename).name}:{frames[-1].lineno}]"
+
+
+def make(reader: Reader, whole: list, chance: random.Random) -> tuple[str, bytes]:
+    """The name and the bytes of a mutated file."""
+    name, content = chance.choice(whole)
+    shell = reader.shells.get(Path(name).suffix)
+    if shell is not None and chance.random() < 0.6:
+        try:
+            return name, shell.mutated(content, chance)
+        except Exception:  # it is damaged already
+            pass
+    return name, mutated(content, [x for _, x in whole], chance)
+
+
+def tell(*what: object) -> None:
+    print(json.dumps(what), file=ANSWERS, flush=True)
+
+
+def limit() -> None:
+    """Limits memory, and lets a file that takes too long end the process."""
+    now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (now + BYTES, resource.RLIM_INFINITY))
+    faulthandler.register(signal.SIGPROF, chain=True)
+    faulthandler.register(signal.SIGALRM, chain=True)
+
+
+def timed(call: Callable, *arguments: object) -> object:
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
+    signal.alarm(12 * SECONDS)  # for what waits for ever
+    try:
+        return call(*arguments)
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.alarm(0)
+
+
+def peak() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def work(args: argparse.Namespace) -> None:
+    reader = READERS[args.reader]
+    faulthandler.enable()
+    warnings.simplefilter("ignore")
+    folder = Path(args.folder)
+    here = Path(tempfile.mkdtemp(dir=folder))
+    if args.replay:
+        limit()
+        tell(0, *timed(judge, reader, args.replay.resolve()))
+        return
+    whole = [*reader.seeds().items()]
+    for path in args.data:
+        whole.append((path.name, path.read_bytes()))
+    seen = set()
+    for name, content in whole:
+        (here / name).write_bytes(content)
+        outcome = judge(reader, here / name)
+        seen.add(outcome)
+        if outcome[0] != "accepted" and args.first == 0 and not args.data:
+            tell(-1, "seed " + outcome[0], outcome[1], name)
+    found = sorted(folder.glob("found-*"))
+    whole += [(p.name.split("-", 2)[2], p.read_bytes()) for p in found]
+    limit()
+    for number in range(args.first, args.last):
+        chance = random.Random(f"{args.seed} {args.reader} {number}")
+        name, content = make(reader, whole, chance)
+        path = here / name
+        path.write_bytes(content)
+        tell(number, "begins", str(path))
+        before = peak()
+        kind, text = timed(judge, reader, path)
+        if peak() - before > BYTES_A_FILE:
+            kind, text = "memory", f"{(peak() - before) >> 20} MiB, {kind}: {text}"
+        tell(number, kind, text)
+        is_new = (kind, text) not in seen and kind in ("accepted", "refused")
+        if is_new and len(seen) < MOST_FOUND and len(content) <= LARGEST_FOUND:
+            whole.append((name, content))
+            (folder / f"found-{number:08}-{name}").write_bytes(content)
+        seen.add((kind, text))
+        if kind == "memory":
+            sys.exit(1)  # the peak would hide the next
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    for name in ("reader", "folder", "seed"):
+        parser.add_argument(name)
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--last", type=int, default=0)
+    parser.add_argument("--replay", type=Path)
+    parser.add_argument("--data", type=Path, nargs="*", default=[])
+    work(parser.parse_args())
+
+
+if __name__ == "__main__":
+    import os
+
+    ANSWERS = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print
+    main()
