@@ -14,6 +14,8 @@ from .score import DRUMS, Score, plain_name
 if TYPE_CHECKING:
     import mido
 
+LONGEST = 50_000
+"""Longer pieces, in quarter notes, are refused: damage makes millions of bars."""
 Event = tuple[int, "mido.Message | mido.MetaMessage"]
 """A tick since the beginning, and a message."""
 
@@ -147,7 +149,8 @@ def read_piece(path: str | os.PathLike) -> Piece:
         longer what the file holds.
 
     Raises:
-        MIDIError: (a `ValueError`) The file is not a readable MIDI file.
+        MIDIError: (a `ValueError`) The file is not a readable MIDI file, or longer than
+            50,000 quarter notes.
         FileNotFoundError: There is no such file.
         OSError: The file cannot be read.
         ImportError: pretty_midi, which brings mido, is not installed.
@@ -170,7 +173,15 @@ def read_piece(path: str | os.PathLike) -> Piece:
         ends.append(ticks[-1] if ticks else 0)
     voices = _voices(tracks, score)
     resolution = parsed.ticks_per_beat
-    return Piece(path, content, resolution, tracks, ends, voices, score)
+    piece = Piece(path, content, resolution, tracks, ends, voices, score)
+    last = max([piece.end, *score.time_signatures[:, 0].tolist()])
+    if last > LONGEST * resolution:
+        raise MIDIError(
+            f"{path!r} has {last // resolution:,} quarter notes; pieces of more than "
+            f"{LONGEST:,} are not read.",
+            "too long",
+        )
+    return piece
 
 
 def to_midi_file(

@@ -69,7 +69,7 @@ def synthesize(
     pretty_midi = require("pretty_midi", extra="examples")
     score, _, midi = parse_messages(path)
     ticks = [sum(message.time for message in track) for track in midi.tracks]
-    seconds = float(score.seconds(np.array([max(ticks)]))[0])
+    seconds = float(score.seconds(np.array([max(ticks, default=0)]))[0])
     if max_seconds is not None and seconds > max_seconds:
         raise MIDIError(
             f"{os.fspath(path)!r} lasts {seconds:,.0f} seconds, longer than the "
@@ -88,11 +88,14 @@ def synthesize(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # tempi outside the first track
             parsed = pretty_midi.PrettyMIDI(mido_object=_with_few_ticks(midi))
-        sound = parsed.synthesize(fs=sampling_rate)
+        # One at a time: pretty_midi keeps all, and divides silence by its peak.
         length = round((parsed.get_end_time() + TAIL) * sampling_rate)
-        sound = np.pad(sound, (0, max(0, length - len(sound))))  # with its silence
+        sound = np.zeros(length, np.float32)
+        for instrument in parsed.instruments:
+            part = instrument.synthesize(sampling_rate)[:length]
+            sound[: len(part)] += part
     peak = max(float(np.abs(sound).max(initial=0)), 1e-9)
-    return (0.9 / peak * sound).astype(np.float32)
+    return np.multiply(0.9 / peak, sound, dtype=np.float32)
 
 
 def _with_few_ticks(midi: "mido.MidiFile") -> "mido.MidiFile":

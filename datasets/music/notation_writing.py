@@ -1,5 +1,6 @@
 """MIDI files as sheet music."""
 
+import itertools
 import os
 import warnings
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from .. import checks
 from ..files import atomic_path, require
+from .midi_engines import MIDIError
 from .midi_piece import Piece, Voice, read_piece
 
 if TYPE_CHECKING:
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 
 FINEST = Fraction(1, 32)
 """The length of notes that are rounded to nothing, in quarter notes."""
+MOST_BARS = 5_000
+"""Longer pieces are not written: music21 would take minutes, and gigabytes."""
 TONICS = {
     "major": ["C", "D-", "D", "E-", "E", "F", "G-", "G", "A-", "A", "B-", "B"],
     "minor": ["C", "C#", "D", "E-", "E", "F", "F#", "G", "G#", "A", "B-", "B"],
@@ -40,7 +44,8 @@ def write_musicxml(
             the nearest of these, of sixteenths, and of triplets. Default: 4.
 
     Raises:
-        MIDIError: (a `ValueError`) The file cannot be read.
+        MIDIError: (a `ValueError`) The file cannot be read, holds no notes but drums,
+            or has more than 5,000 bars.
         FileNotFoundError: There is no such file.
         ImportError: music21 is not installed.
         ValueError: `steps_per_quarter` is no whole number, or `path` ends otherwise.
@@ -58,10 +63,17 @@ def write_musicxml(
         raise checks.error("path", path, "a name that ends in .musicxml")
     music21 = require("music21", extra="examples")
     piece, score = read_piece(source), music21.stream.Score()
+    if not piece.pitched:
+        raise MIDIError(f"{piece.path!r} holds no notes but drums.", "no notes")
+    if next(itertools.islice(piece.bar_lines(), MOST_BARS, None)) < piece.end:
+        raise MIDIError(
+            f"{piece.path!r} has more than {MOST_BARS:,} bars, too many to write.",
+            "too long",
+        )
     grids = sorted({3, 4, steps}, reverse=True)
     for voice in piece.pitched:
         score.insert(0, _staff(piece, voice, grids))
-    for tick, tempo in piece.score.tempi.tolist() if piece.pitched else ():
+    for tick, tempo in piece.score.tempi.tolist():
         mark = music21.tempo.MetronomeMark(number=round(6e7 / tempo, 2))
         score.parts[0].insert(Fraction(tick, piece.ticks_per_quarter), mark)
     with warnings.catch_warnings():

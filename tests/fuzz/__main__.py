@@ -36,7 +36,7 @@ class Run:
     def __init__(self, reader: str, args: argparse.Namespace) -> None:
         self.reader, self.args = reader, args
         self.counts: collections.Counter[str] = collections.Counter()
-        self.texts: dict[str, set[str]] = collections.defaultdict(set)
+        self.texts = collections.defaultdict(collections.Counter)
         self.failures: dict[str, list[Path]] = collections.defaultdict(list)
         self.failed: collections.Counter[str] = collections.Counter()
         self.coverage = ""
@@ -61,7 +61,7 @@ class Run:
             data = sorted(p for p in self.args.data.rglob("*") if p.suffix in endings)
             run += ["--data", *(str(p) for p in data[:50] if p.stat().st_size < 2**17)]
         begun = None
-        errors = tempfile.TemporaryFile("w+")
+        errors = open(f"{folder}/errors", "w+", errors="replace")  # noqa: SIM115
         with subprocess.Popen(
             run, stdout=subprocess.PIPE, stderr=errors, text=True, errors="replace"
         ) as process:
@@ -93,7 +93,7 @@ class Run:
 
     def _count(self, kind: str, text: str, number: int, path: Path | None) -> None:
         self.counts[kind] += number >= 0
-        self.texts[kind].add(text)
+        self.texts[kind][text] += 1
         if kind in ("accepted", "refused"):
             return
         alike = f"{kind}: {text.partition(':')[0]} {text.rpartition(' [')[2]}"
@@ -160,6 +160,7 @@ def main() -> int:
     add("--files", type=int, help="so many for a reader of share 1, instead")
     add("--readers", nargs="+", metavar="NAME", help="some, by parts of their names")
     add("--seed", type=int, default=0, help="of all that is random (default: 0)")
+    add("--messages", action="store_true", help="tell why files were refused")
     add("--coverage", action="store_true", help="tell it; three times slower")
     add("--data", type=Path, metavar="DIR", help="further seeds: files below 128 KiB")
     add("--output", type=Path, default=Path("runs/fuzz"), help="for what fails")
@@ -184,6 +185,9 @@ def main() -> int:
         print(run.row, flush=True)
         if run.coverage:
             print("   ", ", ".join(run.lines))
+        if args.messages:
+            for text, count in run.texts["refused"].most_common():
+                print(f"{count:8,}  {text}")
     return int(any(run.failed for run in runs))
 
 

@@ -11,14 +11,11 @@ import sys
 import tempfile
 import traceback
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 from fuzz.mutations import mutated
 from fuzz.readers import READERS, Reader
 
-SECONDS = 10
-"""Of this process's time, that a file may take."""
 BYTES = 2**31
 """Of memory, that the process may take beyond what it has with the seeds read."""
 BYTES_A_FILE = 2**28
@@ -70,9 +67,11 @@ def _where(error: BaseException) -> str:
     return f"[{' '.join(places)} {Path(frames[-1].filename).name}:{frames[-1].lineno}]"
 
 
-def make(reader: Reader, whole: list, chance: random.Random) -> tuple[str, bytes]:
-    """The name and the bytes of a mutated file."""
-    name, content = chance.choice(whole)
+def make(
+    reader: Reader, whole: list, found: list, chance: random.Random
+) -> tuple[str, bytes]:
+    """The name and the bytes of a mutated file: one that is whole, or was found."""
+    name, content = chance.choice(found if found and chance.random() < 0.3 else whole)
     shell = reader.shells.get(Path(name).suffix)
     if shell is not None and chance.random() < 0.6:
         try:
@@ -94,11 +93,11 @@ def limit() -> None:
     faulthandler.register(signal.SIGALRM, chain=True)
 
 
-def timed(call: Callable, *arguments: object) -> object:
-    signal.setitimer(signal.ITIMER_PROF, SECONDS)
-    signal.alarm(12 * SECONDS)  # for what waits for ever
+def timed(reader: Reader, path: Path) -> tuple[str, str]:
+    signal.setitimer(signal.ITIMER_PROF, reader.seconds)
+    signal.alarm(12 * reader.seconds)  # for what waits for ever
     try:
-        return call(*arguments)
+        return judge(reader, path)
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.alarm(0)
@@ -116,7 +115,7 @@ def work(args: argparse.Namespace) -> None:
     here = Path(tempfile.mkdtemp(dir=folder))
     if args.replay:
         limit()
-        tell(0, *timed(judge, reader, args.replay.resolve()))
+        tell(0, *timed(reader, args.replay.resolve()))
         return
     whole = [*reader.seeds().items()]
     for path in args.data:
@@ -128,23 +127,25 @@ def work(args: argparse.Namespace) -> None:
         seen.add(outcome)
         if outcome[0] != "accepted" and args.first == 0 and not args.data:
             tell(-1, "seed " + outcome[0], outcome[1], name)
-    found = sorted(folder.glob("found-*"))
-    whole += [(p.name.split("-", 2)[2], p.read_bytes()) for p in found]
+    found = [
+        (path.name.split("-", 2)[2], path.read_bytes())
+        for path in sorted(folder.glob("found-*"))
+    ]
     limit()
     for number in range(args.first, args.last):
         chance = random.Random(f"{args.seed} {args.reader} {number}")
-        name, content = make(reader, whole, chance)
+        name, content = make(reader, whole, found, chance)
         path = here / name
         path.write_bytes(content)
         tell(number, "begins", str(path))
         before = peak()
-        kind, text = timed(judge, reader, path)
+        kind, text = timed(reader, path)
         if peak() - before > BYTES_A_FILE:
             kind, text = "memory", f"{(peak() - before) >> 20} MiB, {kind}: {text}"
         tell(number, kind, text)
         is_new = (kind, text) not in seen and kind in ("accepted", "refused")
-        if is_new and len(seen) < MOST_FOUND and len(content) <= LARGEST_FOUND:
-            whole.append((name, content))
+        if is_new and len(found) < MOST_FOUND and len(content) <= LARGEST_FOUND:
+            found.append((name, content))
             (folder / f"found-{number:08}-{name}").write_bytes(content)
         seen.add((kind, text))
         if kind == "memory":

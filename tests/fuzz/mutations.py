@@ -12,9 +12,11 @@ NUMBERS += [
 ]
 """Numbers at which readers are wrong by one, overflow, or believe a size."""
 TEXTS = [str(n) for n in NUMBERS] + ["-1", "0.5", "1e999", "NaN", "null", "", "é", "[]"]
-TOKEN = re.compile(rb"<[^>]*>|\"[^\"]*\"|-?\d+(?:\.\d+)?|\w+|[^\w\s]")
-"""What a text consists of: elements, strings, numbers, words, signs."""
-TEXT = re.compile(rb"[\t\n\r\x20-\x7e\x80-\xff]*")
+TOKEN = re.compile(rb"\"[^\"]*\"|-?\d+(?:\.\d+)?|\w+|[^\w\s<>/]")
+"""What a text consists of: strings, numbers, words, signs."""
+ELEMENT = re.compile(rb"<(\w+)[^<>]*>(?:(?!<\1\b).)*?</\1>|<\w[^<>]*/>", re.DOTALL)
+"""An element of XML with none of its kind in it."""
+TEXT = re.compile(rb"[\t\n\r\x20-\x7e\xa0-\xff]*")
 
 
 def mutated(content: bytes, others: Sequence[bytes], chance: random.Random) -> bytes:
@@ -25,9 +27,8 @@ def mutated(content: bytes, others: Sequence[bytes], chance: random.Random) -> b
         others: What parts may be taken from.
         chance: Decides.
     """
-    for _ in range(chance.choice([1, 1, 1, 2, 3, 6])):
-        is_text = TEXT.fullmatch(content) and chance.random() < 0.7
-        change = chance.choice(OF_TEXT if is_text else OF_BYTES)
+    for _ in range(chance.choice([1, 1, 1, 1, 2, 3, 6])):
+        change = chance.choice(OF_TEXT if TEXT.fullmatch(content) else OF_BYTES)
         content = change(content, others, chance)[:LARGEST]
     return content
 
@@ -112,7 +113,8 @@ def _join(content: bytes, others: Sequence[bytes], chance: random.Random) -> byt
 
 def _tokens(content: bytes, others: Sequence[bytes], chance: random.Random) -> bytes:
     """A token of a text removed, doubled, exchanged, or another number."""
-    found = [match.span() for match in TOKEN.finditer(content)]
+    pattern = chance.choice([TOKEN, TOKEN, ELEMENT])
+    found = [match.span() for match in pattern.finditer(content)]
     if not found:
         return content
     begin, end = chance.choice(found)
@@ -133,4 +135,4 @@ def _lines(content: bytes, others: Sequence[bytes], chance: random.Random) -> by
 
 OF_BYTES = [_flip, _bytes, _number, _number, _cut, _remove, _insert, _double, _swap]
 OF_BYTES += [_splice, _join]
-OF_TEXT = [_tokens, _tokens, _tokens, _lines, *OF_BYTES]
+OF_TEXT = [*[_tokens] * 20, *[_lines] * 4, *OF_BYTES]
