@@ -68,8 +68,10 @@ def synthesize(
     checks.number("max_seconds", max_seconds, above=0, optional=True)
     pretty_midi = require("pretty_midi", extra="examples")
     score, _, midi = parse_messages(path)
+    if not midi.tracks:
+        raise MIDIError(f"{os.fspath(path)!r} holds no track.", "no notes")
     ticks = [sum(message.time for message in track) for track in midi.tracks]
-    seconds = float(score.seconds(np.array([max(ticks, default=0)]))[0])
+    seconds = float(score.seconds(np.array([max(ticks)]))[0])
     if max_seconds is not None and seconds > max_seconds:
         raise MIDIError(
             f"{os.fspath(path)!r} lasts {seconds:,.0f} seconds, longer than the "

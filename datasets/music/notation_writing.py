@@ -45,7 +45,7 @@ def write_musicxml(
 
     Raises:
         MIDIError: (a `ValueError`) The file cannot be read, holds no notes but drums,
-            or has more than 5,000 bars.
+            has more than 5,000 bars, or what notation cannot show.
         FileNotFoundError: There is no such file.
         ImportError: music21 is not installed.
         ValueError: `steps_per_quarter` is no whole number, or `path` ends otherwise.
@@ -78,14 +78,19 @@ def write_musicxml(
         score.parts[0].insert(Fraction(tick, piece.ticks_per_quarter), mark)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        score = music21.stream.Score(
-            [part.makeNotation(inPlace=False) for part in score.parts]
-        )
-        # Lengths that one sign cannot show become tied notes.
-        score.splitAtDurations(recurse=True)
-        score.metadata = music21.metadata.Metadata(title=Path(source).stem)
-        with atomic_path(path) as file:
-            score.write("musicxml", fp=file, makeNotation=False)
+        try:
+            score = music21.stream.Score(
+                [part.makeNotation(inPlace=False) for part in score.parts]
+            )
+            # Lengths that one sign cannot show become tied notes.
+            score.splitAtDurations(recurse=True)
+            score.metadata = music21.metadata.Metadata(title=Path(source).stem)
+            with atomic_path(path) as file:
+                score.write("musicxml", fp=file, makeNotation=False)
+        except music21.exceptions21.Music21Exception as error:
+            raise MIDIError(
+                f"{piece.path!r} cannot be written by music21: {error}"
+            ) from error
 
 
 def _staff(piece: Piece, voice: Voice, grids: Sequence[int]) -> "music21.stream.Part":
@@ -96,9 +101,12 @@ def _staff(piece: Piece, voice: Voice, grids: Sequence[int]) -> "music21.stream.
     instrument = music21.instrument.instrumentFromMidiProgram(voice.program)
     instrument.partName = voice.name or instrument.instrumentName
     part.insert(0, instrument)
+    meters = {}
     for tick, over, under in piece.score.time_signatures.tolist():
-        meter = music21.meter.TimeSignature(f"{over}/{under}")
-        part.insert(Fraction(tick, quarter), meter)
+        # No sign shows a bar of a few ticks.
+        meters[Fraction(round(Fraction(4 * tick, quarter)), 4)] = over, under
+    for at, (over, under) in meters.items():
+        part.insert(at, music21.meter.TimeSignature(f"{over}/{under}"))
     for tick, key in piece.score.key_signatures.tolist():
         mode = "minor" if key >= 12 else "major"
         tonic = TONICS[mode][key % 12]

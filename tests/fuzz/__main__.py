@@ -18,137 +18,160 @@ import tempfile
 import time
 from pathlib import Path
 
+from fuzz.readers import READERS
+
 ROOT = Path(__file__).parents[2]
 KEPT = 3
 """How many files that fail alike are kept."""
+HEAD = ("", "files", "accepted", "refused", "failures", "messages", "seconds")
+START, HANGS = 3, (14, 27)
+"""How often in a row a process may fail before its first file; the signals of time."""
 
 
-def command(reader: str, folder: str, seed: int, coverage: bool) -> list[str]:
-    run = ["-m", "coverage", "run", "--parallel-mode"] if coverage else []
-    if coverage:
-        run += [f"--data-file={folder}/.coverage", f"--source={ROOT}/datasets"]
-    return [sys.executable, *run, "-m", "fuzz.child", reader, folder, str(seed)]
+def folder_of(reader: str) -> str:
+    return reader.replace(" ", "_").replace("'", "")
 
 
 class Run:
     """What came of the files of a reader."""
 
     def __init__(self, reader: str, args: argparse.Namespace) -> None:
-        self.reader, self.args = reader, args
+        self.reader, self.seed = reader, args.seed
+        self.output = args.output / folder_of(reader)
         self.counts: collections.Counter[str] = collections.Counter()
-        self.texts = collections.defaultdict(collections.Counter)
-        self.failures: dict[str, list[Path]] = collections.defaultdict(list)
-        self.failed: collections.Counter[str] = collections.Counter()
-        self.coverage = ""
+        self.refused: collections.Counter[str] = collections.Counter()
+        self.alike: collections.Counter[str] = collections.Counter()
+        self.number = 0
+        self.begun: float | None = None
 
-    def read(self, count: int, seconds: float) -> None:
-        """Reads so many files, or as long as this."""
-        with tempfile.TemporaryDirectory(prefix="fuzz_") as folder:
-            end, first = time.monotonic() + seconds, 0
-            while first < count and time.monotonic() < end:
-                first = self._process(folder, first, count, end)
-            if self.args.coverage:
-                self.coverage = self._covered(folder)
-
-    def _process(self, folder: str, first: int, last: int, end: float) -> int:
-        """Runs a process until it ends; returns the number of the next file."""
-        run = command(self.reader, folder, self.args.seed, self.args.coverage)
-        run += ["--first", str(first), "--last", str(last)]
-        if self.args.data:
-            from fuzz.readers import READERS
-
-            endings = {Path(name).suffix for name in READERS[self.reader].seeds()}
-            data = sorted(p for p in self.args.data.rglob("*") if p.suffix in endings)
-            run += ["--data", *(str(p) for p in data[:50] if p.stat().st_size < 2**17)]
-        begun = None
-        errors = open(f"{folder}/errors", "w+", errors="replace")  # noqa: SIM115
-        with subprocess.Popen(
-            run, stdout=subprocess.PIPE, stderr=errors, text=True, errors="replace"
-        ) as process:
-            for line in process.stdout:
-                number, kind, text, *_ = json.loads(line)
-                if kind == "begins":
-                    begun = number, Path(text)
-                    continue
-                self._count(kind, text, number, begun and begun[1])
-                begun = None if begun is None else (number + 1, None)
-                if time.monotonic() > end and not self.args.coverage:
-                    process.terminate()
-                    break
-        if begun is None or (begun[1] is not None and process.returncode == 0):
-            errors.seek(0)
-            raise RuntimeError(
-                f"{self.reader} does not start:\n{errors.read()[-3000:]}"
-            )
-        number, path = begun
-        if path is None or time.monotonic() > end:
-            return number
-        errors.seek(0)
-        said = [line.strip() for line in errors.read()[-20_000:].splitlines()]
-        begins = [i for i, x in enumerate(said) if "most recent call first" in x] or [0]
-        stack = [x for x in said[begins[-1] :] if x.startswith("File")][:4]
-        kind = "hang" if -process.returncode in (14, 27) else "crash"
-        self._count(kind, f"exit {process.returncode}: {' '.join(stack)}", number, path)
-        return number + 1
-
-    def _count(self, kind: str, text: str, number: int, path: Path | None) -> None:
-        self.counts[kind] += number >= 0
-        self.texts[kind][text] += 1
+    def count(self, number: int, kind: str, text: str, path: Path) -> None:
+        """Counts a file, and keeps it if it failed."""
+        self.counts[kind] += 1
+        self.number = number + 1
+        if kind == "refused":
+            self.refused[text] += 1
         if kind in ("accepted", "refused"):
             return
         alike = f"{kind}: {text.partition(':')[0]} {text.rpartition(' [')[2]}"
-        self.failed[alike] += 1
-        if self.failed[alike] <= KEPT and path is not None:
-            folder = self.args.output / self.reader.replace(" ", "_")
-            folder.mkdir(parents=True, exist_ok=True)
-            kept = folder / f"{self.args.seed}-{number}-{path.name}"
+        self.alike[alike] += 1
+        if self.alike[alike] <= KEPT:
+            self.output.mkdir(parents=True, exist_ok=True)
+            kept = self.output / f"{self.seed}-{number}-{path.name}"
             kept.write_bytes(path.read_bytes())
-            self.failures[alike].append(kept)
             print(f"  {kind}: {text[:600]}\n    {kept}", flush=True)
 
-    def _covered(self, folder: str) -> str:
-        from fuzz.readers import READERS
-
-        if not (modules := READERS[self.reader].modules):
-            return ""
-        tool = [sys.executable, "-m", "coverage"]
-        data = f"--data-file={folder}/.coverage"
-        subprocess.run([*tool, "combine", "-q", data], check=False, cwd=folder)
-        include = f"--include={ROOT}/datasets/{modules}"
-        report = [*tool, "report", data, include]
-        said = subprocess.run(report, capture_output=True, text=True, cwd=folder)
-        lines = [line.split() for line in said.stdout.splitlines()]
-        self.lines = [
-            f"{Path(x[0]).name} {x[-1]}" for x in lines if x and x[0][0] == "/"
-        ]
-        return next((x[-1] for x in lines if x and x[0] == "TOTAL"), "?")
-
-    @property
-    def row(self) -> str:
+    def row(self) -> tuple:
         total, some = self.counts.total(), self.counts
         failures = total - some["accepted"] - some["refused"]
-        row = f"{self.reader:22}{total:8,}{some['accepted']:10,}{some['refused']:9,}"
-        row += f"{failures:10,}{len(self.texts['refused']):10,}"
-        return row + f"{self.coverage:>10}"
+        counts = total, some["accepted"], some["refused"], failures, len(self.refused)
+        return self.reader, *counts, round(time.monotonic() - self.begun)
 
 
-HEAD = (
-    f"{'':22}{'files':>8}{'accepted':>10}{'refused':>9}{'failures':>10}{'messages':>10}"
-)
+def table(name: str, *cells: object) -> None:
+    print(f"{name:22}" + "".join(f"{x:>10}" for x in cells), flush=True)
 
 
-def replay(path: Path) -> int:
+def command(folder: str, jobs: list, args: argparse.Namespace) -> list[str]:
+    run = [sys.executable]
+    if args.coverage:
+        run += ["-m", "coverage", "run", "--parallel-mode", "--branch"]
+        run += [f"--data-file={folder}/.coverage", f"--source={ROOT}/datasets"]
+    return [*run, "-m", "fuzz.child", folder, str(args.seed), json.dumps(jobs)]
+
+
+def read_all(runs: dict[str, Run], args: argparse.Namespace) -> None:
+    """Lets processes read until all readers have had their files."""
+    with tempfile.TemporaryDirectory(prefix="fuzz_") as folder:
+        todo, failed = [*runs], 0
+        while todo:
+            # The coverage is told of each reader.
+            batch = todo[:1] if args.coverage else todo
+            before = runs[todo[0]].number
+            begun = _process(folder, batch, runs, args)
+            if begun is None and batch[0] in todo and runs[batch[0]].number == before:
+                failed += 1
+            for name in [name for name in batch if runs[name].number < 0]:
+                todo.remove(name)
+                if args.coverage:
+                    tell_coverage(folder, name)
+            if failed == START:
+                text = Path(folder, "errors").read_text(errors="replace")
+                raise RuntimeError(f"{batch[0]} does not start:\n{text[-3000:]}")
+
+
+def _process(
+    folder: str, batch: list[str], runs: dict[str, Run], args: argparse.Namespace
+) -> tuple | None:
+    """Runs a process to its end; returns what it was at, if a file ended it."""
+    jobs, seconds = [], 60 * args.minutes / len(runs)
+    for name in batch:
+        run, last = runs[name], 10**9
+        if args.files is not None:
+            last, seconds = max(1, round(READERS[name].share * args.files)), 10**9
+        spent = 0 if run.begun is None else time.monotonic() - run.begun
+        jobs.append([name, run.number, last, seconds - spent, further(name, args.data)])
+    begun, errors = None, Path(folder, "errors")
+    with (
+        open(errors, "w") as said,
+        subprocess.Popen(
+            command(folder, jobs, args), stdout=subprocess.PIPE, stderr=said, text=True
+        ) as process,
+    ):
+        for line in process.stdout:
+            name, number, kind, text = json.loads(line)
+            run = runs[name]
+            if run.begun is None:
+                run.begun = time.monotonic()
+            if kind == "ends":
+                table(*run.row())
+                for text, count in run.refused.most_common() if args.messages else ():
+                    print(f"{count:10,}  {text}")
+                run.number = -1
+            elif kind == "begins":
+                begun = name, number, Path(text)
+            else:
+                run.count(number, kind, text, begun[-1])
+                begun = None
+    if begun is not None:
+        name, number, path = begun
+        kind = "hang" if -process.returncode in HANGS else "crash"
+        lines = errors.read_text(errors="replace").splitlines()
+        starts = [i for i, x in enumerate(lines) if "most recent call first" in x]
+        stack = [x.strip() for x in lines[starts[-1] + 1 :]] if starts else lines[-4:]
+        text = f"exit {process.returncode}: {' '.join(stack[:4])}"
+        runs[name].count(number, kind, text, path)
+    return begun
+
+
+def further(reader: str, folder: Path | None) -> list[str]:
+    """Files of a folder that are seeds, too."""
+    if folder is None:
+        return []
+    endings = {Path(name).suffix for name in READERS[reader].seeds()}
+    paths = sorted(p for p in folder.rglob("*") if p.suffix in endings)
+    return [str(p) for p in paths if p.is_file() and p.stat().st_size < 2**16][:50]
+
+
+def tell_coverage(folder: str, reader: str) -> None:
+    """Says which parts of the files of a reader were run."""
+    tool, data = [sys.executable, "-m", "coverage"], f"--data-file={folder}/.coverage"
+    subprocess.run([*tool, "combine", "-q", data], check=False, cwd=folder)
+    include = ",".join(f"{ROOT}/datasets/{x}" for x in READERS[reader].modules)
+    report = [*tool, "report", data, f"--include={include}"]
+    said = subprocess.run(report, capture_output=True, text=True, check=False).stdout
+    lines = [line.split() for line in said.splitlines() if "%" in line]
+    print("   ", ", ".join(f"{Path(x[0]).name} {x[-1]}" for x in lines), flush=True)
+    Path(folder, ".coverage").unlink(missing_ok=True)
+
+
+def replay(path: Path, args: argparse.Namespace) -> int:
     """Reads a file that was kept."""
-    from fuzz.readers import READERS
-
-    reader = next(
-        name for name in READERS if name.replace(" ", "_") == path.parent.name
-    )
+    reader = next(name for name in READERS if folder_of(name) == path.parent.name)
     with tempfile.TemporaryDirectory(prefix="fuzz_") as folder:
         copy = Path(folder, path.name.split("-", 2)[2])
         copy.write_bytes(path.read_bytes())
-        run = [*command(reader, folder, 0, False), "--replay", str(copy)]
-        return subprocess.run(run).returncode
+        jobs = [[reader, 0, 0, 0, [str(copy)]]]
+        return subprocess.run(command(folder, jobs, args), check=False).returncode
 
 
 def main() -> int:
@@ -161,34 +184,25 @@ def main() -> int:
     add("--readers", nargs="+", metavar="NAME", help="some, by parts of their names")
     add("--seed", type=int, default=0, help="of all that is random (default: 0)")
     add("--messages", action="store_true", help="tell why files were refused")
-    add("--coverage", action="store_true", help="tell it; three times slower")
-    add("--data", type=Path, metavar="DIR", help="further seeds: files below 128 KiB")
+    add("--coverage", action="store_true", help="tell it; takes longer")
+    add("--data", type=Path, metavar="DIR", help="further seeds, of less than 64 KiB")
     add("--output", type=Path, default=Path("runs/fuzz"), help="for what fails")
     add("--replay", type=Path, metavar="FILE", help="read one of these again")
     args = parser.parse_args()
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     if args.replay:
-        return replay(args.replay)
-    from fuzz.readers import READERS
-
-    names = [
-        n for n in READERS if not args.readers or any(r in n for r in args.readers)
-    ]
-    runs = [Run(name, args) for name in names]
-    print(HEAD + f"{'coverage':>10}" * args.coverage, flush=True)
-    for run in runs:
-        share = READERS[run.reader].share
-        if args.files is not None:
-            run.read(max(1, round(share * args.files)), float("inf"))
-        else:
-            run.read(10**9, 60 * args.minutes / len(runs))
-        print(run.row, flush=True)
-        if run.coverage:
-            print("   ", ", ".join(run.lines))
-        if args.messages:
-            for text, count in run.texts["refused"].most_common():
-                print(f"{count:8,}  {text}")
-    return int(any(run.failed for run in runs))
+        return replay(args.replay, args)
+    runs = {
+        name: Run(name, args)
+        for name in READERS
+        if not args.readers or any(part in name for part in args.readers)
+    }
+    table(*HEAD)
+    read_all(runs, args)
+    total = sum(run.counts.total() for run in runs.values())
+    failures = sum(run.alike.total() for run in runs.values())
+    print(f"{total:,} files, {failures:,} failures.")
+    return int(failures > 0)
 
 
 if __name__ == "__main__":

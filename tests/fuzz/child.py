@@ -1,14 +1,16 @@
 """Reads mutated files, in a process that they may bring down, and tells of each."""
 
-import argparse
 import faulthandler
 import json
+import os
 import random
 import re
 import resource
+import shutil
 import signal
 import sys
 import tempfile
+import time
 import traceback
 import warnings
 from pathlib import Path
@@ -107,65 +109,62 @@ def peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def work(args: argparse.Namespace) -> None:
-    reader = READERS[args.reader]
-    faulthandler.enable()
-    warnings.simplefilter("ignore")
-    folder = Path(args.folder)
+def work(
+    folder: Path, seed: str, name: str, first: int, last: int, end: float, more: list
+) -> None:
+    """Reads the files of a reader from one number to another, or as long as it may."""
+    reader, end = READERS[name], time.monotonic() + end
+    kept = folder / "found" / name
+    kept.mkdir(parents=True, exist_ok=True)
     here = Path(tempfile.mkdtemp(dir=folder))
-    if args.replay:
-        limit()
-        tell(0, *timed(reader, args.replay.resolve()))
-        return
-    whole = [*reader.seeds().items()]
-    for path in args.data:
-        whole.append((path.name, path.read_bytes()))
-    seen = set()
-    for name, content in whole:
-        (here / name).write_bytes(content)
-        outcome = judge(reader, here / name)
-        seen.add(outcome)
-        if outcome[0] != "accepted" and args.first == 0 and not args.data:
-            tell(-1, "seed " + outcome[0], outcome[1], name)
-    found = [
-        (path.name.split("-", 2)[2], path.read_bytes())
-        for path in sorted(folder.glob("found-*"))
-    ]
-    limit()
-    for number in range(args.first, args.last):
-        chance = random.Random(f"{args.seed} {args.reader} {number}")
-        name, content = make(reader, whole, found, chance)
-        path = here / name
+    whole, seen = [*reader.seeds().items()], set()
+    for file, content in whole:
+        path = here / file
         path.write_bytes(content)
-        tell(number, "begins", str(path))
+        seen.add(judge(reader, path))
+    if "accepted" not in {kind for kind, _ in seen}:
+        raise RuntimeError(f"{name} accepts none of its whole files: {seen}")
+    whole += [(Path(path).name, Path(path).read_bytes()) for path in more]
+    paths = sorted(kept.iterdir())
+    found = [(path.name.split("-", 1)[1], path.read_bytes()) for path in paths]
+    limit()
+    for number in range(first, last):
+        if time.monotonic() > end:
+            break
+        chance = random.Random(f"{seed} {name} {number}")
+        file, content = make(reader, whole, found, chance)
+        path = here / file
+        path.write_bytes(content)
+        tell(name, number, "begins", str(path))
         before = peak()
         kind, text = timed(reader, path)
         if peak() - before > BYTES_A_FILE:
             kind, text = "memory", f"{(peak() - before) >> 20} MiB, {kind}: {text}"
-        tell(number, kind, text)
+        tell(name, number, kind, text)
         is_new = (kind, text) not in seen and kind in ("accepted", "refused")
         if is_new and len(found) < MOST_FOUND and len(content) <= LARGEST_FOUND:
-            found.append((name, content))
-            (folder / f"found-{number:08}-{name}").write_bytes(content)
+            found.append((file, content))
+            (kept / f"{number:08}-{file}").write_bytes(content)
         seen.add((kind, text))
         if kind == "memory":
             sys.exit(1)  # the peak would hide the next
+    shutil.rmtree(here)
+    tell(name, last, "ends", "")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    for name in ("reader", "folder", "seed"):
-        parser.add_argument(name)
-    parser.add_argument("--first", type=int, default=0)
-    parser.add_argument("--last", type=int, default=0)
-    parser.add_argument("--replay", type=Path)
-    parser.add_argument("--data", type=Path, nargs="*", default=[])
-    work(parser.parse_args())
+    folder, seed, jobs = sys.argv[1:]
+    faulthandler.enable()
+    warnings.simplefilter("ignore")
+    for name, first, last, *how in json.loads(jobs):
+        if last:
+            work(Path(folder), seed, name, first, last, *how)
+        else:  # one file
+            limit()
+            print(*timed(READERS[name], Path(how[-1][0])), file=ANSWERS)
 
 
 if __name__ == "__main__":
-    import os
-
     ANSWERS = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print
     main()

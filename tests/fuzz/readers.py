@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+
 from fuzz import seeds
-from fuzz.shells import MAT, OGG, ZIP, Shell
+from fuzz.shells import OGG, ZIP, Shell
 from keras_gated.datasets import audio, midi, midi_directory, midi_records
 from keras_gated.datasets.music.midi_options import Options
 from keras_gated.datasets.sets import published
@@ -32,8 +33,8 @@ class Reader(NamedTuple):
     must be true of it is asserted."""
     errors: tuple[type[Exception], ...] = ()
     """What it may raise for a bad file: in a line, which names it."""
-    modules: str = ""
-    """Files of the package, as `glob` takes them, whose coverage is told."""
+    modules: tuple[str, ...] = ()
+    """Files of the package, with wildcards, whose coverage is told."""
     shells: dict[str, Shell] = {}  # noqa: RUF012
     """By the endings of names, how inner parts are reached."""
     share: float = 1.0
@@ -253,8 +254,8 @@ def messages() -> dict[str, bytes]:
 
 
 def read_matrices(path: Path) -> object:
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    published.SHA256[path.name] = digest  # as if it were the published one
+    whole = hashlib.sha256(seeds.matrices()[path.name]).hexdigest()
+    published.SHA256[path.name] = whole  # as if it were the published one
     splits = published.load(path.name, path.parent)
     for roll in (roll for split in splits for roll in split):
         assert roll.dtype == np.uint8
@@ -373,42 +374,42 @@ def _sounds(*endings: str) -> Callable[[], dict[str, bytes]]:
 
 OTHER_SOUND = (".w64", ".au", ".caf", ".m4a", ".aac", ".wma", ".webm", ".mka", ".ac3")
 OTHER_SOUND += (".eac3", ".mp2", ".avi", ".ts", ".mov", ".wv", ".tta", ".flv")
-SOUND = {"call": read_sound, "errors": (audio.AudioError,), "modules": "sound/*.py"}
+SOUND = {"call": read_sound, "errors": (audio.AudioError,), "modules": ("sound/*.py",)}
 MIDI = {"seeds": seeds.tunes, "errors": (midi.MIDIError,)}
 READERS = {
-    "midi.read": Reader(call=read_midi, modules="music/mid*.py", share=4, **MIDI),
+    "midi.read": Reader(call=read_midi, modules=("music/midi*.py",), share=4, **MIDI),
     "midi.continue_piece": Reader(
-        call=continue_piece, modules="music/midi_[chmpv]*.py", share=2, **MIDI
+        call=continue_piece, modules=("music/midi_[chmpv]*.py",), share=2, **MIDI
     ),
     "midi.synthesize": Reader(
-        call=synthesize, modules="music/midi_sound.py", share=0.2, **MIDI
+        call=synthesize, modules=("music/midi_sound.py",), share=0.2, **MIDI
     ),
     "midi.write_musicxml": Reader(
         call=to_musicxml,
-        modules="music/notation_writing.py",
+        modules=("music/notation_writing.py",),
         share=0.2,
         seconds=120,
         **MIDI,
     ),
     "midi folder": Reader(
-        seeds.tunes, read_midi_folder, (), "music/midi_directory.py", share=0.3
+        seeds.tunes, read_midi_folder, (), ("music/midi_directory.py",), share=0.3
     ),
     "midi cache": Reader(
         lambda: _caches("midi")[1],
         functools.partial(read_with_cache, kind="midi"),
-        modules="store.py",
+        modules=("store.py",),
         share=0.5,
     ),
     "notation": Reader(
         seeds.scores,
         read_notation,
         (midi.MIDIError,),
-        "music/notation.py",
+        ("music/notation.py",),
         {".mxl": ZIP},
         share=0.8,
     ),
     "sound headers": Reader(
-        seeds.sounds, read_header, (), "sound/*headers.py", {".ogg": OGG}, 16
+        seeds.sounds, read_header, (), ("sound/*headers.py",), {".ogg": OGG}, 16
     ),
     "audio.read WAV": Reader(_sounds(".wav"), **SOUND),
     "audio.read AIFF": Reader(_sounds(".aiff"), **SOUND),
@@ -417,35 +418,34 @@ READERS = {
     "audio.read MP3": Reader(_sounds(".mp3"), **SOUND),
     "audio.read others": Reader(_sounds(*OTHER_SOUND), **SOUND),
     "sound folder": Reader(
-        seeds.sounds, read_sound_folder, (), "sound/re*.py", share=0.3
+        seeds.sounds, read_sound_folder, (), ("sound/re*.py",), share=0.3
     ),
     "sound cache": Reader(
         lambda: _caches("sound")[1],
         functools.partial(read_with_cache, kind="sound"),
-        modules="store.py",
+        modules=("store.py",),
         share=0.2,
     ),
-    "worker's answers": Reader(messages, read_messages, (), "worker.py", share=4),
+    "worker's answers": Reader(messages, read_messages, (), ("worker.py",), share=4),
     "published sets": Reader(
         seeds.matrices,
         read_matrices,
         (ValueError, OSError),
-        "sets/published.py",
-        {".mat": MAT},
+        ("sets/published.py",),
         share=0.5,
     ),
     "records": Reader(
         seeds.corpus,
         read_records,
         (ValueError,),
-        "music/midi_records.py",
+        ("music/midi_records.py",),
         share=0.2,
     ),
     "corpus": Reader(
-        prepared, prepare_corpus, (ValueError,), "music/midi_records.py", share=0.4
+        prepared, prepare_corpus, (ValueError,), ("music/midi_records.py",), share=0.4
     ),
     "models": Reader(
-        seeds.models, load_model, (ValueError,), "", {".keras": ZIP}, share=0.4
+        seeds.models, load_model, (ValueError,), (), {".keras": ZIP}, share=0.4
     ),
     "study": Reader(seeds.records, read_study, (ValueError,), share=0.5),
 }

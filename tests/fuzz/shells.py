@@ -4,7 +4,6 @@ import io
 import random
 import struct
 import zipfile
-import zlib
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -42,25 +41,6 @@ def _to_zip(parts: Sequence) -> bytes:
     return out.getvalue()
 
 
-def _of_mat(content: bytes) -> list:
-    """The header of a MATLAB file and its variables, decompressed."""
-    parts, at = [[0, content[:128]]], 128
-    while at < len(content):
-        kind, size = struct.unpack("<II", content[at : at + 8])
-        body = content[at + 8 : at + 8 + size]
-        parts.append([kind, zlib.decompress(body) if kind == 15 else body])
-        at += 8 + size
-    return parts
-
-
-def _to_mat(parts: Sequence) -> bytes:
-    out = b""
-    for kind, part in parts:
-        body = zlib.compress(part, 1) if kind == 15 else part
-        out += struct.pack("<II", kind, len(body)) * (kind > 0) + body
-    return out
-
-
 def _of_ogg(content: bytes) -> list:
     """The pages of an OGG file."""
     starts = [i for i in range(len(content)) if content[i : i + 5] == b"OggS\0"]
@@ -93,5 +73,4 @@ OGG_SUMS = _ogg_table()
 
 
 ZIP = Shell(_of_zip, _to_zip)
-MAT = Shell(_of_mat, _to_mat)
 OGG = Shell(_of_ogg, _to_ogg)
