@@ -116,6 +116,7 @@ def read_with_pretty_midi(content: bytes) -> Score:
         pedal = _rounded(pedal, [scale, 1])
         if moments is not None:
             notes[:, :2], pedal[:, 0] = moments[notes[:, :2]], moments[pedal[:, 0]]
+        _end_where_struck_again(notes, ends[track])
         strokes = notes[:, [0, 2]].tolist()
         of_notes = np.array([programs[track][channel, *stroke] for stroke in strokes])
         for program in np.unique(of_notes).tolist():
@@ -124,6 +125,18 @@ def read_with_pretty_midi(content: bytes) -> Score:
     voices = in_order(voices)
     notes = in_key_order(voices)
     return compose("pretty_midi", midi.ticks_per_beat, voices, notes, changed, ends)
+
+
+def _end_where_struck_again(notes: np.ndarray, end: int) -> None:
+    """Ends released notes of a channel where their key is struck again.
+
+    pretty_midi ends them all with the release. `compose` knows parts, and a channel
+    that changes its program is several.
+    """
+    notes[:] = notes[np.lexsort((notes[:, 1], notes[:, 0], notes[:, 2]))]
+    before, after = notes[:-1], notes[1:]
+    again = (before[:, 2] == after[:, 2]) & (before[:, 1] <= end)
+    before[:, 1] = np.where(again, np.minimum(before[:, 1], after[:, 0]), before[:, 1])
 
 
 def _scan(track: Any, number: int, changed: Changes) -> tuple[str, int, set, dict]:
@@ -188,7 +201,7 @@ def read_with_symusic(content: bytes) -> Score:
     """Reads a file that is whole; pretty_midi does where symusic is not to be trusted.
 
     That is where notes of a key overlap, and where a channel that has a pedal changes
-    its program: for symusic the pedal belongs to the program.
+    its program: for symusic pedals and notes belong to the program.
 
     Args:
         content: The bytes of the file.
@@ -199,7 +212,7 @@ def read_with_symusic(content: bytes) -> Score:
     """
     import symusic
 
-    changed, ends, voices = Changes([], [], []), [], []
+    changed, ends, voices, changing = Changes([], [], []), [], [], []
     # Track by track, as symusic does not number them.
     for number, body in enumerate(bodies(content)):
         midi = symusic.Score.from_midi(_as_file(body, content[12:14]))
@@ -209,9 +222,11 @@ def read_with_symusic(content: bytes) -> Score:
         moves = [
             c for track in midi.tracks for c in track.controls if c.number == PEDAL
         ]
-        if moves and PROGRAM_AFTER_NOTES.search(body):
-            require("pretty_midi", extra="examples")
-            return read_with_pretty_midi(content)
+        if PROGRAM_AFTER_NOTES.search(body):
+            if moves:
+                require("pretty_midi", extra="examples")
+                return read_with_pretty_midi(content)
+            changing.append(number)
         ends.append(max(marker.time for marker in midi.markers))
         changed.tempi.extend((tempo.time, tempo.mspq) for tempo in midi.tempos)
         changed.meters.extend(
@@ -229,15 +244,26 @@ def read_with_symusic(content: bytes) -> Score:
             voices.append(Voice(part, *ticks))
     voices = in_order(voices)
     notes = in_key_order(voices)
-    before, after = notes[:-1], notes[1:]
-    overlap = (before[:, 1] > after[:, 0]) | (before[:, 0] == after[:, 0])
-    if (overlap & of_one_key(notes)).any():
+    overlap = _overlap(notes)
+    if changing:  # the parts of a track may be of one channel
+        tracks = np.array([voice.part.track for voice in voices], np.int64)
+        some = np.column_stack([notes[:, :4], tracks[notes[:, 4]]])
+        some = some[np.isin(some[:, 4], changing)]
+        overlap |= _overlap(some[np.lexsort(some.T[[1, 0, 2, 4]])])
+    if overlap:
         # symusic pairs strokes and releases first in, first out: where notes overlap,
         # their ends are uncertain.
         require("pretty_midi", extra="examples")
         return read_with_pretty_midi(content)
     resolution = int.from_bytes(content[12:14])
     return compose("symusic", resolution, voices, notes, changed, ends)
+
+
+def _overlap(notes: np.ndarray) -> bool:
+    """Whether notes of one key overlap, which are in the order of their keys."""
+    before, after = notes[:-1], notes[1:]
+    overlap = (before[:, 1] > after[:, 0]) | (before[:, 0] == after[:, 0])
+    return bool((overlap & of_one_key(notes)).any())
 
 
 def _as_file(body: bytes, resolution: bytes) -> bytes:

@@ -103,8 +103,7 @@ def _staff(piece: Piece, voice: Voice, grids: Sequence[int]) -> "music21.stream.
     part.insert(0, instrument)
     meters = {}
     for tick, over, under in piece.score.time_signatures.tolist():
-        # No sign shows a bar of a few ticks.
-        meters[Fraction(round(Fraction(4 * tick, quarter)), 4)] = over, under
+        meters[_sixteenth(Fraction(tick, quarter))] = over, under
     for at, (over, under) in meters.items():
         part.insert(at, music21.meter.TimeSignature(f"{over}/{under}"))
     for tick, key in piece.score.key_signatures.tolist():
@@ -113,6 +112,7 @@ def _staff(piece: Piece, voice: Voice, grids: Sequence[int]) -> "music21.stream.
         part.insert(Fraction(tick, quarter), music21.key.Key(tonic, mode))
     end = piece.end - FINEST * quarter
     last = next(line for line in piece.bar_lines() if line >= end) / quarter
+    last = _sixteenth(last)
     lines = _lines(_sounds(voice, quarter, grids))
     last = max([last, *(line[-1][1] for line in lines)])
     for line in lines:
@@ -131,6 +131,11 @@ def _staff(piece: Piece, voice: Voice, grids: Sequence[int]) -> "music21.stream.
         if stream is not part:
             part.insert(0, stream)
     return part
+
+
+def _sixteenth(time: Fraction) -> Fraction:
+    """The nearest of the places for bar lines: no sign shows a bar of a few ticks."""
+    return Fraction(round(4 * time), 4)
 
 
 def _sounds(voice: Voice, quarter: int, grids: Sequence[int]) -> Sounds:

@@ -387,7 +387,7 @@ READERS = {
     "midi.write_musicxml": Reader(
         call=to_musicxml,
         modules=("music/notation_writing.py",),
-        share=0.2,
+        share=0.05,
         seconds=120,
         **MIDI,
     ),
