@@ -84,7 +84,7 @@ def in_order(records: Iterable[dict]) -> list[dict]:
             if record[name] not in known:
                 raise ValueError(
                     f"A record has the {name} {record[name]!r}, which is none of "
-                    f"{', '.join(known)}. Its command: {record['command']}"
+                    f"{', '.join(known)}. Its command: {record.get('command')}"
                 )
 
     def place(record: dict) -> tuple:

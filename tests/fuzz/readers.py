@@ -335,7 +335,7 @@ def load_model(path: Path) -> object:
 
 
 def read_study(path: Path) -> object:
-    from study.records import Records, in_order
+    from study.records import Records
 
     folder = path.parent / "records"
     shutil.rmtree(folder, ignore_errors=True)
@@ -343,8 +343,7 @@ def read_study(path: Path) -> object:
     is_committed = path.suffix == ".jsonl"
     if not is_committed:
         shutil.copy(path, folder)
-    records = Records(folder, path if is_committed else None).read()
-    return len(in_order(records.values()))
+    return len(Records(folder, path if is_committed else None).read())
 
 
 def synthesize(path: Path) -> object:
