@@ -49,11 +49,16 @@ def read_manifest(directory: str | os.PathLike) -> dict[str, Any]:
     try:
         manifest = json.loads(content)
         shards, lengths = manifest["shards"], manifest["lengths"]
-        counts = [int(length) > 0 and count > 0 for length, count in lengths.items()]
-        if not (all(isinstance(name, str) for name in shards) and all(counts)):
-            raise TypeError("the names of the shards or the lengths are none")
-        if not isinstance(manifest.get("settings", {}), dict):
-            raise TypeError("the settings are none")
+        possible = [
+            isinstance(manifest.get("settings", {}), dict),
+            *(isinstance(name, str) for name in shards),
+            *(
+                0 < int(length) < 2**31 and count > 0
+                for length, count in lengths.items()
+            ),
+        ]
+        if not all(possible):
+            raise ValueError("settings, shards or lengths are impossible")
     except Exception as error:
         raise ValueError(
             f"{path!r} is no manifest ({error!r}). Run examples/prepare_midi_corpus.py "

@@ -17,6 +17,7 @@ import numpy as np
 from fuzz import seeds
 from fuzz.shells import OGG, ZIP, Shell
 from keras_gated.datasets import audio, midi, midi_directory, midi_records
+from keras_gated.datasets.music import midi_repair
 from keras_gated.datasets.music.midi_options import Options
 from keras_gated.datasets.sets import published
 from keras_gated.datasets.sound import headers
@@ -79,6 +80,18 @@ def read_midi(path: Path) -> object:
     score = midi.read_score(path)
     assert np.isfinite(score.seconds(score.notes[:, :2])).all()
     return sorted(problem.lstrip("0123456789 ") for problem in readings[0].problems)
+
+
+def repair_midi(path: Path) -> object:
+    content, problems = midi_repair.repair(path.read_bytes())
+    again, none = midi_repair.repair(content)
+    assert (again, none) == (content, []), "it has to be repaired again"
+    if midi_repair.looks_whole(content):
+        tracks = [list(midi_repair.events(x)) for x in midi_repair.bodies(content)]
+        assert len(tracks) == int.from_bytes(content[10:12])
+        for body in midi_repair.bodies(content):
+            midi_repair.names_in_utf8(body)
+    return sorted({problem.lstrip("0123456789 ") for problem in problems})
 
 
 def continue_piece(path: Path) -> object:
@@ -377,6 +390,9 @@ SOUND = {"call": read_sound, "errors": (audio.AudioError,), "modules": ("sound/*
 MIDI = {"seeds": seeds.tunes, "errors": (midi.MIDIError,)}
 READERS = {
     "midi.read": Reader(call=read_midi, modules=("music/midi*.py",), share=4, **MIDI),
+    "midi repair": Reader(
+        seeds.tunes, repair_midi, (), ("music/midi_repair.py",), share=4
+    ),
     "midi.continue_piece": Reader(
         call=continue_piece, modules=("music/midi_[chmpv]*.py",), share=2, **MIDI
     ),

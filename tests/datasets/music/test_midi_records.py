@@ -229,6 +229,7 @@ def test_unfinished_or_missing(corpus, prepare, tmp_path):
         b'{"shards": [1], "lengths": {}}',
         b'{"shards": [], "lengths": {"x": 1}}',
         b'{"shards": [], "lengths": {"5": "x"}}',
+        b'{"shards": [], "lengths": {"2147483648": 1}}',
         b'{"shards": [], "lengths": {"5": 1}, "settings": []}',
     ],
 )
