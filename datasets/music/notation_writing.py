@@ -88,8 +88,9 @@ def write_musicxml(
             with atomic_path(path) as file:
                 score.write("musicxml", fp=file, makeNotation=False)
         except music21.exceptions21.Music21Exception as error:
+            reason = (str(error) or type(error).__name__).splitlines()[0]
             raise MIDIError(
-                f"{piece.path!r} cannot be written by music21: {error}"
+                f"{piece.path!r} cannot be written by music21: {reason}"
             ) from error
 
 

@@ -422,6 +422,7 @@ READERS = {
         ("music/notation.py",),
         {".mxl": ZIP},
         share=0.8,
+        seconds=60,
     ),
     "sound headers": Reader(
         seeds.sounds, read_header, (), ("sound/*headers.py",), {".ogg": OGG}, 16
