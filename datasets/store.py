@@ -235,9 +235,9 @@ class Store:
     def _end(self) -> int:
         if (row := self._row(END)) is not None:
             return row[0]
-        # There is no row yet, or it is damaged: then nobody knows where data ends.
-        self._index.execute("DELETE FROM kept")
-        return 0
+        # There is no row yet; or it is damaged, then nothing is overwritten.
+        is_empty = self._index.execute("SELECT 1 FROM kept").fetchone() is None
+        return 0 if is_empty else self.file.stat().st_size
 
     def _open(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)

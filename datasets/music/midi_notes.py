@@ -47,8 +47,8 @@ RELEASES = [
     for channel in range(16)
 ]
 """The releases of all keys of each channel."""
-PROGRAM_AFTER_NOTES = re.compile(rb"[\x90-\x9f].*[\xc0-\xcf]", re.DOTALL)
-"""What a track matches in which a channel changes its program after its first note."""
+STROKE, PROGRAM = re.compile(rb"[\x90-\x9f]"), re.compile(rb"[\xc0-\xcf]")
+"""What strokes and changes of programs begin with."""
 
 
 def read_with_mido(content: bytes) -> "mido.MidiFile":
@@ -219,11 +219,8 @@ def read_with_symusic(content: bytes) -> Score:
         if any("\ufffd" in track.name for track in midi.tracks):
             body = names_in_utf8(body)
             midi = symusic.Score.from_midi(_as_file(body, content[12:14]))
-        moves = [
-            c for track in midi.tracks for c in track.controls if c.number == PEDAL
-        ]
-        if PROGRAM_AFTER_NOTES.search(body):
-            if moves:
+        if (first := STROKE.search(body)) and PROGRAM.search(body, first.end()):
+            if any(c.number == PEDAL for track in midi.tracks for c in track.controls):
                 require("pretty_midi", extra="examples")
                 return read_with_pretty_midi(content)
             changing.append(number)

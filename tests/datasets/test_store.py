@@ -69,13 +69,14 @@ def test_a_damaged_row_is_made_anew(tmp_path, caplog, column, value):
 
 
 @pytest.mark.parametrize("value", [0, 2, 10**6, "x", None])
-def test_where_the_end_is_damaged_all_is_made_anew(tmp_path, value):
+def test_where_the_end_is_damaged_nothing_is_overwritten(tmp_path, value):
     keep(tmp_path, a=b"one", b=b"two")
     with contextlib.closing(sqlite3.connect(tmp_path / "some.sqlite")) as index:
         index.execute("UPDATE kept SET start = ? WHERE key = ?", (value, store.END))
         index.commit()
     keep(tmp_path, c=b"three")
-    assert found(tmp_path, "a", "b", "c") == [None, None, b"three"]
+    keep(tmp_path, d=b"four")
+    assert found(tmp_path, *"abcd") == [b"one", b"two", b"three", b"four"]
 
 
 @pytest.mark.parametrize("place", range(3))
