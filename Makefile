@@ -23,7 +23,7 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS)
 # The lower bound in setup.cfg.
 OLDEST_KERAS := 3.8.0
 
-.PHONY: help demo study study-quick test test-tfio test-torch test-slow test-keras lint format package bench bench-quick tensorboard clean
+.PHONY: help demo study study-quick test test-tfio test-torch test-slow test-keras lint format fuzz package bench bench-quick tensorboard clean
 
 help:  ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' Makefile | while IFS=: read name text; \
@@ -58,6 +58,9 @@ lint: $(BIN)/.dev  ## ruff: style, formatting, type hints, docstrings
 format: $(BIN)/.dev  ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+fuzz: $(BIN)/.dev  ## read mutated files with every reader (ARGS="--help")
+	PYTHONPATH=tests:examples:benchmarks $(BIN)/python -m fuzz $(ARGS)
 
 package: $(BIN)/.dev  ## build wheel and sdist, and try each in an empty environment
 	rm -rf dist .venv-package

@@ -596,8 +596,12 @@ def main() -> None:
     if args.quick:
         vars(args).update(QUICK, output=pathlib.Path("runs/bench"))
     results = {"about": about()}
-    if args.resume and (args.output / "results.json").exists():
-        results = json.loads((args.output / "results.json").read_text())
+    kept = args.output / "results.json"
+    if args.resume and kept.exists():
+        try:
+            results = json.loads(kept.read_bytes())
+        except ValueError as error:
+            parser.error(f"{str(kept)!r} is damaged: {error}")
     for part in args.parts:
         parts[part](args, results)
     save(args.output, results)

@@ -7,20 +7,23 @@ overwrites.
 
 One rule holds for whatever is wrong with the two files: reading goes on. What is
 damaged is made anew. Where the folder cannot be used (any more), a temporary one takes
-its place for this time. The log says so in both cases.
+its place for this time. The log says so in both cases. Checksums tell what is damaged:
+one of each row of the index, and one of the data, which `Store.read` looks at (samples
+are read in parts, without it).
 """
 
 import contextlib
 import hashlib
+import io
 import json
 import logging
 import os
-import shutil
 import sqlite3
 import tempfile
 import threading
 import time
 import weakref
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
@@ -49,6 +52,8 @@ class Entry(NamedTuple):
     """How many bytes it has."""
     about: list
     """Numbers that are kept with it."""
+    crc: int
+    """The checksum of the data."""
 
 
 def digest(settings: dict, content: bytes | BinaryIO) -> bytes:
@@ -117,14 +122,16 @@ class Store:
         Returns:
             Where the data is, or `None` if it is not known or not yet written.
         """
-        query = "SELECT start, size, about FROM entries WHERE key = ?"
         with self._lock:
             try:
-                row = self._index.execute(query, (key,)).fetchone()
+                row = self._row(key)
             except sqlite3.Error as error:
                 self._give_up(self.file.parent, error)
                 return None
-            return row and Entry(self.file, row[0], row[1], json.loads(row[2]))
+            if row is None:
+                return None
+            start, size, about, crc = row
+            return Entry(self.file, start, size, json.loads(about), crc)
 
     def read(self, entry: Entry) -> bytes | None:
         """Reads the data of an entry.
@@ -133,12 +140,13 @@ class Store:
             entry: As `get` returned it.
 
         Returns:
-            The data, or `None` if the file has been cut off.
+            The data, or `None` if it is damaged, or has been cut off.
         """
         with self._lock:
             self._data.seek(entry.start)
             data = self._data.read(entry.size)
-        return data if len(data) == entry.size else None
+        whole = len(data) == entry.size and zlib.crc32(data) == entry.crc
+        return data if whole else None
 
     def put(self, key: bytes, data: bytes | BinaryIO, about: list) -> "Future[Entry]":
         """Keeps data; it is written a second later at most, by the next call.
@@ -184,23 +192,21 @@ class Store:
             start, entries = self._end(), []
             file.seek(start)
             for data, about, _ in self._waiting.values():
-                if isinstance(data, bytes):
-                    file.write(data)
-                else:
-                    data.seek(0)
-                    shutil.copyfileobj(data, file, 2**20)
-                entries.append(Entry(self.file, start, file.tell() - start, about))
+                crc = _copy(data, file)
+                size = file.tell() - start
+                entries.append(Entry(self.file, start, size, about, crc))
                 start = file.tell()
             file.flush()
             if not self._temporary:
                 os.fsync(file.fileno())  # before the index says that it is there
             rows = [
-                (key, entry.start, entry.size, json.dumps(entry.about))
+                (key, entry.start, entry.size, json.dumps(entry.about), entry.crc)
                 for key, entry in zip(self._waiting, entries, strict=True)
             ]
+            rows.append((END, start, 0, "[]", 0))
             self._index.executemany(
-                "INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?)",
-                [*rows, (END, start, 0, "[]")],
+                "INSERT OR REPLACE INTO kept VALUES (?, ?, ?, ?, ?, ?)",
+                [(*row, _checksum(row)) for row in rows],
             )
         for waiting, entry in zip(self._waiting.values(), entries, strict=True):
             waiting.entry.set_result(entry)
@@ -215,10 +221,23 @@ class Store:
                 self._index.execute("ROLLBACK")
             raise
 
+    def _row(self, key: bytes) -> tuple[int, int, str, int] | None:
+        """The row of a key without its checksum, or `None` if there is none."""
+        query = "SELECT start, size, about, crc, checksum FROM kept WHERE key = ?"
+        *row, checksum = self._index.execute(query, (key,)).fetchone() or [None]
+        if not row:
+            return None
+        if checksum == _checksum((key, *row)):
+            return tuple(row)
+        log.warning("The index of %s is damaged; a part is made anew.", self.file)
+        return None
+
     def _end(self) -> int:
-        query = "SELECT start FROM entries WHERE key = ?"
-        row = self._index.execute(query, (END,)).fetchone()
-        return row[0] if row else 0
+        if (row := self._row(END)) is not None:
+            return row[0]
+        # There is no row yet; or it is damaged, then nothing is overwritten.
+        is_empty = self._index.execute("SELECT 1 FROM kept").fetchone() is None
+        return 0 if is_empty else self.file.stat().st_size
 
     def _open(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -241,7 +260,7 @@ class Store:
         end = self._end()  # first: another process may add in between
         if self.file.stat().st_size < end:
             log.warning("%s is damaged and is made anew.", self.file)
-            self._index.execute("DELETE FROM entries")
+            self._index.execute("DELETE FROM kept")
 
     def _open_temporary(self) -> None:
         folder = tempfile.TemporaryDirectory(prefix="keras_gated_")
@@ -262,14 +281,29 @@ class Store:
         self._open_temporary()
 
 
+def _checksum(row: tuple) -> int:
+    """The checksum of a row: the key, and what is kept of it."""
+    return zlib.crc32(repr(row).encode())
+
+
+def _copy(data: bytes | BinaryIO, file: BinaryIO) -> int:
+    """Writes data to a file, and returns its checksum."""
+    source, crc = io.BytesIO(data) if isinstance(data, bytes) else data, 0
+    source.seek(0)
+    while block := source.read(2**20):
+        crc = zlib.crc32(block, crc)
+        file.write(block)
+    return crc
+
+
 def _connect(table: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(
         table, SECONDS_LOCKED, isolation_level=None, check_same_thread=False
     )
     try:
         connection.execute(
-            "CREATE TABLE IF NOT EXISTS entries (key BLOB PRIMARY KEY, start INTEGER, "
-            "size INTEGER, about TEXT) WITHOUT ROWID"
+            "CREATE TABLE IF NOT EXISTS kept (key BLOB PRIMARY KEY, start INTEGER, "
+            "size INTEGER, about TEXT, crc INTEGER, checksum INTEGER) WITHOUT ROWID"
         )
     except sqlite3.Error:
         connection.close()

@@ -44,13 +44,17 @@ def receive(stream: BinaryIO) -> tuple[bytes, list] | None:
         stream: Where from.
 
     Returns:
-        The bytes and the fields, or `None` if the stream has ended.
+        The bytes and the fields, or `None` if the stream has ended, or holds no
+        message: what has damaged a process may have it say anything.
     """
     line = stream.readline()
     if not line.endswith(b"\n"):
         return None
-    size, *fields = json.loads(line)
-    data = stream.read(size)
+    try:
+        size, *fields = json.loads(line)
+        data = stream.read(size) if size >= 0 else b""
+    except Exception:
+        return None
     return (data, fields) if len(data) == size else None
 
 

@@ -135,7 +135,10 @@ def load_model(path: Path) -> keras.Model:
     try:
         return keras.saving.load_model(path, compile=False)
     except Exception as error:  # whatever a damaged archive leads to
-        raise ValueError(f"{str(path)!r} is no model that loads: {error}") from error
+        # Keras puts all of the configuration before what it is about.
+        reason = str(error).rpartition("Exception encountered: ")[2]
+        reason = (reason or type(error).__name__).splitlines()[0]
+        raise ValueError(f"{str(path)!r} is no model that loads: {reason}") from error
 
 
 def encoding_of(

@@ -18,6 +18,7 @@ worker reads all its files and writes it, whole or not at all.
 
 import argparse
 import collections
+import contextlib
 import hashlib
 import json
 import re
@@ -128,14 +129,14 @@ def make_shard(
     files = sorted(files)
     shard = f"rolls-{number:05d}-of-{shards:05d}.tfrecord"
     path, beside = (FileSystems.join(output, n) for n in (shard, f".{shard}.json"))
-    inputs = hashlib.sha256(
-        json.dumps([(name, *rest) for name, _, *rest in files]).encode()
-    ).hexdigest()
+    inputs = sha256_of([(name, *rest) for name, _, *rest in files])
     if FileSystems.exists(path) and FileSystems.exists(beside):
-        with FileSystems.open(beside) as file:
+        # If it is damaged, the shard is made again.
+        with FileSystems.open(beside) as file, contextlib.suppress(Exception):
             known = json.load(file)
-        if known["inputs"] == inputs:
-            return known["summary"]
+            right = known["inputs"], sha256_of(known["summary"])
+            if right == (inputs, known["sha256"]):
+                return known["summary"]
     rolls, skipped, repaired, lost = [], {}, {}, np.zeros(len(LOST), np.int64)
     for name, source, *_ in files:
         try:
@@ -172,9 +173,16 @@ def make_shard(
         "repaired": repaired,
     }
     write_whole(path, data)
-    write_whole(beside, to_json({"inputs": inputs, "summary": summary}))
+    about = {"inputs": inputs, "summary": summary, "sha256": sha256_of(summary)}
+    write_whole(beside, to_json(about))
     print(f"{shard}: {len(rolls):,} rolls, {len(skipped):,} skipped", flush=True)
     return summary
+
+
+def sha256_of(value: object) -> str:
+    # As JSON keeps it: names of numbers become texts.
+    text = json.dumps(json.loads(json.dumps(value)))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 UNFINISHED = re.compile(r"\.[0-9a-f]{32}-")
@@ -230,7 +238,11 @@ def prepare_output(output: str, settings: dict) -> None:
         FileSystems.mkdirs(output)
     if FileSystems.exists(path):
         with FileSystems.open(path) as file:
-            known = json.load(file)
+            content = file.read()
+        try:
+            known = dict(json.loads(content))
+        except (ValueError, TypeError, RecursionError) as error:
+            raise ValueError(f"{path!r} is damaged ({error}); delete it.") from error
         if known != settings:
             different = [key for key in settings if known.get(key) != settings[key]]
             raise ValueError(

@@ -32,7 +32,7 @@ SUFFIXES = (".mid", ".midi", ".kar", ".rmi", ".smf")
 """The endings by which MIDI files are known, in any case."""
 STORE = "midi_rolls"
 """The name of the files in which rolls are kept."""
-RULES = "5"
+RULES = "6"
 """Changes whenever the same file and options come to give another roll."""
 AHEAD = 8
 """How many files are begun for each process, so that none waits for work."""

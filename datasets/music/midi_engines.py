@@ -5,11 +5,15 @@ import functools
 import importlib.util
 import os
 import struct
+from typing import TYPE_CHECKING
 
 from .. import checks
 from ..files import FileError, open_binary, require
 from . import midi_notes, midi_repair
 from .score import Score
+
+if TYPE_CHECKING:
+    import mido
 
 ENGINES = ("auto", "pretty_midi", "symusic")
 """The parsers; `"auto"` is symusic if it is installed."""
@@ -98,6 +102,26 @@ def parse_and_repair(
         if score is None:
             raise failed from error
         return score._replace(problems=tuple(problems)), content
+
+
+def parse_messages(path: str | os.PathLike) -> tuple[Score, bytes, "mido.MidiFile"]:
+    """Reads a MIDI file, as `parse_and_repair` does, and all of its messages.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The score, the bytes, repaired if need be, and the messages in them.
+    """
+    require("mido", extra="examples")
+    score, content = parse_and_repair(path)
+    try:
+        return score, content, midi_notes.read_with_mido(content)
+    except Exception as error:  # mido raises anything
+        reason = str(error) or type(error).__name__
+        raise MIDIError(
+            f"{os.fspath(path)!r} cannot be read by mido: {reason}"
+        ) from error
 
 
 def _read(name: str, content: bytes) -> Score:

@@ -67,8 +67,10 @@ def fixed_roll(
     low, high = low - (BEYOND if others else BELOW), high + BEYOND
     pitch = np.arange(piano_roll.KEYS) + piano_roll.LOWEST_PITCH
     fixed[:, (pitch < low) | (pitch > high)] = 0
-    above = given[:, ::-1].cumsum(axis=1)[:, ::-1] == 0  # above the highest key
-    below = given.cumsum(axis=1) == 0
+    above = (
+        given[:, ::-1].cumsum(axis=1, dtype=np.uint8)[:, ::-1] == 0
+    )  # above the highest key
+    below = given.cumsum(axis=1, dtype=np.uint8) == 0
     sounding, fixed_part = given.any(axis=1)[:, None], fixed[: len(given)]
     if not others or max(mine) > max(theirs):
         fixed_part[above & sounding] = 0

@@ -9,14 +9,15 @@ tick after the end of the track: what ends there was not released.
 """
 
 import io
+import re
 import struct
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..files import require
-from .midi_repair import END_OF_TRACK, bodies, names_in_utf8, text_of
+from .midi_repair import END_OF_TRACK, bodies, events, names_in_utf8, text_of
 from .score import (
     DEFAULT_TEMPO,
     PEDAL,
@@ -29,6 +30,9 @@ from .score import (
     in_order,
     of_one_key,
 )
+
+if TYPE_CHECKING:
+    import mido
 
 ONE_TRACK = b"MThd\0\0\0\6\0\1\0\1"
 """The header of a file with one track, but for the resolution."""
@@ -43,6 +47,28 @@ RELEASES = [
     for channel in range(16)
 ]
 """The releases of all keys of each channel."""
+STROKE, PROGRAM = re.compile(rb"[\x90-\x9f]"), re.compile(rb"[\xc0-\xcf]")
+"""What strokes and changes of programs begin with."""
+
+
+def read_with_mido(content: bytes) -> "mido.MidiFile":
+    """The messages of a file that is whole.
+
+    Args:
+        content: The bytes of the file.
+
+    Raises:
+        Exception: mido cannot read it; it raises anything.
+    """
+    import mido
+
+    midi = mido.MidiFile(file=io.BytesIO(content))
+    for track, body in zip(midi.tracks, bodies(content), strict=True):
+        # mido forgets the ticks before meta events that it does not know.
+        if any(message.type == "unknown_meta" for message in track):
+            for message, (wait, _) in zip(track, events(body), strict=True):
+                message.time = wait
+    return midi
 
 
 def read_with_pretty_midi(content: bytes) -> Score:
@@ -57,14 +83,19 @@ def read_with_pretty_midi(content: bytes) -> Score:
     import mido
     import pretty_midi
 
-    midi = mido.MidiFile(file=io.BytesIO(content))
+    midi = read_with_mido(content)
     if not midi.tracks:
         raise ValueError("it has no tracks")
-    changed, names, ends = Changes([], [], []), [], []
+    changed, names, ends, programs = Changes([], [], []), [], [], []
     for number, track in enumerate(midi.tracks):
-        name, end, sounding = _scan(track, number, changed)
-        # pretty_midi names instruments by their tracks, but does not number them.
+        name, end, sounding, program = _scan(track, number, changed)
+        programs.append(program)
+        # pretty_midi names instruments by their tracks, but does not number them; nor
+        # does it tell their channels.
         track.insert(0, mido.MetaMessage("track_name", name=str(number)))
+        for channel in range(16):
+            about = {"channel": channel, "program": channel}
+            track.insert(0, mido.Message("program_change", **about))
         for i, (channel, note) in enumerate(sorted(sounding)):
             release = {"channel": channel, "note": note, "time": int(i == 0)}
             track.append(mido.Message("note_off", **release))
@@ -77,8 +108,7 @@ def read_with_pretty_midi(content: bytes) -> Score:
     scale = 1e6 * midi.ticks_per_beat / DEFAULT_TEMPO
     voices = []
     for instrument in parsed.instruments:
-        track = int(instrument.name)
-        part = Part(int(instrument.program), instrument.is_drum, names[track], track)
+        track, channel = int(instrument.name), int(instrument.program)
         notes = [(n.start, n.end, n.pitch, n.velocity) for n in instrument.notes]
         notes = _rounded(notes, [scale, scale, 1, 1])
         controls = instrument.control_changes
@@ -86,20 +116,39 @@ def read_with_pretty_midi(content: bytes) -> Score:
         pedal = _rounded(pedal, [scale, 1])
         if moments is not None:
             notes[:, :2], pedal[:, 0] = moments[notes[:, :2]], moments[pedal[:, 0]]
-        voices.append(Voice(part, notes, pedal))
+        _end_where_struck_again(notes, ends[track])
+        strokes = notes[:, [0, 2]].tolist()
+        of_notes = np.array([programs[track][channel, *stroke] for stroke in strokes])
+        for program in np.unique(of_notes).tolist():
+            part = Part(program, instrument.is_drum, names[track], track)
+            voices.append(Voice(part, notes[of_notes == program], pedal))
     voices = in_order(voices)
     notes = in_key_order(voices)
     return compose("pretty_midi", midi.ticks_per_beat, voices, notes, changed, ends)
 
 
-def _scan(track: Any, number: int, changed: Changes) -> tuple[str, int, set]:
+def _end_where_struck_again(notes: np.ndarray, end: int) -> None:
+    """Ends released notes of a channel where their key is struck again.
+
+    pretty_midi ends them all with the release. `compose` knows parts, and a channel
+    that changes its program is several.
+    """
+    notes[:] = notes[np.lexsort((notes[:, 1], notes[:, 0], notes[:, 2]))]
+    before, after = notes[:-1], notes[1:]
+    again = (before[:, 2] == after[:, 2]) & (before[:, 1] <= end)
+    before[:, 1] = np.where(again, np.minimum(before[:, 1], after[:, 0]), before[:, 1])
+
+
+def _scan(track: Any, number: int, changed: Changes) -> tuple[str, int, set, dict]:
     """The name of a track of mido, its last tick, and which keys sound on at its end.
 
-    Tempi are made one, with which seconds are proportional to ticks, and names numbers.
+    And the program of each stroke, by channel, tick and key: pretty_midi goes by that
+    of the release. Tempi are made one, with which seconds are proportional to ticks,
+    names numbers, and programs channels.
     """
     import pretty_midi
 
-    tick, name, sounding = 0, "", set()
+    tick, name, sounding, programs, program = 0, "", set(), {}, [0] * 16
     for message in track:
         tick += message.time
         kind = message.type
@@ -107,8 +156,13 @@ def _scan(track: Any, number: int, changed: Changes) -> tuple[str, int, set]:
             key = message.channel, message.note
             if kind == "note_on" and message.velocity:
                 sounding.add(key)
+                channel, note = key
+                programs[channel, tick, note] = program[channel]
             else:
                 sounding.discard(key)
+        elif kind == "program_change":
+            program[message.channel] = message.program
+            message.program = message.channel
         elif kind == "set_tempo":
             changed.tempi.append((tick, message.tempo))
             message.tempo = DEFAULT_TEMPO
@@ -120,7 +174,7 @@ def _scan(track: Any, number: int, changed: Changes) -> tuple[str, int, set]:
         elif kind == "track_name":
             name = text_of(message.name.encode("latin-1"))
             message.name = str(number)
-    return name, tick, sounding
+    return name, tick, sounding, programs
 
 
 def _renumbered(tracks: list) -> np.ndarray:
@@ -144,24 +198,32 @@ def _renumbered(tracks: list) -> np.ndarray:
 
 
 def read_with_symusic(content: bytes) -> Score:
-    """Reads a file that is whole; pretty_midi does where notes of a key overlap.
+    """Reads a file that is whole; pretty_midi does where symusic is not to be trusted.
+
+    That is where notes of a key overlap, and where a channel that has a pedal changes
+    its program: for symusic pedals and notes belong to the program.
 
     Args:
         content: The bytes of the file.
 
     Raises:
         Exception: symusic cannot read it; it raises anything.
-        ImportError: Notes of a key overlap, and pretty_midi is not installed.
+        ImportError: It is not to be trusted, and pretty_midi is not installed.
     """
     import symusic
 
-    changed, ends, voices = Changes([], [], []), [], []
+    changed, ends, voices, changing = Changes([], [], []), [], [], []
     # Track by track, as symusic does not number them.
     for number, body in enumerate(bodies(content)):
         midi = symusic.Score.from_midi(_as_file(body, content[12:14]))
         if any("\ufffd" in track.name for track in midi.tracks):
             body = names_in_utf8(body)
             midi = symusic.Score.from_midi(_as_file(body, content[12:14]))
+        if (first := STROKE.search(body)) and PROGRAM.search(body, first.end()):
+            if any(c.number == PEDAL for track in midi.tracks for c in track.controls):
+                require("pretty_midi", extra="examples")
+                return read_with_pretty_midi(content)
+            changing.append(number)
         ends.append(max(marker.time for marker in midi.markers))
         changed.tempi.extend((tempo.time, tempo.mspq) for tempo in midi.tempos)
         changed.meters.extend(
@@ -179,15 +241,26 @@ def read_with_symusic(content: bytes) -> Score:
             voices.append(Voice(part, *ticks))
     voices = in_order(voices)
     notes = in_key_order(voices)
-    before, after = notes[:-1], notes[1:]
-    overlap = (before[:, 1] > after[:, 0]) | (before[:, 0] == after[:, 0])
-    if (overlap & of_one_key(notes)).any():
+    overlap = _overlap(notes)
+    if changing:  # the parts of a track may be of one channel
+        tracks = np.array([voice.part.track for voice in voices], np.int64)
+        some = np.column_stack([notes[:, :4], tracks[notes[:, 4]]])
+        some = some[np.isin(some[:, 4], changing)]
+        overlap |= _overlap(some[np.lexsort(some.T[[1, 0, 2, 4]])])
+    if overlap:
         # symusic pairs strokes and releases first in, first out: where notes overlap,
         # their ends are uncertain.
         require("pretty_midi", extra="examples")
         return read_with_pretty_midi(content)
     resolution = int.from_bytes(content[12:14])
     return compose("symusic", resolution, voices, notes, changed, ends)
+
+
+def _overlap(notes: np.ndarray) -> bool:
+    """Whether notes of one key overlap, which are in the order of their keys."""
+    before, after = notes[:-1], notes[1:]
+    overlap = (before[:, 1] > after[:, 0]) | (before[:, 0] == after[:, 0])
+    return bool((overlap & of_one_key(notes)).any())
 
 
 def _as_file(body: bytes, resolution: bytes) -> bytes:

@@ -1,6 +1,5 @@
 """A MIDI file as its messages, so that it can be written again with more in it."""
 
-import io
 import itertools
 import os
 from collections.abc import Iterator, Sequence
@@ -9,13 +8,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ..files import require
-from .midi_engines import MIDIError, parse_and_repair
+from .midi_engines import MIDIError, parse_messages
 from .score import DRUMS, Score, plain_name
 
 if TYPE_CHECKING:
     import mido
 
+LONGEST = 50_000
+"""Longer pieces, in quarter notes, are refused: damage makes millions of bars."""
 Event = tuple[int, "mido.Message | mido.MetaMessage"]
 """A tick since the beginning, and a message."""
 
@@ -149,7 +149,8 @@ def read_piece(path: str | os.PathLike) -> Piece:
         longer what the file holds.
 
     Raises:
-        MIDIError: (a `ValueError`) The file is not a readable MIDI file.
+        MIDIError: (a `ValueError`) The file is not a readable MIDI file, or longer than
+            50,000 quarter notes.
         FileNotFoundError: There is no such file.
         OSError: The file cannot be read.
         ImportError: pretty_midi, which brings mido, is not installed.
@@ -162,14 +163,8 @@ def read_piece(path: str | os.PathLike) -> Piece:
     >>> piece.voices[0].notes.tolist(), piece.end
     ([[0, 240, 60, 80], [240, 360, 64, 80]], 360)
     """
-    mido = require("mido", extra="examples")
     path = os.fspath(path)
-    score, content = parse_and_repair(path)
-    try:
-        parsed = mido.MidiFile(file=io.BytesIO(content))
-    except Exception as error:  # mido raises anything
-        reason = str(error) or type(error).__name__
-        raise MIDIError(f"{path!r} cannot be read by mido: {reason}") from error
+    score, content, parsed = parse_messages(path)
     tracks, ends = [], []
     for track in parsed.tracks:
         ticks = np.cumsum([message.time for message in track], dtype=np.int64).tolist()
@@ -178,7 +173,15 @@ def read_piece(path: str | os.PathLike) -> Piece:
         ends.append(ticks[-1] if ticks else 0)
     voices = _voices(tracks, score)
     resolution = parsed.ticks_per_beat
-    return Piece(path, content, resolution, tracks, ends, voices, score)
+    piece = Piece(path, content, resolution, tracks, ends, voices, score)
+    last = max([piece.end, *score.time_signatures[:, 0].tolist()])
+    if last > LONGEST * resolution:
+        raise MIDIError(
+            f"{path!r} has {last // resolution:,} quarter notes; pieces of more than "
+            f"{LONGEST:,} are not read.",
+            "too long",
+        )
+    return piece
 
 
 def to_midi_file(

@@ -32,8 +32,8 @@ def read_manifest(directory: str | os.PathLike) -> dict[str, Any]:
         The manifest.
 
     Raises:
-        ValueError: There is no manifest, or shards are missing: the preparation did
-            not end.
+        ValueError: There is no manifest, or it is damaged, or shards are missing: the
+            preparation did not end.
     """
     tf = require("tensorflow")
 
@@ -44,8 +44,26 @@ def read_manifest(directory: str | os.PathLike) -> dict[str, Any]:
             f"{directory!r} has no {MANIFEST}. Run examples/prepare_midi_corpus.py to "
             "its end; when it is run again, it continues."
         )
-    with tf.io.gfile.GFile(path) as file:
-        manifest = json.loads(file.read())
+    with tf.io.gfile.GFile(path, "rb") as file:
+        content = file.read()
+    try:
+        manifest = json.loads(content)
+        shards, lengths = manifest["shards"], manifest["lengths"]
+        possible = [
+            isinstance(manifest.get("settings", {}), dict),
+            *(isinstance(name, str) for name in shards),
+            *(
+                0 < int(length) < 2**31 and count > 0
+                for length, count in lengths.items()
+            ),
+        ]
+        if not all(possible):
+            raise ValueError("settings, shards or lengths are impossible")
+    except Exception as error:
+        raise ValueError(
+            f"{path!r} is no manifest ({error!r}). Run examples/prepare_midi_corpus.py "
+            "again; shards that are whole stay."
+        ) from error
     there = set(tf.io.gfile.listdir(directory))
     missing = [name for name in manifest["shards"] if name not in there]
     if missing:
@@ -92,8 +110,10 @@ def midi_dataset_from_records(
         numbers of batches: train together with `.repeat()` and `steps_per_epoch`.
 
     Raises:
-        ValueError: There is no manifest, shards are missing, there are fewer
-            shards than workers, or a number is out of its range.
+        ValueError: There is no manifest, or it is damaged, shards are missing, there
+            are fewer shards than workers, or a number is out of its range.
+        tf.errors.DataLossError: (in iteration) A shard is damaged. Which one, the
+            SHA-256 sums in the manifest tell.
 
     Example:
 

@@ -16,6 +16,8 @@ FILM = {24: (24, 10**6), 25: (25, 10**6), 29: (30, 1_001_000), 30: (30, 10**6)}
 """By the number in the header: film frames in a quarter note, and its microseconds."""
 END_OF_TRACK = b"\xff\x2f\x00"
 TRACK_NAME = b"\xff\x03"
+LONGEST_WAIT = 2**28 - 1
+"""The largest number of ticks between two events that a file can say."""
 LENGTHS = {0x00: (0, 2), 0x20: (1,), 0x21: (1,), 0x2F: (0,), 0x51: (3,), 0x54: (5,)}
 LENGTHS |= {0x58: (4,), 0x59: (2,)}
 """The numbers of bytes that a meta event of each kind may have."""
@@ -208,20 +210,33 @@ def names_in_utf8(body: bytes) -> bytes:
     Args:
         body: The events of a track.
     """
-    track, here, status = bytearray(), 0, None
-    while here < len(body):
-        _, begin = _number(body, here)
-        if begin == len(body):  # the wait before the end of the track
-            return bytes(track) + body[here:]
-        event, end, status = _event(body, begin, status)
+    track = bytearray()
+    for wait, event in events(body):
         if event[:2] == TRACK_NAME:
             _, text = _number(event, 2)
             name = text_of(event[text:]).encode()
             event = TRACK_NAME + _variable(len(name)) + name
-        # Each event has its status byte, as one before it may be missing.
-        track += body[here:begin] + event
-        here = end
+        track += _variable(wait) + event
     return bytes(track)
+
+
+def events(body: bytes) -> Iterator[tuple[int, bytes]]:
+    """The events of a track that is whole, without its end.
+
+    Args:
+        body: The events of a track, as `bodies` gives them.
+
+    Yields:
+        The ticks before an event, and the event, with its status byte; at last the
+        ticks before the end of the track, and no bytes.
+    """
+    here, status = 0, None
+    while here < len(body):
+        wait, here = _number(body, here)
+        event = b""
+        if here < len(body):
+            event, here, status = _event(body, here, status)
+        yield wait, event
 
 
 def text_of(data: bytes) -> str:
@@ -262,7 +277,7 @@ def _repair_track(
                 problems[f"track {number} has values above 127"] += 1
                 event = event[:1] + bytes(min(byte, 127) for byte in event[1:])
             ended = event == END_OF_TRACK
-            track += _variable(waited) + event
+            track += _variable(_possible(waited, number, problems)) + event
             waited = 0
     except _CutError as error:
         problems[f"track {number} {error}"] += 1
@@ -273,8 +288,15 @@ def _repair_track(
             rest = len(body) - here
             problems[f"{rest} byte(s) follow the end of track {number}"] += 1
     if not ended:
-        track += _variable(waited) + END_OF_TRACK
+        track += _variable(_possible(waited, number, problems)) + END_OF_TRACK
     return bytes(track)
+
+
+def _possible(wait: int, number: int, problems: collections.Counter[str]) -> int:
+    """The ticks between two events; there may be too many, with those left out."""
+    if wait > LONGEST_WAIT:
+        problems[f"track {number} has a wait that is too long"] += 1
+    return min(wait, LONGEST_WAIT)
 
 
 def _event(body: bytes, here: int, status: int | None) -> tuple[bytes, int, int | None]:
@@ -350,7 +372,7 @@ def _number(data: bytes, here: int) -> tuple[int, int]:
 
 def _variable(number: int) -> bytes:
     """The bytes of a number of variable length."""
-    last, *others = [number >> shift & 0x7F for shift in (0, 7, 14, 21, 28)]
+    last, *others = [number >> shift & 0x7F for shift in (0, 7, 14, 21)]
     while others and others[-1] == 0:
         others.pop()
     return bytes([*(byte | 0x80 for byte in reversed(others)), last])

@@ -12,6 +12,7 @@ import numpy as np
 
 from .. import checks
 from ..files import require
+from .midi_engines import MIDIError, parse_messages
 from .score import DRUMS
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def synthesize(
     path: str | os.PathLike,
     sampling_rate: int = 44_100,
     sound_font: str | os.PathLike | None = None,
+    max_seconds: float | None = 3600.0,
 ) -> np.ndarray:
     """Makes the sound of a MIDI file, with its instruments, drums and controls.
 
@@ -38,11 +40,15 @@ def synthesize(
         sampling_rate: Samples per second, positive. Default: 44,100.
         sound_font: An `.sf2` file. Default: `None`, TimGM6mb, a font of all General
             MIDI instruments that pretty_midi brings.
+        max_seconds: Longer music is refused, as it would take gigabytes; `None` for no
+            limit. Default: 3,600, an hour.
 
     Returns:
         Samples from -1 to 1, `float32 [samples]`, the loudest at 0.9.
 
     Raises:
+        MIDIError: (a `ValueError`) The file is not a readable MIDI file, or exceeds the
+            limit.
         FileNotFoundError: There is no such file, or sound font.
         ImportError: pretty_midi is not installed; or there is a `sound_font`, and
             tinysoundfont is not installed.
@@ -59,31 +65,43 @@ def synthesize(
     for what, file in (("file", path), ("sound font", sound_font)):
         if file is not None and not Path(file).is_file():
             raise FileNotFoundError(f"There is no {what} {os.fspath(file)!r}.")
+    checks.number("max_seconds", max_seconds, above=0, optional=True)
     pretty_midi = require("pretty_midi", extra="examples")
+    score, _, midi = parse_messages(path)
+    if not midi.tracks:
+        raise MIDIError(f"{os.fspath(path)!r} holds no track.", "no notes")
+    ticks = [sum(message.time for message in track) for track in midi.tracks]
+    seconds = float(score.seconds(np.array([max(ticks)]))[0])
+    if max_seconds is not None and seconds > max_seconds:
+        raise MIDIError(
+            f"{os.fspath(path)!r} lasts {seconds:,.0f} seconds, longer than the "
+            f"limit, {max_seconds:,.0f} (max_seconds).",
+            "too long",
+        )
     has_player = importlib.util.find_spec("tinysoundfont") is not None
     if sound_font is not None and not has_player:
         raise ImportError(f"A sound font needs the package {GET_PLAYER}")
     if has_player:
         font = sound_font or Path(pretty_midi.__file__).with_name("TimGM6mb.sf2")
-        sound = _played(path, sampling_rate, font)
+        sound = _played(midi, sampling_rate, font)
     else:
         log = logging.getLogger("keras_gated")
         log.warning("Sine tones, without drums; instruments need %s", GET_PLAYER)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # tempi outside the first track
-            parsed = pretty_midi.PrettyMIDI(mido_object=_with_few_ticks(path))
-        sound = parsed.synthesize(fs=sampling_rate)
+            parsed = pretty_midi.PrettyMIDI(mido_object=_with_few_ticks(midi))
+        # One at a time: pretty_midi keeps all, and divides silence by its peak.
         length = round((parsed.get_end_time() + TAIL) * sampling_rate)
-        sound = np.pad(sound, (0, max(0, length - len(sound))))  # with its silence
+        sound = np.zeros(length, np.float32)
+        for instrument in parsed.instruments:
+            part = instrument.synthesize(sampling_rate)[:length]
+            sound[: len(part)] += part
     peak = max(float(np.abs(sound).max(initial=0)), 1e-9)
-    return (0.9 / peak * sound).astype(np.float32)
+    return np.multiply(0.9 / peak, sound, dtype=np.float32)
 
 
-def _with_few_ticks(path: str | os.PathLike) -> "mido.MidiFile":
-    """A file with longer ticks if it has more than pretty_midi takes."""
-    import mido
-
-    midi = mido.MidiFile(path)
+def _with_few_ticks(midi: "mido.MidiFile") -> "mido.MidiFile":
+    """The messages with longer ticks if there are more than pretty_midi takes."""
     times = [np.cumsum([message.time for message in track]) for track in midi.tracks]
     factor = math.ceil(max(max(track, default=0) for track in times) / MOST_TICKS)
     if factor > 1:
@@ -101,10 +119,9 @@ GET_PLAYER = "tinysoundfont: pip install --no-deps tinysoundfont"
 
 
 def _played(
-    path: str | os.PathLike, sampling_rate: int, font: str | os.PathLike
+    midi: "mido.MidiFile", sampling_rate: int, font: str | os.PathLike
 ) -> np.ndarray:
-    """The sound of a file, played with a sound font: the mean of left and right."""
-    import mido
+    """The sound of messages, played with a sound font: the mean of left and right."""
     import tinysoundfont
 
     synth = tinysoundfont.Synth(samplerate=sampling_rate)
@@ -121,7 +138,7 @@ def _played(
             pieces.append(stereo.reshape(-1, 2).mean(axis=1))
             done += samples
 
-    for message in mido.MidiFile(path):
+    for message in midi:
         seconds += message.time
         until(seconds)
         kind = message.type

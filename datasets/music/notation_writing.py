@@ -1,5 +1,6 @@
 """MIDI files as sheet music."""
 
+import itertools
 import os
 import warnings
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from .. import checks
 from ..files import atomic_path, require
+from .midi_engines import MIDIError
 from .midi_piece import Piece, Voice, read_piece
 
 if TYPE_CHECKING:
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 
 FINEST = Fraction(1, 32)
 """The length of notes that are rounded to nothing, in quarter notes."""
+MOST_BARS = 5_000
+"""Longer pieces are not written: music21 would take minutes, and gigabytes."""
 TONICS = {
     "major": ["C", "D-", "D", "E-", "E", "F", "G-", "G", "A-", "A", "B-", "B"],
     "minor": ["C", "C#", "D", "E-", "E", "F", "F#", "G", "G#", "A", "B-", "B"],
@@ -40,7 +44,8 @@ def write_musicxml(
             the nearest of these, of sixteenths, and of triplets. Default: 4.
 
     Raises:
-        MIDIError: (a `ValueError`) The file cannot be read.
+        MIDIError: (a `ValueError`) The file cannot be read, holds no notes but drums,
+            has more than 5,000 bars, or what notation cannot show.
         FileNotFoundError: There is no such file.
         ImportError: music21 is not installed.
         ValueError: `steps_per_quarter` is no whole number, or `path` ends otherwise.
@@ -58,22 +63,35 @@ def write_musicxml(
         raise checks.error("path", path, "a name that ends in .musicxml")
     music21 = require("music21", extra="examples")
     piece, score = read_piece(source), music21.stream.Score()
+    if not piece.pitched:
+        raise MIDIError(f"{piece.path!r} holds no notes but drums.", "no notes")
+    if next(itertools.islice(piece.bar_lines(), MOST_BARS, None)) < piece.end:
+        raise MIDIError(
+            f"{piece.path!r} has more than {MOST_BARS:,} bars, too many to write.",
+            "too long",
+        )
     grids = sorted({3, 4, steps}, reverse=True)
     for voice in piece.pitched:
         score.insert(0, _staff(piece, voice, grids))
-    for tick, tempo in piece.score.tempi.tolist() if piece.pitched else ():
+    for tick, tempo in piece.score.tempi.tolist():
         mark = music21.tempo.MetronomeMark(number=round(6e7 / tempo, 2))
         score.parts[0].insert(Fraction(tick, piece.ticks_per_quarter), mark)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        score = music21.stream.Score(
-            [part.makeNotation(inPlace=False) for part in score.parts]
-        )
-        # Lengths that one sign cannot show become tied notes.
-        score.splitAtDurations(recurse=True)
-        score.metadata = music21.metadata.Metadata(title=Path(source).stem)
-        with atomic_path(path) as file:
-            score.write("musicxml", fp=file, makeNotation=False)
+        try:
+            score = music21.stream.Score(
+                [part.makeNotation(inPlace=False) for part in score.parts]
+            )
+            # Lengths that one sign cannot show become tied notes.
+            score.splitAtDurations(recurse=True)
+            score.metadata = music21.metadata.Metadata(title=Path(source).stem)
+            with atomic_path(path) as file:
+                score.write("musicxml", fp=file, makeNotation=False)
+        except music21.exceptions21.Music21Exception as error:
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise MIDIError(
+                f"{piece.path!r} cannot be written by music21: {reason}"
+            ) from error
 
 
 def _staff(piece: Piece, voice: Voice, grids: Sequence[int]) -> "music21.stream.Part":
@@ -84,15 +102,18 @@ def _staff(piece: Piece, voice: Voice, grids: Sequence[int]) -> "music21.stream.
     instrument = music21.instrument.instrumentFromMidiProgram(voice.program)
     instrument.partName = voice.name or instrument.instrumentName
     part.insert(0, instrument)
+    meters = {}
     for tick, over, under in piece.score.time_signatures.tolist():
-        meter = music21.meter.TimeSignature(f"{over}/{under}")
-        part.insert(Fraction(tick, quarter), meter)
+        meters[_sixteenth(Fraction(tick, quarter))] = over, under
+    for at, (over, under) in meters.items():
+        part.insert(at, music21.meter.TimeSignature(f"{over}/{under}"))
     for tick, key in piece.score.key_signatures.tolist():
         mode = "minor" if key >= 12 else "major"
         tonic = TONICS[mode][key % 12]
         part.insert(Fraction(tick, quarter), music21.key.Key(tonic, mode))
     end = piece.end - FINEST * quarter
     last = next(line for line in piece.bar_lines() if line >= end) / quarter
+    last = _sixteenth(last)
     lines = _lines(_sounds(voice, quarter, grids))
     last = max([last, *(line[-1][1] for line in lines)])
     for line in lines:
@@ -111,6 +132,11 @@ def _staff(piece: Piece, voice: Voice, grids: Sequence[int]) -> "music21.stream.
         if stream is not part:
             part.insert(0, stream)
     return part
+
+
+def _sixteenth(time: Fraction) -> Fraction:
+    """The nearest of the places for bar lines: no sign shows a bar of a few ticks."""
+    return Fraction(round(4 * time), 4)
 
 
 def _sounds(voice: Voice, quarter: int, grids: Sequence[int]) -> Sounds:

@@ -74,8 +74,8 @@ def read(
 
     Raises:
         AudioError: (a `ValueError`) The file is not a readable sound file, is cut
-            off, holds NaN or infinity, lacks the channel, or exceeds the limit; the
-            message names it.
+            off, holds NaN, infinity or values beyond 1e12, lacks the channel, or
+            exceeds the limit; the message names it.
         FileNotFoundError: There is no such file.
         OSError: The file cannot be read.
         ImportError: The decoder is not installed.

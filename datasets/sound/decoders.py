@@ -39,6 +39,9 @@ ERRORS = ("raise", "warn")
 LOWEST_RATE, HIGHEST_RATE = 100, 1_000_000
 """Rates beyond these, in samples per second, are refused as mistakes."""
 
+LOUDEST = 1e12
+"""Values beyond it, of which floats are capable, are damage: sums of them overflow."""
+
 log = logging.getLogger("keras_gated")
 
 
@@ -365,10 +368,11 @@ def _checked(
 ) -> Iterator[np.ndarray]:
     total = 0
     for block in blocks:
-        if not np.isfinite(block).all():
-            at = total + int(np.argmin(np.isfinite(block).all(axis=1)))
+        if not (right := np.abs(block) <= LOUDEST).all():  # nor is NaN
+            at = total + int(np.argmin(right.all(axis=1)))
             raise AudioError(
-                f"{path!r} holds values that are not finite, first in sample {at:,}.",
+                f"{path!r} holds values that are not finite, or beyond {LOUDEST:g}, "
+                f"first in sample {at:,}.",
                 "values that are not finite",
             )
         total += len(block)

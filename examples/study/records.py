@@ -28,7 +28,7 @@ class Records:
         self.folder = folder
         self._committed = {}
         if committed is not None and committed.exists():
-            for number, line in enumerate(committed.read_text().splitlines(), start=1):
+            for number, line in enumerate(committed.read_bytes().splitlines(), start=1):
                 record = _parse(line, f"{str(committed)!r}, line {number},")
                 self._committed[Trial.of(record).key] = record
 
@@ -46,7 +46,7 @@ class Records:
         # Names that begin with a dot are files that are being written, or were when
         # their process was killed.
         for path in sorted(self.folder.glob("[!.]*.json")):
-            record = _parse(path.read_text(), repr(str(path)))
+            record = _parse(path.read_bytes(), repr(str(path)))
             records[Trial.of(record).key] = record
         return records
 
@@ -56,11 +56,18 @@ class Records:
             Path(file).write_text(json.dumps(record) + "\n")
 
 
-def _parse(text: str, where: str) -> dict:
+def _parse(text: bytes, where: str) -> dict:
     try:
         record = json.loads(text)
-        Trial.of(record)
-    except (ValueError, KeyError, TypeError) as error:
+        trial = Trial.of(record)
+        numbers = trial.number, trial.seed, trial.epochs
+        if not all(isinstance(x, str) for x in (trial.set, trial.cell, trial.phase)):
+            raise TypeError("set, cell and phase must be names")
+        if not all(type(x) is int for x in numbers):
+            raise TypeError("number, seed and epochs must be whole numbers")
+        if not isinstance(trial.learning_rate, float):
+            raise TypeError("learning_rate must be a number")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{where} is no record of a trial: {error!r}") from error
     return record
 
@@ -77,7 +84,7 @@ def in_order(records: Iterable[dict]) -> list[dict]:
             if record[name] not in known:
                 raise ValueError(
                     f"A record has the {name} {record[name]!r}, which is none of "
-                    f"{', '.join(known)}. Its command: {record['command']}"
+                    f"{', '.join(known)}. Its command: {record.get('command')}"
                 )
 
     def place(record: dict) -> tuple:

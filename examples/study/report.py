@@ -239,7 +239,10 @@ def make(folder: Path, to: Path) -> list[dict]:
         if figures.plot_curves(records, kind, to / name)
     ]
     timed = to / "time.json"
-    timing = json.loads(timed.read_text()) if timed.exists() else None
+    try:
+        timing = json.loads(timed.read_bytes()) if timed.exists() else None
+    except ValueError as error:
+        raise ValueError(f"{str(timed)!r} is damaged: {error}") from error
     write_report(records, rows, variants, pictures, timing, to / "report.md")
     return records
 

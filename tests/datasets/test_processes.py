@@ -1,6 +1,7 @@
 """Processes that read files, and what becomes of those that do not end well."""
 
 import contextlib
+import io
 import os
 import signal
 import subprocess
@@ -14,6 +15,15 @@ from keras_gated.datasets.files import FileError
 from keras_gated.datasets.processes import Processes
 
 EYE = [[int(j == t % 88) for j in range(88)] for t in range(12)]
+
+
+NO_MESSAGES = [b"", b"[3]\nab", b"[3", b"3\n", b"[]\n", b"{}\n", b'["3"]\nabc']
+NO_MESSAGES += [b"\xff\n", b"[-1]\nabc", b"[2.5]\nabc", b"[" * 99_999 + b"\n"]
+
+
+@pytest.mark.parametrize("said", NO_MESSAGES)
+def test_what_is_no_message_ends_the_stream(said):
+    assert worker.receive(io.BytesIO(said)) is None
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """What is kept on disk, and what becomes of it where the disk fails."""
 
+import contextlib
 import io
 import os
 import sqlite3
@@ -25,7 +26,7 @@ def test_data_comes_back(tmp_path):
     entries = keep(tmp_path, a=b"one", b=io.BytesIO(b"two"), c=b"")
     keep(tmp_path, d=b"three")
     assert found(tmp_path, *"abcde") == [b"one", b"two", b"", b"three", None]
-    assert entries[1].result() == (tmp_path / "some.data", 3, 3, [1.5])
+    assert entries[1].result()[:4] == (tmp_path / "some.data", 3, 3, [1.5])
 
 
 def test_what_a_killed_process_left_is_overwritten(tmp_path):
@@ -52,6 +53,39 @@ def test_what_is_damaged_is_made_anew(tmp_path, caplog, what):
         keep(tmp_path, k5=b"new")
     assert found(tmp_path, "k5") == [b"new"]
     assert "damaged" in caplog.text or "cannot be kept" in caplog.text
+
+
+@pytest.mark.parametrize("column", ["start", "size", "about", "crc", "checksum"])
+@pytest.mark.parametrize("value", [-1, 7, 2.5, "[", None, b"x"])
+def test_a_damaged_row_is_made_anew(tmp_path, caplog, column, value):
+    keep(tmp_path, a=b"one", b=b"two")
+    with contextlib.closing(sqlite3.connect(tmp_path / "some.sqlite")) as index:
+        index.execute(f"UPDATE kept SET {column} = ? WHERE key = ?", (value, b"a"))
+        index.commit()
+    assert found(tmp_path, "a", "b") == [None, b"two"]
+    assert "damaged" in caplog.text
+    keep(tmp_path, a=b"new")
+    assert found(tmp_path, "a", "b") == [b"new", b"two"]
+
+
+@pytest.mark.parametrize("value", [0, 2, 10**6, "x", None])
+def test_where_the_end_is_damaged_nothing_is_overwritten(tmp_path, value):
+    keep(tmp_path, a=b"one", b=b"two")
+    with contextlib.closing(sqlite3.connect(tmp_path / "some.sqlite")) as index:
+        index.execute("UPDATE kept SET start = ? WHERE key = ?", (value, store.END))
+        index.commit()
+    keep(tmp_path, c=b"three")
+    keep(tmp_path, d=b"four")
+    assert found(tmp_path, *"abcd") == [b"one", b"two", b"three", b"four"]
+
+
+@pytest.mark.parametrize("place", range(3))
+def test_damaged_data_is_not_handed_out(tmp_path, place):
+    keep(tmp_path, a=b"one", b=b"two")
+    data = bytearray((tmp_path / "some.data").read_bytes())
+    data[place] ^= 1
+    (tmp_path / "some.data").write_bytes(data)
+    assert found(tmp_path, "a", "b") == [None, b"two"]
 
 
 @pytest.mark.parametrize("what", ["no folder", "locked", "full"])

@@ -509,12 +509,21 @@ def test_a_record_that_is_being_written_is_not_read(tmp_path):
     assert len(written.read()) == 2
 
 
-@pytest.mark.parametrize("text", ["", "[1]", '{"set": "jsb_chorales"}'])
+NO_TRIAL = [
+    json.dumps({**next(iter(records_for(Plan()).values())), name: value})
+    for name, value in [("set", []), ("cell", None), ("number", "1"), ("seed", 1.5)]
+]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[1]", '{"set": "jsb_chorales"}', "\xff\xfe", "[" * 99_999, *NO_TRIAL]
+)
 def test_a_file_that_is_no_record_is_named(tmp_path, text):
-    (tmp_path / "other.json").write_text(text)
+    text = text.encode("latin-1")
+    (tmp_path / "other.json").write_bytes(text)
     with pytest.raises(ValueError, match=r"other\.json' is no record of a trial"):
         Records(tmp_path).read()
-    (tmp_path / "all.jsonl").write_text(text or "{")
+    (tmp_path / "all.jsonl").write_bytes(text or b"{")
     with pytest.raises(ValueError, match=r"all\.jsonl', line 1, is no record"):
         Records(tmp_path / "none", tmp_path / "all.jsonl")
 

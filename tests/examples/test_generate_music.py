@@ -4,6 +4,7 @@ import importlib.util
 import re
 import sys
 import wave
+import zipfile
 from pathlib import Path
 
 import keras
@@ -348,3 +349,19 @@ def test_a_model_that_plays_nothing_is_said(call, tune, tmp_path):
         )
         assert code == 0, errors
         assert "plays nothing" in said
+
+
+def test_a_model_of_other_values_is_refused_in_a_line(call, models, tmp_path):
+    path = tmp_path / "other.keras"
+    with (
+        zipfile.ZipFile(models / "keys.keras") as old,
+        zipfile.ZipFile(path, "w") as new,
+    ):
+        for name in old.namelist():
+            new.writestr(name, old.read(name).replace(b'"units": 4', b'"units": -4'))
+    (tmp_path / "tune.mid").write_bytes(header() + track(SCALE + END))
+    code, _, errors = call("--model", path, "--midi", tmp_path / "tune.mid")
+    assert code == 2
+    assert re.fullmatch(
+        r".*error: '.*other\.keras' is no model that loads: .*units.*\n", errors
+    )

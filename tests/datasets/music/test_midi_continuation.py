@@ -2,6 +2,7 @@
 
 import itertools
 from fractions import Fraction
+from pathlib import Path
 
 import mido
 import numpy as np
@@ -447,6 +448,76 @@ def test_files_of_many_ticks_sound_as_those_of_few(tmp_path, monkeypatch):
         sounds.append(midi.synthesize(tmp_path / "long.mid", 2000))
     np.testing.assert_allclose(*sounds, atol=1e-3)
     assert not sounds[0][:79_500].any()
+
+
+DRUM = on(36, 0, 9) + off(36, 480, 9)
+FAR = on(60) + off(60, 480) + on(62, 2**27) + off(62, 480)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"", "is empty"),
+        (b"RIFF, but no music in it", "not a MIDI file"),
+        (header(0), "holds no track"),
+        (header() + track(FAR + END), "longer than the limit"),
+    ],
+)
+def test_what_has_no_sound_is_named(content, problem):
+    Path("wrong.mid").write_bytes(content)
+    with pytest.raises(midi.MIDIError, match=f"'wrong.mid'.*{problem}"):
+        midi.synthesize("wrong.mid", 2000)
+
+
+def test_a_damaged_file_sounds_as_it_is_read():
+    Path("cut.mid").write_bytes(header() + track(SCALE + on(65), size=9999))
+    Path("whole.mid").write_bytes(header() + track(SCALE + END))
+    sounds = [midi.synthesize(f"{name}.mid", 2000) for name in ("cut", "whole")]
+    np.testing.assert_allclose(*(sound[:3000] for sound in sounds), atol=1e-3)
+
+
+def test_drums_alone_are_silence_without_the_player(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    Path("drums.mid").write_bytes(header() + track(DRUM + END))
+    sound = midi.synthesize("drums.mid", 2000)
+    assert sound.dtype == np.float32
+    assert len(sound) >= 1000
+    assert not sound.any()
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (DRUM, "holds no notes but drums"),
+        (on(60) + off(60, 2**21) + END, "more than 5,000 bars"),
+    ],
+)
+def test_what_is_no_sheet_music_is_named(content, problem):
+    pytest.importorskip("music21")
+    Path("none.mid").write_bytes(header(division=96) + track(content + END))
+    with pytest.raises(midi.MIDIError, match=f"'none.mid'.*{problem}"):
+        midi.write_musicxml("none.mid", "none.musicxml")
+    assert not Path("none.musicxml").exists()
+
+
+def test_a_meter_a_tick_late_is_written():
+    pytest.importorskip("music21")
+    late = b"\1" + meta(0x58, b"\3\2\x18\x08")[1:]
+    Path("late.mid").write_bytes(header() + track(late + SCALE + END))
+    midi.write_musicxml("late.mid", "late.musicxml")
+    score = midi.read_score("late.musicxml")
+    assert score.time_signatures.tolist() == [[0, 3, 4]]
+    assert score.notes[:, :3].tolist() == [
+        [0, 480, 60],
+        [480, 960, 62],
+        [960, 1440, 64],
+    ]
+
+
+def test_a_piece_of_millions_of_bars_is_refused():
+    Path("far.mid").write_bytes(header() + track(FAR + END))
+    with pytest.raises(midi.MIDIError, match=r"'far.mid' has 279,6\d\d quarter"):
+        midi.read_piece("far.mid")
 
 
 def test_instruments_are_heard_where_the_player_is_installed(caplog, monkeypatch):

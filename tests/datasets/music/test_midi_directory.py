@@ -315,7 +315,7 @@ def test_two_scripts_at_once_share_the_cache_and_need_no_guard(tmp_path, cache_d
         printed = run.communicate(timeout=120)[0].splitlines()
         assert printed == ["the script runs", str(sum(map(len, rolls)))]
     with contextlib.closing(sqlite3.connect(cache_dir / "midi_rolls.sqlite")) as kept:
-        entries = kept.execute("SELECT key FROM entries").fetchall()
+        entries = kept.execute("SELECT key FROM kept").fetchall()
     assert len({key for (key,) in entries} - {store.END}) == 40
 
 

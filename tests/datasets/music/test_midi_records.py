@@ -221,6 +221,50 @@ def test_unfinished_or_missing(corpus, prepare, tmp_path):
     assert "holds no MIDI file" in errors
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"", b"[]", b"\xff\xfe{", b"[" * 99_999, b'{"shards": []}'),
+        b'{"shards": 1, "lengths": {}}',
+        b'{"shards": [1], "lengths": {}}',
+        b'{"shards": [], "lengths": {"x": 1}}',
+        b'{"shards": [], "lengths": {"5": "x"}}',
+        b'{"shards": [], "lengths": {"2147483648": 1}}',
+        b'{"shards": [], "lengths": {"5": 1}, "settings": []}',
+    ],
+)
+def test_a_damaged_manifest_is_named(tmp_path, content):
+    (tmp_path / "manifest.json").write_bytes(content)
+    with pytest.raises(
+        ValueError, match=r"manifest\.json' is no manifest.*Run examples"
+    ):
+        midi_records.midi_dataset_from_records(tmp_path)
+
+
+@pytest.mark.parametrize("damage", [b"", b"\xff", b"[]", b'{"inputs": 1}', None])
+def test_what_is_damaged_beside_a_shard_is_made_again(prepare, tmp_path, damage):
+    write_tunes(tmp_path / "music", 3)
+    output = tmp_path / "shards"
+    prepare(tmp_path / "music", output, "--shards", 1)
+    whole = files(output)
+    (beside,) = output.glob(".rolls*.json")
+    right = beside.read_bytes()
+    wrong = right.replace(b'"rolls": 3', b'"rolls": 9')
+    beside.write_bytes(wrong if damage is None else damage)
+    prepare(tmp_path / "music", output, "--shards", 1)
+    assert files(output) == whole
+    assert beside.read_bytes() == right
+
+
+@pytest.mark.parametrize("damage", ["", "[1]", "{", "\xff"])
+def test_damaged_settings_are_named(prepare, tmp_path, damage):
+    write_tunes(tmp_path / "music", 2)
+    (tmp_path / "shards").mkdir()
+    (tmp_path / "shards" / "settings.json").write_text(damage, encoding="latin-1")
+    _, errors = prepare(tmp_path / "music", tmp_path / "shards", code=2)
+    assert "settings.json' is damaged" in errors
+
+
 def test_a_model_trains_on_it(corpus):
     import keras
 

@@ -73,6 +73,10 @@ WRONG = {
         "above 127",
     ),
     "half an event": (header() + track(SCALE + b"\0\x90\x43"), "middle of an event"),
+    "waits that are too long together": (
+        header() + track(SCALE + 2 * (b"\xff\xff\xff\x7f" + b"\xf7\1\0") + END),
+        "wait that is too long",
+    ),
     "long number": (
         header() + track(SCALE + b"\xff\xff\xff\xff\x7f" + END),
         "four bytes",

@@ -7,6 +7,7 @@ from fractions import Fraction
 import mido
 import numpy as np
 import pytest
+from midi_bytes import END, header, off, on, track
 
 from keras_gated.datasets import midi
 from keras_gated.datasets.music.midi_engines import parse
@@ -111,7 +112,7 @@ def test_seconds_and_bars_equal_those_of_pretty_midi(seed, tmp_path):
     # A step a tick: bars begin where the position is 0. (At one tempo, because
     # pretty_midi adds bars where tempi change.)
     file = mido.MidiFile(path)
-    for message in (message for track in file.tracks for message in track):
+    for message in (message for some in file.tracks for message in some):
         if message.type == "set_tempo":
             message.tempo = 500_000
     peer = pretty_midi.PrettyMIDI(mido_object=file)
@@ -123,6 +124,75 @@ def test_seconds_and_bars_equal_those_of_pretty_midi(seed, tmp_path):
     assert {t for t in downbeats if t < len(beats.bar)} <= {*begins, *changes}
     np.testing.assert_array_equal(np.flatnonzero(np.diff(beats.bar)) + 1, begins[1:])
     assert (beats.position < beats.length).all()
+
+
+@pytest.mark.parametrize("engine", ["pretty_midi", "symusic"])
+@pytest.mark.parametrize("kind", [0x45, 0x0B, 0x7E])
+def test_ticks_before_events_of_unknown_kinds_count(kind, engine, tmp_path):
+    """mido forgets them."""
+    path = tmp_path / "unknown.mid"
+    unknown = b"\x60\xff" + bytes([kind]) + b"\3abc"
+    path.write_bytes(
+        header() + track(on(60) + off(60, 480) + unknown + on(62, 4) + END)
+    )
+    score = midi.read_score(path, engine)
+    assert score.unreleased[:, :3].tolist() == [[580, 580, 62]]
+    piece = midi.read_piece(path)
+    assert [tick for tick, _ in piece.tracks[0]] == [0, 480, 576, 580]
+    midi.continue_piece(
+        piece, np.eye(88)[:4], midi.find_seam(piece, 1, 1), tmp_path / "on.mid", 1
+    )
+    assert b"\xff" + bytes([kind]) + b"\3abc" in (tmp_path / "on.mid").read_bytes()
+    again = midi.read_piece(tmp_path / "on.mid")
+    assert [tick for tick, _ in again.tracks[0]][:4] == [0, 480, 576, 580]
+
+
+DOWN, UP = b"\0\xb0\x40\x7f", b"\x60\xb0\x40\0"
+FIRST, SECOND = b"\0\xc0\3", b"\0\xc0\5"
+LOW, HIGH = on(50) + off(50, 480), on(60) + off(60, 480)
+PEDALS = {
+    "down before both": (DOWN + LOW + SECOND + HIGH + UP, {0: 0, 5: 0}, 1056),
+    "down between": (LOW + DOWN + SECOND + HIGH + UP, {0: 480, 5: 480}, 1056),
+    "up under a program without notes": (
+        FIRST + DOWN + LOW + SECOND + UP,
+        {3: 0},
+        576,
+    ),
+    "before its program": (DOWN + FIRST + LOW + UP, {3: 0}, 576),
+}
+
+
+@pytest.mark.parametrize("engine", ["pretty_midi", "symusic"])
+@pytest.mark.parametrize("name", PEDALS)
+def test_a_pedal_is_of_its_channel_whatever_the_program(name, engine, tmp_path):
+    body, down, up = PEDALS[name]
+    (tmp_path / "pedal.mid").write_bytes(header() + track(body + END))
+    score = midi.read_score(tmp_path / "pedal.mid", engine)
+    assert [part.program for part in score.parts] == [*down]
+    expected = [
+        [number, *move]
+        for number, at in enumerate(down.values())
+        for move in ([at, 127], [up, 0])
+    ]
+    assert sorted(score.pedals.tolist()) == expected
+
+
+@pytest.mark.parametrize("engine", ["pretty_midi", "symusic"])
+def test_a_key_that_is_struck_again_under_another_program_ends(engine, tmp_path):
+    body = FIRST + on(50) + b"\x60" + SECOND[1:] + on(50, 4) + off(50, 480)
+    (tmp_path / "again.mid").write_bytes(header() + track(body + END))
+    score = midi.read_score(tmp_path / "again.mid", engine)
+    assert score.notes[:, [0, 1, 2, 4]].tolist() == [[0, 100, 50, 0], [100, 580, 50, 1]]
+    assert not len(score.unreleased)
+
+
+@pytest.mark.parametrize("engine", ["pretty_midi", "symusic"])
+def test_a_note_has_the_program_of_its_stroke(engine, tmp_path):
+    body = FIRST + DOWN + on(50) + SECOND + off(50, 480) + HIGH + UP
+    (tmp_path / "held.mid").write_bytes(header() + track(body + END))
+    score = midi.read_score(tmp_path / "held.mid", engine)
+    assert [part.program for part in score.parts] == [3, 5]
+    assert score.notes[:, [2, 4]].tolist() == [[50, 0], [60, 1]]
 
 
 def test_positions_in_bars_of_several_meters():

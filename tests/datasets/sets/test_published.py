@@ -162,3 +162,12 @@ def test_counts_and_lengths_of_the_real_sets(name, counts, mean, longest):
     density = np.concatenate(rolls).sum(1)
     assert 2 < density.mean() < 5
     assert (density == 0).any()
+
+
+@pytest.mark.parametrize("content", [b"", b"no matrices", b"\0" * 200])
+def test_what_scipy_cannot_read_is_named(tmp_path, monkeypatch, content):
+    digest = hashlib.sha256(content).hexdigest()
+    monkeypatch.setitem(published.SHA256, "Nottingham.mat", digest)
+    (tmp_path / "Nottingham.mat").write_bytes(content)
+    with pytest.raises(ValueError, match=r"Nottingham\.mat' cannot be read by SciPy"):
+        nottingham.load_data(tmp_path)
