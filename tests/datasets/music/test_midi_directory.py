@@ -166,6 +166,31 @@ def test_cache_is_by_content_and_options(tmp_path, cache_dir, parsed):
     assert len(files) == 3
 
 
+@pytest.mark.parametrize("which", ["a byte of a roll", "a number beside it"])
+def test_rolls_that_were_changed_are_read_anew(
+    tmp_path, cache_dir, parsed, caplog, which
+):
+    rolls = write_tunes(tmp_path / "music", 3)
+    options = {"workers": 1, "verbose": 0, "cache_dir": cache_dir}
+    read_directory(tmp_path / "music", **options)
+    if which == "a byte of a roll":
+        data = bytearray((cache_dir / "midi_rolls.data").read_bytes())
+        data[-1] ^= 1
+        (cache_dir / "midi_rolls.data").write_bytes(data)
+    else:
+        kept = sqlite3.connect(cache_dir / "midi_rolls.sqlite", isolation_level=None)
+        with contextlib.closing(kept):
+            about = '["x", 0, 0, 9, []]'
+            kept.execute("UPDATE entries SET about = ? WHERE size", (about,))
+    parsed.clear()
+    read = read_directory(tmp_path / "music", **options)
+    assert read.unreleased_notes == 0
+    for found, roll in zip(read.rolls, rolls, strict=True):
+        np.testing.assert_array_equal(found, roll)
+    assert len(parsed) == (1 if which == "a byte of a roll" else 3)
+    assert "is damaged and is made anew" in caplog.text
+
+
 def test_the_bytes_that_are_kept_are_those_that_were_read(
     tmp_path, cache_dir, monkeypatch
 ):
