@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pretty_midi
 import pytest
+from midi_bytes import LONG
 
 from keras_gated.datasets import (
     midi,
@@ -245,6 +246,37 @@ def test_processes_give_the_same(tmp_path, parsed):
     assert len(read.skipped) == 2
     for found, roll in zip(read.rolls, rolls, strict=True):
         np.testing.assert_array_equal(found, roll)
+
+
+@pytest.mark.parametrize(
+    ("limit", "reason"),
+    [
+        ({"parse_seconds": 0.01}, "longer than 0.01 seconds"),
+        pytest.param(
+            {"parse_memory": 256},
+            "more than 256 MiB",
+            marks=pytest.mark.skipif(sys.platform != "linux", reason="of Linux"),
+        ),
+    ],
+)
+@pytest.mark.parametrize("read", [read_directory, midi_dataset_from_directory])
+def test_limits_of_a_folder_name_the_file(tmp_path, cache_dir, limit, reason, read):
+    """To load the parser takes longer, too."""
+    (tmp_path / "long.mid").write_bytes(LONG)
+    options = {"verbose": 0, "cache_dir": cache_dir, "engine": "pretty_midi"}
+    options |= {"max_steps": None, "max_seconds": None, "errors": "raise"}
+    options["steps_per_quarter"] = 24
+    with pytest.raises(midi.MIDIError, match=reason) as error:
+        read(tmp_path, **limit, **options)
+    assert "long.mid" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "limit", [{"parse_seconds": 0}, {"parse_memory": 255}, {"parse_memory": 0.5}]
+)
+def test_limits_are_checked(tmp_path, limit):
+    with pytest.raises(ValueError, match=f"`{next(iter(limit))}` must be"):
+        read_directory(tmp_path, **limit)
 
 
 def lengths(dataset):
