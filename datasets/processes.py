@@ -24,7 +24,7 @@ TOLD = 4
 
 Read = tuple[bytes, list]
 """What was read from a file: bytes, and a list of numbers."""
-Task = tuple[Path, bytes, concurrent.futures.Future]
+Task = tuple[Path | str, bytes, concurrent.futures.Future]
 
 
 class Processes:
@@ -78,11 +78,11 @@ class Processes:
         for thread in self._threads:
             thread.join()
 
-    def submit(self, path: Path, content: bytes) -> Callable[[], Read]:
+    def submit(self, path: Path | str, content: bytes) -> Callable[[], Read]:
         """Lets a process read a file.
 
         Args:
-            path: The file, for messages.
+            path: The file, or its name, for messages.
             content: Its bytes.
 
         Returns:

@@ -13,7 +13,9 @@ runner. Arguments that are not listed here are Beam's:
     --runner FlinkRunner --flink_master ...       --runner SparkRunner ...
 
 A shard is a unit of work: which one a file belongs to follows from its name, one
-worker reads all its files and writes it, whole or not at all.
+worker reads all its files and writes it, whole or not at all. A process of the worker's
+own parses them, which a file may end, take too long or need too much memory: then that
+file is skipped.
 """
 
 import argparse
@@ -37,6 +39,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from keras_gated.datasets import midi, midi_directory, midi_records, piano_roll
 from keras_gated.datasets.music.midi_engines import LARGEST_FILE
+from keras_gated.datasets.processes import MEMORY, SECONDS, Processes
 
 SETTINGS = "settings.json"
 LOST = ("dropped_notes", "rounded_notes", "unreleased_notes")
@@ -73,6 +76,20 @@ def parse_arguments() -> tuple[argparse.Namespace, list[str]]:
     add("--features", nargs="*", help=argparse.SUPPRESS)
     add("--onsets", action="store_true", help="mark keys that are struck again")
     add("--engine", default="auto", choices=("auto", "pretty_midi", "symusic"))
+    add(
+        "--parse-seconds",
+        type=float,
+        default=SECONDS,
+        metavar="X",
+        help="files that take longer are skipped (default: %(default)g)",
+    )
+    add(
+        "--parse-memory",
+        type=int,
+        default=MEMORY,
+        metavar="MIB",
+        help="files that take more are skipped, on Linux (default: %(default)s)",
+    )
     return parser.parse_known_args()
 
 
@@ -122,6 +139,7 @@ def make_shard(
     output: str,
     shards: int,
     options: midi.Options,
+    limits: tuple[float, int] = (SECONDS, MEMORY),
 ) -> dict:
     """Reads a shard's files and writes it, unless it is there; says what it holds."""
     number, files = numbered
@@ -134,26 +152,30 @@ def make_shard(
     if FileSystems.exists(path) and FileSystems.exists(beside):
         with FileSystems.open(beside) as file:
             known = json.load(file)
-        if known["inputs"] == inputs:
+        with FileSystems.open(path) as file:
+            found = hashlib.sha256(file.read()).hexdigest()
+        if (known["inputs"], known["summary"]["sha256"]) == (inputs, found):
             return known["summary"]
     rolls, skipped, repaired, lost = [], {}, {}, np.zeros(len(LOST), np.int64)
-    for name, source, *_ in files:
-        try:
-            with FileSystems.open(source) as file:
-                content = file.read(LARGEST_FILE + 1)
-        except Exception as error:  # each file system raises its own
-            skipped[name] = f"{name!r} cannot be read: {error}"
-            continue
-        try:
-            roll, about = midi.read_packed(name, content, options)
-        except midi.MIDIError as error:
-            skipped[name] = str(error)
-        else:
-            rolls.append((name, roll))
-            _, *counts, problems = about
-            lost += counts
-            if problems:
-                repaired[name] = "; ".join(problems)
+    parser = "music.midi:packed_reader", options.to_json(), midi.MIDIError
+    with Processes(*parser, 1, *limits) as process:
+        for name, source, *_ in files:
+            try:
+                with FileSystems.open(source) as file:
+                    content = file.read(LARGEST_FILE + 1)
+            except Exception as error:  # each file system raises its own
+                skipped[name] = f"{name!r} cannot be read: {error}"
+                continue
+            try:
+                roll, about = process.submit(name, content)()
+            except midi.MIDIError as error:
+                skipped[name] = str(error)
+            else:
+                rolls.append((name, roll))
+                _, *counts, problems = about
+                lost += counts
+                if problems:
+                    repaired[name] = "; ".join(problems)
     with tempfile.TemporaryDirectory() as folder:
         local = Path(folder, shard)
         midi_records.write_shard(local, rolls, options.onsets)
@@ -258,6 +280,10 @@ def main() -> int:
         options = reading_options(args)
         if args.shards < 1:
             raise ValueError("--shards must be 1 or more.")
+        if args.parse_seconds <= 0 or args.parse_memory < 256:
+            raise ValueError(
+                "--parse-seconds must be above 0, --parse-memory 256 or more."
+            )
         pattern, base = pattern_and_base(args.input)
         settings = {
             "shards": args.shards,
@@ -277,6 +303,7 @@ def main() -> int:
         )
         return 2
     output, shards = args.output, args.shards
+    limits = args.parse_seconds, args.parse_memory
     suffixes = midi_directory.SUFFIXES
     with beam.Pipeline(options=pipeline_options) as pipeline:
         (
@@ -286,7 +313,7 @@ def main() -> int:
             | "By shard" >> beam.Map(by_shard, base, shards)
             | beam.GroupByKey()
             | beam.Reshuffle()
-            | "Make shards" >> beam.Map(make_shard, output, shards, options)
+            | "Make shards" >> beam.Map(make_shard, output, shards, options, limits)
             | beam.combiners.ToList()
             | "Write manifest" >> beam.Map(write_manifest, output, settings)
         )
