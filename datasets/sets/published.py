@@ -11,6 +11,7 @@ Transcription". https://arxiv.org/abs/1206.6392
 """
 
 import hashlib
+import io
 import os
 from pathlib import Path
 
@@ -61,7 +62,7 @@ def load(name: str, data_dir: str | os.PathLike | None = None) -> Splits:
         OSError: The file could not be downloaded or read.
         ImportError: SciPy is not installed.
     """
-    io = require("scipy.io", extra="examples")
+    scipy_io = require("scipy.io", extra="examples")
     path = _path(name, data_dir)
     content = path.read_bytes()
     digest = hashlib.sha256(content).hexdigest()
@@ -71,7 +72,8 @@ def load(name: str, data_dir: str | os.PathLike | None = None) -> Splits:
             f"published {name}, whose sha256 is {SHA256[name]}. Delete it, or get it "
             f"anew from {ORIGIN}{name}"
         )
-    matrices = io.loadmat(path, variable_names=PARTS)
+    # Of what was checked; a file may have changed since.
+    matrices = scipy_io.loadmat(io.BytesIO(content), variable_names=PARTS)
     return tuple(
         [
             piano_roll.check_roll(roll, f"{name}, {part}[{i}]")
