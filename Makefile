@@ -23,7 +23,7 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS)
 # The lower bound in setup.cfg.
 OLDEST_KERAS := 3.8.0
 
-.PHONY: help demo study study-quick test test-tfio test-torch test-slow test-keras lint format fuzz package bench bench-quick tensorboard clean
+.PHONY: help demo study study-quick test test-tfio test-torch test-slow test-keras lint format fuzz audit package bench bench-quick tensorboard clean
 
 help:  ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' Makefile | while IFS=: read name text; \
@@ -61,6 +61,11 @@ format: $(BIN)/.dev  ## let ruff mend what it can
 
 fuzz: $(BIN)/.dev  ## read mutated files with every reader (ARGS="--help")
 	PYTHONPATH=tests:examples:benchmarks $(BIN)/python -m fuzz $(ARGS)
+
+# An error, too, where a package is not known to the database: it was not audited.
+audit: $(BIN)/.dev .venv-audit/bin/pip-audit  ## known vulnerabilities of what is installed (asks a database in the network)
+	$(BIN)/pip freeze --disable-pip-version-check --exclude-editable | sed 's/+.*//' > .venv-audit/installed.txt
+	.venv-audit/bin/pip-audit --strict --no-deps --disable-pip --requirement .venv-audit/installed.txt
 
 package: $(BIN)/.dev  ## build wheel and sdist, and try each in an empty environment
 	rm -rf dist .venv-package
@@ -115,6 +120,10 @@ $(BIN)/.examples $(BIN)/.study $(BIN)/.dev: $(BIN)/.%: setup.cfg pyproject.toml 
 .venv-keras/.$(OLDEST_KERAS): | $(BIN)/python
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target .venv-keras keras==$(OLDEST_KERAS)
 	@touch $@
+
+.venv-audit/bin/pip-audit: | $(BIN)/python
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/pip install --quiet --disable-pip-version-check pip-audit
 
 $(BIN)/.torch: $(BIN)/.dev
 	$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0

@@ -16,14 +16,15 @@ from typing import Any
 from . import worker
 from .files import FileError
 
-SECONDS_A_FILE = 300.0
-"""How long a file may take; then it is given up, and its process ended."""
+SECONDS, MEMORY = 300.0, 4096
+"""How long a file may take, and how much memory in MiB, if nothing else is said. The
+worst that were made, 4 MiB of nothing but notes, take half a minute and 0.7 GiB."""
 TOLD = 4
 """How many files a process is told of, so that it need not wait for the next."""
 
 Read = tuple[bytes, list]
 """What was read from a file: bytes, and a list of numbers."""
-Task = tuple[Path, bytes, concurrent.futures.Future]
+Task = tuple[Path | str, bytes, concurrent.futures.Future]
 
 
 class Processes:
@@ -38,6 +39,12 @@ class Processes:
         settings: Its settings.
         error: What to raise for a file that cannot be read.
         count: The largest number of processes.
+        seconds: How long a file may take; then it is given up, and its process ended.
+            `None` for no limit. Default: 300.
+        memory: How much more memory, in MiB, a process may take for a file than it has
+            when it starts; then it is given up, too. The parser itself, which is loaded
+            with the first file, is part of it. Only Linux has this limit. `None` for no
+            limit. Default: 4,096.
     """
 
     def __init__(
@@ -46,10 +53,13 @@ class Processes:
         settings: dict[str, Any],
         error: type[FileError],
         count: int,
+        seconds: float | None = SECONDS,
+        memory: int | None = MEMORY,
     ) -> None:
-        self._command = [function, json.dumps(settings)]
+        self._command = [function, json.dumps(settings), json.dumps(memory)]
         self._error = error
         self._count = count
+        self._limits = seconds, memory
         self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
         self._processes: list[_Process] = []
         self._threads: list[threading.Thread] = []
@@ -68,11 +78,11 @@ class Processes:
         for thread in self._threads:
             thread.join()
 
-    def submit(self, path: Path, content: bytes) -> Callable[[], Read]:
+    def submit(self, path: Path | str, content: bytes) -> Callable[[], Read]:
         """Lets a process read a file.
 
         Args:
-            path: The file, for messages.
+            path: The file, or its name, for messages.
             content: Its bytes.
 
         Returns:
@@ -82,18 +92,19 @@ class Processes:
         future = concurrent.futures.Future()
         self._tasks.put((path, content, future))
         if len(self._processes) < self._count and not self._tasks.empty():
-            self._processes.append(_Process(self._command, self._error))
-            self._start(self._processes[-1].serve, self._tasks)
+            process = _Process(self._command, self._error, *self._limits)
+            self._processes.append(process)
+            self._start(process.serve, self._tasks)
         return future.result
 
     def _start(self, target: Callable, *arguments: Any) -> None:
-        self._threads.append(
-            threading.Thread(target=target, args=arguments, daemon=True)
-        )
-        self._threads[-1].start()
+        thread = threading.Thread(target=target, args=arguments, daemon=True)
+        thread.start()
+        self._threads.append(thread)  # now: Ctrl-C may come at any moment
 
     def _watch(self) -> None:
-        while not self._ended.wait(min(1.0, SECONDS_A_FILE / 4)):
+        seconds, _ = self._limits
+        while not self._ended.wait(min(1.0, (seconds or SECONDS) / 4)):
             for process in self._processes:
                 process.kill_if_late()
 
@@ -104,9 +115,17 @@ class _Process:
     A thread runs `serve`; `end` and `kill_if_late` are called from others.
     """
 
-    def __init__(self, command: list[str], error: type[FileError]) -> None:
+    def __init__(
+        self,
+        command: list[str],
+        error: type[FileError],
+        seconds: float | None,
+        memory: int | None,
+    ) -> None:
         self._command = [sys.executable, "-P", worker.__file__, *command]
         self._error = error
+        self._seconds = float("inf") if seconds is None else seconds
+        self._memory = memory
         self._process: subprocess.Popen | None = None
         self._told: collections.deque[Task] = collections.deque()
         self._deadline: float | None = None
@@ -135,14 +154,17 @@ class _Process:
         if self._process is None:
             self._start()
         path, _, future = self._told[0]
-        self._deadline = time.monotonic() + SECONDS_A_FILE
+        self._deadline = time.monotonic() + self._seconds
         answer = worker.receive(self._process.stdout)
         late, self._deadline = time.monotonic() > self._deadline, None
         if answer is None:
             code = self._close()
             if late:
-                what = f"took its parser longer than {SECONDS_A_FILE:g} seconds."
+                what = f"took its parser longer than {self._seconds:g} seconds."
                 raise self._error(f"{str(path)!r} {what}", "too slow to parse")
+            if code == worker.OUT_OF_MEMORY:
+                what = f"needed more than {self._memory:,} MiB of memory to be parsed."
+                raise self._error(f"{str(path)!r} {what}", "too large to parse")
             what = f"brought its parser down (exit code {code})."
             raise self._error(f"{str(path)!r} {what}", "brings the parser down")
         data, (problem, *about) = answer

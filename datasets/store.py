@@ -5,11 +5,13 @@ it says where. Data is only ever added at the end, and the index is told afterwa
 process that is killed leaves data that the index does not know, which the next process
 overwrites.
 
+The index has digests of the data and of its own rows, so that nothing comes back but
+what was written. They are no signatures: who may write to the folder may write
+digests, too.
+
 One rule holds for whatever is wrong with the two files: reading goes on. What is
 damaged is made anew. Where the folder cannot be used (any more), a temporary one takes
-its place for this time. The log says so in both cases. Checksums tell what is damaged:
-one of each row of the index, and one of the data, which `Store.read` looks at (samples
-are read in parts, without it).
+its place for this time. The log says so in both cases.
 """
 
 import contextlib
@@ -23,11 +25,10 @@ import tempfile
 import threading
 import time
 import weakref
-import zlib
 from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 SECONDS_UNSAVED = 1.0
 """How much work an interruption may lose."""
@@ -37,6 +38,11 @@ SECONDS_LOCKED = 600.0
 """How long another process may take to write."""
 END = b""
 """The key of the entry that begins where the data ends."""
+CHUNK = 2**18
+"""How many bytes of an entry have a digest of their own, so that a part of it can be
+checked without the rest."""
+COLUMNS = "key", "start", "size", "about", "digests", "seal"
+"""Of the index; one that has others is of another version."""
 
 log = logging.getLogger("keras_gated")
 
@@ -52,8 +58,21 @@ class Entry(NamedTuple):
     """How many bytes it has."""
     about: list
     """Numbers that are kept with it."""
-    crc: int
-    """The checksum of the data."""
+    digests: bytes
+    """Those of its chunks, one after the other."""
+
+    def is_whole(self, file: BinaryIO, chunk: int) -> bool:
+        """Whether a chunk of it is what was written.
+
+        Args:
+            file: The file, open.
+            chunk: The number of the chunk.
+        """
+        begin = chunk * CHUNK
+        file.seek(self.start + begin)
+        data = file.read(min(CHUNK, self.size - begin))
+        found, length = _digests(data), hashlib.sha256().digest_size
+        return found == self.digests[chunk * length : (chunk + 1) * length]
 
 
 def digest(settings: dict, content: bytes | BinaryIO) -> bytes:
@@ -130,8 +149,11 @@ class Store:
                 return None
             if row is None:
                 return None
-            start, size, about, crc = row
-            return Entry(self.file, start, size, json.loads(about), crc)
+            if not _is_sealed(row):
+                log.warning("An entry of %s is damaged and is made anew.", self.file)
+                return None
+            _, start, size, about, digests, _ = row
+            return Entry(self.file, start, size, json.loads(about), digests)
 
     def read(self, entry: Entry) -> bytes | None:
         """Reads the data of an entry.
@@ -140,13 +162,15 @@ class Store:
             entry: As `get` returned it.
 
         Returns:
-            The data, or `None` if it is damaged, or has been cut off.
+            The data, or `None` if it is not what was written.
         """
         with self._lock:
             self._data.seek(entry.start)
             data = self._data.read(entry.size)
-        whole = len(data) == entry.size and zlib.crc32(data) == entry.crc
-        return data if whole else None
+        if _digests(data) == entry.digests:
+            return data
+        log.warning("Data in %s is damaged and is made anew.", self.file)
+        return None
 
     def put(self, key: bytes, data: bytes | BinaryIO, about: list) -> "Future[Entry]":
         """Keeps data; it is written a second later at most, by the next call.
@@ -192,21 +216,22 @@ class Store:
             start, entries = self._end(), []
             file.seek(start)
             for data, about, _ in self._waiting.values():
-                crc = _copy(data, file)
+                source = io.BytesIO(data) if isinstance(data, bytes) else data
+                source.seek(0)
+                digests = b""
+                while chunk := source.read(CHUNK):
+                    file.write(chunk)
+                    digests += _digests(chunk)
                 size = file.tell() - start
-                entries.append(Entry(self.file, start, size, about, crc))
-                start = file.tell()
+                entries.append(Entry(self.file, start, size, about, digests))
+                start += size
             file.flush()
             if not self._temporary:
                 os.fsync(file.fileno())  # before the index says that it is there
-            rows = [
-                (key, entry.start, entry.size, json.dumps(entry.about), entry.crc)
-                for key, entry in zip(self._waiting, entries, strict=True)
-            ]
-            rows.append((END, start, 0, "[]", 0))
+            end = Entry(self.file, start, 0, [], b"")
             self._index.executemany(
-                "INSERT OR REPLACE INTO kept VALUES (?, ?, ?, ?, ?, ?)",
-                [(*row, _checksum(row)) for row in rows],
+                "INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?, ?)",
+                map(_sealed_row, [*self._waiting, END], [*entries, end]),
             )
         for waiting, entry in zip(self._waiting.values(), entries, strict=True):
             waiting.entry.set_result(entry)
@@ -221,23 +246,18 @@ class Store:
                 self._index.execute("ROLLBACK")
             raise
 
-    def _row(self, key: bytes) -> tuple[int, int, str, int] | None:
-        """The row of a key without its checksum, or `None` if there is none."""
-        query = "SELECT start, size, about, crc, checksum FROM kept WHERE key = ?"
-        *row, checksum = self._index.execute(query, (key,)).fetchone() or [None]
-        if not row:
-            return None
-        if checksum == _checksum((key, *row)):
-            return tuple(row)
-        log.warning("The index of %s is damaged; a part is made anew.", self.file)
-        return None
+    def _row(self, key: bytes) -> tuple | None:
+        # With `_connect` the columns are those of COLUMNS, in their order.
+        query = "SELECT * FROM entries WHERE key = ?"
+        return self._index.execute(query, (key,)).fetchone()
 
     def _end(self) -> int:
-        if (row := self._row(END)) is not None:
-            return row[0]
-        # There is no row yet; or it is damaged, then nothing is overwritten.
-        is_empty = self._index.execute("SELECT 1 FROM kept").fetchone() is None
-        return 0 if is_empty else self.file.stat().st_size
+        row = self._row(END)
+        if row is None:
+            return 0
+        if not _is_sealed(row):
+            raise sqlite3.DatabaseError("it is not known where the data ends")
+        return row[1]
 
     def _open(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -260,7 +280,7 @@ class Store:
         end = self._end()  # first: another process may add in between
         if self.file.stat().st_size < end:
             log.warning("%s is damaged and is made anew.", self.file)
-            self._index.execute("DELETE FROM kept")
+            self._index.execute("DELETE FROM entries")
 
     def _open_temporary(self) -> None:
         folder = tempfile.TemporaryDirectory(prefix="keras_gated_")
@@ -281,31 +301,66 @@ class Store:
         self._open_temporary()
 
 
-def _checksum(row: tuple) -> int:
-    """The checksum of a row: the key, and what is kept of it."""
-    return zlib.crc32(repr(row).encode())
+def forget(entry: Entry) -> None:
+    """Lets what is damaged be made anew the next time.
+
+    Args:
+        entry: What is damaged.
+    """
+    with (
+        contextlib.suppress(sqlite3.Error),
+        contextlib.closing(_connect(entry.file.with_suffix(".sqlite"))) as index,
+    ):
+        query = "DELETE FROM entries WHERE start = ? AND key != ?"
+        index.execute(query, (entry.start, END))
 
 
-def _copy(data: bytes | BinaryIO, file: BinaryIO) -> int:
-    """Writes data to a file, and returns its checksum."""
-    source, crc = io.BytesIO(data) if isinstance(data, bytes) else data, 0
-    source.seek(0)
-    while block := source.read(2**20):
-        crc = zlib.crc32(block, crc)
-        file.write(block)
-    return crc
+def _digests(data: bytes) -> bytes:
+    """The digests of the chunks of some data."""
+    view = memoryview(data)
+    chunks = (view[at : at + CHUNK] for at in range(0, len(data), CHUNK))
+    return b"".join(hashlib.sha256(chunk).digest() for chunk in chunks)
+
+
+def _seal(*fields: Any) -> bytes:
+    """The digest of a row of the index."""
+    return hashlib.sha256(repr(fields).encode()).digest()
+
+
+def _sealed_row(key: bytes, entry: Entry) -> tuple:
+    about = json.dumps(entry.about).encode()
+    fields = key, entry.start, entry.size, about, entry.digests
+    return *fields, _seal(*fields)
+
+
+def _is_sealed(row: tuple) -> bool:
+    *fields, seal = row
+    return _seal(*fields) == seal
 
 
 def _connect(table: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(
         table, SECONDS_LOCKED, isolation_level=None, check_same_thread=False
     )
+    connection.text_factory = bytes  # damaged text would be an error
     try:
-        connection.execute(
-            "CREATE TABLE IF NOT EXISTS kept (key BLOB PRIMARY KEY, start INTEGER, "
-            "size INTEGER, about TEXT, crc INTEGER, checksum INTEGER) WITHOUT ROWID"
-        )
+        if not _is_current(connection):
+            connection.execute("BEGIN IMMEDIATE")
+            if not _is_current(connection):  # another process may have been faster
+                if connection.execute("SELECT 1 FROM sqlite_master").fetchone():
+                    log.warning("%s is of another version and is made anew.", table)
+                connection.execute("DROP TABLE IF EXISTS entries")
+                connection.execute(
+                    f"CREATE TABLE entries ({', '.join(COLUMNS)}, PRIMARY KEY (key)) "
+                    "WITHOUT ROWID"
+                )
+            connection.execute("COMMIT")
     except sqlite3.Error:
         connection.close()
         raise
     return connection
+
+
+def _is_current(index: sqlite3.Connection) -> bool:
+    columns = index.execute("PRAGMA table_info(entries)").fetchall()
+    return [name.decode() for _, name, *_ in columns] == [*COLUMNS]

@@ -1,14 +1,16 @@
-"""A process that reads files for another: `python worker.py FUNCTION SETTINGS`.
+"""A process that reads files for another: `python worker.py FUNCTION SETTINGS MEMORY`.
 
 `FUNCTION` is a module of this folder and a function in it, `music.midi:packed_reader`;
 called with the settings (JSON), it returns what is called for each file with its path
 and its bytes, and returns bytes and a list of numbers, or raises a `FileError`.
+`MEMORY` is how much more memory, in MiB, it may take then than before (`null`: all).
 
 The process runs this file as a script and loads the folder around it as a package of
 its own. To import `keras_gated` would load Keras and TensorFlow, some seconds and
 hundreds of MB for each process; and a process that runs TensorFlow must not be forked.
 """
 
+import contextlib
 import importlib
 import importlib.util
 import json
@@ -17,12 +19,15 @@ import queue
 import signal
 import sys
 import threading
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 PACKAGE = "keras_gated_datasets"
 """The name of this folder in the process."""
+OUT_OF_MEMORY = 77
+"""The exit code of a process whose file needs more than it may take."""
 
 
 def send(stream: BinaryIO, data: bytes, *fields: Any) -> None:
@@ -79,6 +84,25 @@ def load_function(name: str, settings: dict) -> Callable[[str, bytes], tuple]:
     return getattr(module, function)(**settings)
 
 
+def limit_memory(more: int) -> None:
+    """Lets this process take so much more memory than it has, where that can be done.
+
+    Args:
+        more: MiB.
+    """
+    try:
+        import resource
+
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        limit = pages * resource.getpagesize() + more * 2**20
+        _, highest = resource.getrlimit(resource.RLIMIT_AS)
+        if highest != resource.RLIM_INFINITY:
+            limit = min(limit, highest)
+        resource.setrlimit(resource.RLIMIT_AS, (limit, highest))
+    except (ImportError, OSError, ValueError):  # it is not Linux
+        return
+
+
 def main() -> None:
     """Reads files until the input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started this ends it
@@ -93,18 +117,34 @@ def main() -> None:
     tasks: queue.SimpleQueue[tuple[bytes, list] | None] = queue.SimpleQueue()
 
     def take() -> None:
-        while message := receive(sys.stdin.buffer):
-            tasks.put(message)
-        tasks.put(None)
+        with ending_the_process():
+            while message := receive(sys.stdin.buffer):
+                tasks.put(message)
+            tasks.put(None)
 
     threading.Thread(target=take, daemon=True).start()
-    for content, (path,) in iter(tasks.get, None):
-        try:
-            data, about = read(path, content)
-        except file_error as error:
-            send(answers, b"", [str(error), error.kind])
-        else:
-            send(answers, data, None, about)
+    if (memory := json.loads(sys.argv[3])) is not None:
+        limit_memory(memory)
+    with ending_the_process():
+        for content, (path,) in iter(tasks.get, None):
+            try:
+                data, about = read(path, content)
+            except file_error as error:
+                send(answers, b"", [str(error), error.kind])
+            else:
+                send(answers, data, None, about)
+
+
+@contextlib.contextmanager
+def ending_the_process() -> Iterator[None]:
+    """Lets an error end the process at once, also while another thread waits."""
+    try:
+        yield
+    except MemoryError:
+        os._exit(OUT_OF_MEMORY)
+    except Exception:
+        traceback.print_exc()
+        os._exit(1)
 
 
 if __name__ == "__main__":

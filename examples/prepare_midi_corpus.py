@@ -13,7 +13,9 @@ runner. Arguments that are not listed here are Beam's:
     --runner FlinkRunner --flink_master ...       --runner SparkRunner ...
 
 A shard is a unit of work: which one a file belongs to follows from its name, one
-worker reads all its files and writes it, whole or not at all.
+worker reads all its files and writes it, whole or not at all. A process of the worker's
+own parses them, which a file may end, take too long or need too much memory: then that
+file is skipped.
 """
 
 import argparse
@@ -38,6 +40,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from keras_gated.datasets import midi, midi_directory, midi_records, piano_roll
 from keras_gated.datasets.music.midi_engines import LARGEST_FILE
+from keras_gated.datasets.processes import MEMORY, SECONDS, Processes
 
 SETTINGS = "settings.json"
 LOST = ("dropped_notes", "rounded_notes", "unreleased_notes")
@@ -74,6 +77,20 @@ def parse_arguments() -> tuple[argparse.Namespace, list[str]]:
     add("--features", nargs="*", help=argparse.SUPPRESS)
     add("--onsets", action="store_true", help="mark keys that are struck again")
     add("--engine", default="auto", choices=("auto", "pretty_midi", "symusic"))
+    add(
+        "--parse-seconds",
+        type=float,
+        default=SECONDS,
+        metavar="X",
+        help="files that take longer are skipped (default: %(default)g)",
+    )
+    add(
+        "--parse-memory",
+        type=int,
+        default=MEMORY,
+        metavar="MIB",
+        help="files that take more are skipped, on Linux (default: %(default)s)",
+    )
     return parser.parse_known_args()
 
 
@@ -123,6 +140,7 @@ def make_shard(
     output: str,
     shards: int,
     options: midi.Options,
+    limits: tuple[float, int] = (SECONDS, MEMORY),
 ) -> dict:
     """Reads a shard's files and writes it, unless it is there; says what it holds."""
     number, files = numbered
@@ -131,30 +149,35 @@ def make_shard(
     path, beside = (FileSystems.join(output, n) for n in (shard, f".{shard}.json"))
     inputs = sha256_of([(name, *rest) for name, _, *rest in files])
     if FileSystems.exists(path) and FileSystems.exists(beside):
-        # If it is damaged, the shard is made again.
-        with FileSystems.open(beside) as file, contextlib.suppress(Exception):
-            known = json.load(file)
-            right = known["inputs"], sha256_of(known["summary"])
-            if right == (inputs, known["sha256"]):
-                return known["summary"]
+        # If either is damaged, the shard is made again.
+        with FileSystems.open(beside) as about, contextlib.suppress(Exception):
+            known = json.load(about)
+            with FileSystems.open(path) as file:
+                content = hashlib.sha256(file.read()).hexdigest()
+            summary = known["summary"]
+            found = known["inputs"], known["sha256"], summary["sha256"]
+            if found == (inputs, sha256_of(summary), content):
+                return summary
     rolls, skipped, repaired, lost = [], {}, {}, np.zeros(len(LOST), np.int64)
-    for name, source, *_ in files:
-        try:
-            with FileSystems.open(source) as file:
-                content = file.read(LARGEST_FILE + 1)
-        except Exception as error:  # each file system raises its own
-            skipped[name] = f"{name!r} cannot be read: {error}"
-            continue
-        try:
-            roll, about = midi.read_packed(name, content, options)
-        except midi.MIDIError as error:
-            skipped[name] = str(error)
-        else:
-            rolls.append((name, roll))
-            _, *counts, problems = about
-            lost += counts
-            if problems:
-                repaired[name] = "; ".join(problems)
+    parser = "music.midi:packed_reader", options.to_json(), midi.MIDIError
+    with Processes(*parser, 1, *limits) as process:
+        for name, source, *_ in files:
+            try:
+                with FileSystems.open(source) as file:
+                    content = file.read(LARGEST_FILE + 1)
+            except Exception as error:  # each file system raises its own
+                skipped[name] = f"{name!r} cannot be read: {error}"
+                continue
+            try:
+                roll, about = process.submit(name, content)()
+            except midi.MIDIError as error:
+                skipped[name] = str(error)
+            else:
+                rolls.append((name, roll))
+                _, *counts, problems = about
+                lost += counts
+                if problems:
+                    repaired[name] = "; ".join(problems)
     with tempfile.TemporaryDirectory() as folder:
         local = Path(folder, shard)
         midi_records.write_shard(local, rolls, options.onsets)
@@ -270,6 +293,10 @@ def main() -> int:
         options = reading_options(args)
         if args.shards < 1:
             raise ValueError("--shards must be 1 or more.")
+        if args.parse_seconds <= 0 or args.parse_memory < 256:
+            raise ValueError(
+                "--parse-seconds must be above 0, --parse-memory 256 or more."
+            )
         pattern, base = pattern_and_base(args.input)
         settings = {
             "shards": args.shards,
@@ -289,6 +316,7 @@ def main() -> int:
         )
         return 2
     output, shards = args.output, args.shards
+    limits = args.parse_seconds, args.parse_memory
     suffixes = midi_directory.SUFFIXES
     with beam.Pipeline(options=pipeline_options) as pipeline:
         (
@@ -298,7 +326,7 @@ def main() -> int:
             | "By shard" >> beam.Map(by_shard, base, shards)
             | beam.GroupByKey()
             | beam.Reshuffle()
-            | "Make shards" >> beam.Map(make_shard, output, shards, options)
+            | "Make shards" >> beam.Map(make_shard, output, shards, options, limits)
             | beam.combiners.ToList()
             | "Write manifest" >> beam.Map(write_manifest, output, settings)
         )

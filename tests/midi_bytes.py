@@ -38,3 +38,8 @@ def end(wait):
 END = end(0)
 SCALE = b"".join(on(pitch) + off(pitch, 480) for pitch in (60, 62, 64))
 """Three quarter notes."""
+LONG = header() + track(on(60) + off(60, 2**28 - 1) + END)
+"""A note of half a million quarter notes in 40 bytes: with 24 steps in each, a roll of
+more than a gigabyte."""
+DENSE = header() + track(b"\0\x90" + b"\x3c\x40\1\x3c\0\0" * 690_000 + END)
+"""As many notes as a file may hold; pretty_midi reads them for half a minute."""

@@ -1,5 +1,6 @@
 """The package as a whole: what it exports, and what a run claims to have tested."""
 
+import ast
 import inspect
 import operator
 import os
@@ -162,3 +163,59 @@ def test_a_backend_that_is_not_there_is_not_passed():
     )
     assert run.returncode == 4
     assert "NOT TESTED on no_such_backend" in run.stdout + run.stderr
+
+
+SAFE = {"allow_pickle": False, "safe_mode": True, "extract": False, "shell": False}
+"""What arguments must say, if they are given."""
+UNSAFE = {
+    *("pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "yaml"),
+    *("enable_unsafe_deserialization", "extractall", "unpack_archive", "untar"),
+    *("eval", "exec", "system", "popen"),
+}
+"""What is not imported, called or named."""
+
+
+def unsafe(tree):
+    for node in ast.walk(tree):
+        names = {getattr(node, name, None) for name in ("id", "attr", "module", "arg")}
+        names |= {getattr(one, "name", one) for one in getattr(node, "names", [])}
+        yield from names & UNSAFE
+        for keyword in getattr(node, "keywords", []):
+            if keyword.arg in SAFE:
+                value = getattr(keyword.value, "value", None)
+                if value is not SAFE[keyword.arg]:
+                    yield keyword.arg
+
+
+ROOT = pathlib.Path(__file__).parents[1]
+FOLDERS = "keras_gated", "datasets", "examples", "benchmarks", "docs"
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_nothing_that_was_read_can_be_run(folder):
+    """Nothing is unpickled or evaluated, no archive unpacked, no shell asked."""
+    paths = [*(ROOT / folder).rglob("*.py")]
+    assert paths
+    found = {
+        str(path): names
+        for path in paths
+        if (names := [*unsafe(ast.parse(path.read_text()))])
+    }
+    assert not found
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import pickle",
+        "from joblib import load",
+        "np.load(path, allow_pickle=True)",
+        "keras.saving.load_model(path, safe_mode=False)",
+        "subprocess.run(line, shell=True)",
+        "get_file(name, url, extract=True)",
+        "archive.extractall(folder)",
+        "eval(text)",
+    ],
+)
+def test_what_could_run_it_is_found(code):
+    assert [*unsafe(ast.parse(code))]

@@ -47,6 +47,19 @@ def test_python_of_the_page_on_audio(tmp_path, monkeypatch):
     run(code.partition("for block in")[0] + "assert sound.any()", epochs=1)
 
 
+def test_python_of_the_page_on_safety(tmp_path, monkeypatch, capsys):
+    import keras
+
+    from keras_gated.datasets import midi
+
+    monkeypatch.chdir(tmp_path)
+    midi.write(np.eye(88), "music/a.mid")
+    (tmp_path / "music" / "b.mid").write_text("no music")
+    keras.Sequential([keras.Input((3,))]).save("model.keras")
+    run("\n".join(blocks(README.parent / "docs" / "safety.md")), epochs=0)
+    assert "b.mid' is not a MIDI file" in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_python_of_the_page_on_generation(tmp_path, monkeypatch):
     from keras_gated.datasets import midi

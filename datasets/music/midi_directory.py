@@ -16,7 +16,7 @@ import numpy as np
 from .. import checks
 from ..files import Finding, cache_directory, os_errors_as
 from ..folders import check_no_labels, check_split, find_files, split, wanted
-from ..processes import Processes, Read
+from ..processes import MEMORY, SECONDS, Processes, Read
 from ..reading import ERRORS, read_many
 from ..report import Report
 from ..store import Store, digest
@@ -76,6 +76,8 @@ def read_directory(
     *,
     follow_links: bool = False,
     workers: int | None = None,
+    parse_seconds: float | None = SECONDS,
+    parse_memory: int | None = MEMORY,
     cache: bool = True,
     cache_dir: str | os.PathLike | None = None,
     errors: str = "skip",
@@ -86,8 +88,8 @@ def read_directory(
 
     Their names end in `.mid`, `.midi`, `.kar`, `.rmi` or `.smf`, in any case.
 
-    Several processes parse the files; a file that crashes its parser, or takes it
-    longer than five minutes, is skipped. The rolls are kept on disk by the content of
+    Several processes parse the files; a file that crashes its parser, or takes it too
+    long or too much memory, is skipped. The rolls are kept on disk by the content of
     each file and the options: reading again is many times faster, also after an
     interruption.
 
@@ -96,7 +98,12 @@ def read_directory(
         follow_links: Whether to go into folders that are links. Default: `False`.
         workers: The largest number of processes, each of which takes some 0.3 seconds
             to start; with 1 the files are parsed in this process, which a crash of the
-            parser would end. Default: `None`, one for each core.
+            parser would end, and without the limits that follow. Default: `None`, one
+            for each core, and two at least.
+        parse_seconds: A file that takes its parser longer is skipped; `None` for no
+            limit. Default: 300.
+        parse_memory: A file is skipped for which its parser takes more memory, in MiB,
+            256 at least; `None` for no limit. Only on Linux. Default: 4,096.
         cache: Whether to keep rolls, and use those that were kept. Default: `True`.
         cache_dir: The folder of the two files `midi_rolls.sqlite` and
             `midi_rolls.data`. Default: `datasets/keras_gated` in Keras's folder
@@ -135,7 +142,13 @@ def read_directory(
         raise ValueError("Rolls of velocities are read one by one, with `midi.read`.")
     if checks.one_of("errors", errors, ERRORS) == "raise":
         settings = dataclasses.replace(settings, strict=True)
-    workers = checks.whole("workers", workers, optional=True) or os.cpu_count() or 1
+    workers = checks.whole("workers", workers, optional=True)
+    if workers is None:
+        workers = max(2, os.cpu_count() or 1)  # with one there are no limits
+    limits = (
+        checks.number("parse_seconds", parse_seconds, above=0, optional=True),
+        checks.whole("parse_memory", parse_memory, 256, optional=True),
+    )
     engine_name(settings.engine)
     paths, skipped, _ = find_files(directory, SUFFIXES, "MIDI file", follow_links)
     by_chance = settings.transpose == "random" and settings.seed is None
@@ -148,7 +161,7 @@ def read_directory(
 
         def read_files(function: str) -> dict[Path, Read]:
             key = {**settings.to_json(), "engine": None, "rules": RULES, "by": function}
-            with _parsing(function, settings, workers) as parse:
+            with _parsing(function, settings, workers, *limits) as parse:
                 start = functools.partial(_start, store, key, parse)
                 ahead = AHEAD * workers
                 found = dict(read_many(paths, start, skipped, errors, ahead, verbose))
@@ -223,13 +236,21 @@ Parse = Callable[[Path, bytes], Callable[[], Read]]
 
 
 @contextlib.contextmanager
-def _parsing(function: str, options: midi.Options, workers: int) -> Iterator[Parse]:
+def _parsing(
+    function: str,
+    options: midi.Options,
+    workers: int,
+    seconds: float | None,
+    memory: int | None,
+) -> Iterator[Parse]:
     """How files are parsed: what begins it, and returns what waits for the result.
 
     Args:
         function: The function of `midi` that makes the parser.
         options: How to read files.
         workers: The number of processes; with 1 there are none.
+        seconds: How long a process may take for a file.
+        memory: How much memory.
     """
     settings = options.to_json()
     if workers == 1:
@@ -237,7 +258,8 @@ def _parsing(function: str, options: midi.Options, workers: int) -> Iterator[Par
         yield lambda path, content: functools.partial(parse, path, content)
     else:
         name = f"music.midi:{function}"
-        with Processes(name, settings, MIDIError, workers) as some:
+        limits = seconds, memory
+        with Processes(name, settings, MIDIError, workers, *limits) as some:
             yield some.submit
 
 
@@ -281,6 +303,8 @@ def midi_dataset_from_directory(
     teacher_forcing: bool = False,
     groups: Callable[[Path], Any] | None = None,
     workers: int | None = None,
+    parse_seconds: float | None = SECONDS,
+    parse_memory: int | None = MEMORY,
     cache: bool = True,
     cache_dir: str | os.PathLike | None = None,
     errors: str = "skip",
@@ -322,6 +346,8 @@ def midi_dataset_from_directory(
             (`lambda path: path.parent.name`); a split never parts a group. Default:
             `None`, each file is its own group.
         workers: As in `read_directory`.
+        parse_seconds: As in `read_directory`.
+        parse_memory: As in `read_directory`.
         cache: As in `read_directory`.
         cache_dir: As in `read_directory`.
         errors: As in `read_directory`.
@@ -359,6 +385,8 @@ def midi_dataset_from_directory(
         directory,
         follow_links=follow_links,
         workers=workers,
+        parse_seconds=parse_seconds,
+        parse_memory=parse_memory,
         cache=cache,
         cache_dir=cache_dir,
         errors=errors,

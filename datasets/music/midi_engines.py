@@ -1,6 +1,5 @@
 """MIDI files: checked, repaired, and parsed by one of two engines."""
 
-import contextlib
 import functools
 import importlib.util
 import os
@@ -86,7 +85,7 @@ def parse_and_repair(
         raise MIDIError(message, "damaged")
     try:
         return _read(name, content)._replace(problems=tuple(problems)), content
-    except ImportError:
+    except (ImportError, MemoryError):
         raise
     except Exception as error:  # a bad byte makes the parsers raise anything
         reason = f"{error}" or type(error).__name__
@@ -133,8 +132,12 @@ def _read(name: str, content: bytes) -> Score:
 def _first_that_reads(names: list[str], content: bytes) -> Score | None:
     """The score by the first parser that reads the file."""
     for name in names:
-        with contextlib.suppress(Exception):
+        try:
             return _read(name, content)
+        except MemoryError:
+            raise
+        except Exception:  # the first error is the one that is told
+            continue
     return None
 
 

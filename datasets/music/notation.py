@@ -1,10 +1,12 @@
 """Scores from files: MIDI, and by music21 MusicXML and ABC."""
 
+import contextlib
 import math
 import os
+import zipfile
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -32,6 +34,8 @@ RESOLUTION = 480
 """Ticks in a quarter note, at least."""
 FINEST = 2**20
 """Ticks in a quarter note, at most; finer times are rounded."""
+LARGEST_FILE = 64 * 2**20
+"""Larger scores, in bytes of text, are refused; a small archive may hold much."""
 
 
 def read_score(
@@ -77,8 +81,8 @@ def read_score(
     number = checks.whole("number", number, 0, optional=True)
     if Path(path).suffix.lower() not in NOTATION:
         return parse(path, engine, strict=strict)
-    with open_binary(path):  # music21's own errors name no file
-        pass
+    with open_binary(path) as file:  # music21's own errors name no file
+        _check_size(file, path)
     music21 = require("music21", extra="examples")
     try:
         piece = music21.converter.parse(path, number=number, forceSource=True)
@@ -97,6 +101,20 @@ def read_score(
     if not len(score.notes):
         raise MIDIError(f"{os.fspath(path)!r} holds no note.", "no notes")
     return score
+
+
+def _check_size(file: BinaryIO, path: str | os.PathLike) -> None:
+    """Refuses what is too large, unpacked, before anything is."""
+    size = os.fstat(file.fileno()).st_size
+    if zipfile.is_zipfile(file):
+        with contextlib.suppress(zipfile.BadZipFile), zipfile.ZipFile(file) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+    if size > LARGEST_FILE:
+        raise MIDIError(
+            f"{os.fspath(path)!r} holds {size:,} bytes; up to {LARGEST_FILE:,} are "
+            "read.",
+            "too large",
+        )
 
 
 def _to_score(piece: "music21.stream.Stream") -> Score:

@@ -6,6 +6,7 @@ is in the public domain). Nothing is downloaded.
 """
 
 import contextlib
+import hashlib
 import os
 import re
 from fractions import Fraction
@@ -19,6 +20,8 @@ from ..files import atomic_path, cache_directory, require
 from ..music import piano_roll
 
 TICKS_PER_QUARTER = 480
+ARRAYS = "names", "counts", "notes"
+"""Of the file."""
 
 Splits = tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]
 
@@ -94,7 +97,7 @@ def load_notes(
     Raises:
         ImportError: music21 is not installed and there is no file yet.
     """
-    path = cache_directory(cache_dir) / "bach_chorales_v3.npz"
+    path = cache_directory(cache_dir) / "bach_chorales_v4.npz"
     # If there is no file, or anything is wrong with it, the scores are read.
     with contextlib.suppress(Exception):
         return _read(path)
@@ -111,22 +114,31 @@ def load_notes(
 
 def _read(path: Path) -> dict[str, np.ndarray]:
     with np.load(path, allow_pickle=False) as file:
-        names, counts, notes = file["names"], file["counts"], file["notes"]
-    if counts.sum() != len(notes) or len(names) != len(counts) or not len(names):
-        raise ValueError(f"{path} is damaged.")
+        names, counts, notes = (file[name] for name in ARRAYS)
+        if file["digest"].tobytes() != _digest(names, counts, notes):
+            raise ValueError(f"{path} is damaged.")
     return dict(
         zip(names.tolist(), np.split(notes, np.cumsum(counts)[:-1]), strict=True)
     )
 
 
 def _write(path: Path, works: dict[str, np.ndarray]) -> None:
+    names = np.array(list(works))
+    counts = np.array([len(notes) for notes in works.values()])
+    arrays = names, counts, np.concatenate(list(works.values()))
+    digest = np.frombuffer(_digest(*arrays), np.uint8)
     with atomic_path(path) as file:
         np.savez_compressed(
-            file,
-            names=np.array(list(works)),
-            counts=np.array([len(notes) for notes in works.values()]),
-            notes=np.concatenate(list(works.values())),
+            file, digest=digest, **dict(zip(ARRAYS, arrays, strict=True))
         )
+
+
+def _digest(*arrays: np.ndarray) -> bytes:
+    """Of what the file holds, to see that nobody has changed it."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.dtype} {array.shape}".encode() + array.tobytes())
+    return digest.digest()
 
 
 def _parse(verbose: int) -> dict[str, np.ndarray]:

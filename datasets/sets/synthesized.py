@@ -3,8 +3,12 @@
 Both write WAV files, once, into a folder of the cache.
 """
 
+import contextlib
 import functools
+import hashlib
 import itertools
+import json
+import logging
 import os
 import shutil
 import subprocess
@@ -15,6 +19,8 @@ from ..files import atomic_path, cache_directory
 from ..music import midi
 from . import bach_chorales
 
+DIGESTS = ".sha256.json"
+"""The ending of the file beside a folder that knows what was made in it."""
 SAMPLING_RATE = 8000
 CHORALES, QUARTERS, TEMPO = 60, 24, 120
 SPEAKER = "espeak-ng"
@@ -26,6 +32,8 @@ VOICES = (
     "en-gb-scotland+m7",
     "en-us+f5",
 )
+log = logging.getLogger("keras_gated")
+
 SENTENCES = (
     "The gate opens when the morning train has left.",
     "Seven grey geese crossed the frozen lake.",
@@ -133,13 +141,39 @@ def _speak(sentence: str, voice: str, path: Path) -> None:
 
 
 def _made(folder: Path, files: dict[str, Callable], verbose: int) -> Path:
-    """Writes the files that the folder lacks, and returns the folder."""
-    lacking = [name for name in files if not (folder / name).is_file()]
+    """Writes what the folder lacks, or what has been changed since it was written."""
+    digests = folder.with_name(folder.name + DIGESTS)
+    known, lacking = _known(digests), []
+    for name in files:
+        if not (folder / name).is_file():
+            lacking.append(name)
+        elif _digest(folder / name) != known.get(name):
+            log.warning("%s is not what was made, and is made anew.", folder / name)
+            lacking.append(name)
     if lacking:
         from keras.utils import Progbar
 
         bar = Progbar(len(lacking), verbose=verbose, unit_name="file")
-        for name in lacking:
-            files[name](path=folder / name)
-            bar.add(1)
+        try:
+            for name in lacking:
+                files[name](path=folder / name)
+                known[name] = _digest(folder / name)
+                bar.add(1)
+        finally:
+            if known:
+                with atomic_path(digests) as file:
+                    file.write_text(json.dumps(known, indent=1))
     return folder
+
+
+def _known(path: Path) -> dict[str, str]:
+    """The digests of the files that were made, by name."""
+    with contextlib.suppress(OSError, ValueError):
+        known = json.loads(path.read_bytes())
+        if isinstance(known, dict):
+            return known
+    return {}
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -2,16 +2,17 @@
 
 import collections
 import contextlib
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
 from ..files import Finding
 from ..folders import split
 from ..report import Report
-from ..store import Entry, Store
+from ..store import CHUNK, Entry, Store, forget
 
 STORE = "recordings"
 """The name of the files in which samples are kept."""
@@ -82,6 +83,11 @@ class Recordings:
         self._store = store  # a temporary folder goes with it
         self._entries = list(entries)
         self._files = {entry.file for entry in entries}
+        # The first chunk of each file, if all were counted in their order, and whether
+        # a chunk was compared with its digest.
+        chunks = (-(-entry.size // CHUNK) for entry in entries)
+        self._chunks = [0, *itertools.accumulate(chunks)]
+        self._checked = bytearray(self._chunks[-1])
         lengths = np.array([entry.size // BYTES for entry in entries], np.int64)
         # Where each file begins, if all were joined in their order.
         self._joined = np.concatenate([[0], np.cumsum(lengths)])
@@ -161,7 +167,8 @@ class Recordings:
             rows: Arrays to fill with them, `float32`.
 
         Raises:
-            OSError: The file of samples is gone, or has been cut off.
+            OSError: The file of samples is gone, or is not what was written. What is
+                damaged is decoded anew the next time that the sound is read.
         """
         numbers = np.searchsorted(self._joined, begins, "right") - 1
         offsets = np.asarray(begins) - self._joined[numbers]
@@ -179,10 +186,30 @@ class Recordings:
                     entry = self._entries[number]
                     part = row[done : done + entry.size // BYTES - offset]
                     file = files[entry.file]
+                    self._check(number, file, offset * BYTES, part.nbytes)
                     file.seek(entry.start + offset * BYTES)
                     if file.readinto(part) != part.nbytes:
                         raise OSError(f"{str(entry.file)!r} has been cut off.")
                     done, number, offset = done + len(part), number + 1, 0
+
+    def _check(self, number: int, file: BinaryIO, begin: int, size: int) -> None:
+        """Compares what is read of a recording with its digests; all of it only once.
+
+        Samples are read in small parts, and are many: to compare them all when they are
+        opened would read everything twice.
+        """
+        first = self._chunks[number]
+        span = first + begin // CHUNK, first + -(-(begin + size) // CHUNK)
+        while (chunk := self._checked.find(0, *span)) >= 0:
+            entry = self._entries[number]
+            if not entry.is_whole(file, chunk - first):
+                forget(entry)
+                raise OSError(
+                    f"The samples of {str(self.paths[number])!r} in "
+                    f"{str(entry.file)!r} are damaged or cut off; they are decoded "
+                    "anew the next time that the file is read."
+                )
+            self._checked[chunk] = 1
 
     def standardization(self) -> Standardization:
         """The mean and the standard deviation of all samples.

@@ -106,3 +106,28 @@ def test_files_are_not_shuffled_by_chance():
     check_split(0.1, "training", False, None)
     check_split(0.1, "both", True, None)
     check_split(None, None, True, None)
+
+
+@pytest.mark.parametrize("target", ["a folder above", "a file", "a device", "itself"])
+def test_links_lead_to_what_is_meant(tmp_path, target):
+    """One to a file is that file, wherever it is; others are skipped or not entered."""
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "a.mid").touch()
+    (tmp_path / "outside.mid").touch()
+    link = root / "link.mid"
+    link.symlink_to(
+        {
+            "a folder above": tmp_path,
+            "a file": tmp_path / "outside.mid",
+            "a device": "/dev/zero",
+            "itself": link,
+        }[target]
+    )
+    found, skipped, _ = find_files(root, {".mid"}, "MIDI file")
+    assert found == [root / "a.mid", *[link] * (target == "a file")]
+    assert [*skipped] == [link] * (target in ("a device", "itself"))
+    found, *_ = find_files(root, {".mid"}, "MIDI file", follow_links=True)
+    once = [tmp_path / "outside.mid"] if target == "a folder above" else []
+    assert {path.resolve() for path in found} >= {root / "a.mid", *once}
+    assert len(found) == len({path.resolve() for path in found})

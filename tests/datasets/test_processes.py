@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+from midi_bytes import DENSE, LONG
 
 from keras_gated.datasets import midi, processes, worker
 from keras_gated.datasets.files import FileError
@@ -32,11 +33,12 @@ def tune(tmp_path):
     return (tmp_path / "tune.mid").read_bytes()
 
 
-def read_some(tune, paths, count=2):
-    """What is read of each path, or the error; all have the same bytes."""
-    results = {}
-    with Processes("music.midi:packed_reader", {}, FileError, count) as some:
-        waits = {path: some.submit(path, tune) for path in paths}
+def read_some(tune, paths, count=2, options=None, hogs=(), **limits):
+    """What is read of each path, or the error; all but the hogs have the same bytes."""
+    results, hogs = {}, dict(hogs)
+    read = "music.midi:packed_reader", options or {}, FileError, count
+    with Processes(*read, **limits) as some:
+        waits = {path: some.submit(path, hogs.get(path, tune)) for path in paths}
         for path, wait in waits.items():
             try:
                 results[path] = wait()
@@ -71,24 +73,53 @@ def test_all_are_read(tune):
     ("number", "message"),
     [
         (signal.SIGSEGV, f" brought its parser down (exit code {-signal.SIGSEGV})."),
+        (signal.SIGKILL, f" brought its parser down (exit code {-signal.SIGKILL})."),
         (signal.SIGSTOP, " took its parser longer than 2 seconds."),
     ],
-    ids=["dies", "hangs"],
+    ids=["dies", "is killed", "hangs"],
 )
 @pytest.mark.parametrize("told", [1, 4])
 def test_a_parser_that_fails_takes_one_file_with_it(
     tune, monkeypatch, number, message, told
 ):
     """As a fault in a parser in C++ would: without a word."""
-    monkeypatch.setattr(processes, "SECONDS_A_FILE", 2.0)
     monkeypatch.setattr(processes, "TOLD", told)
     strike(monkeypatch, number, "3.mid")
-    results = read_some(tune, [f"{k}.mid" for k in range(9)])
+    results = read_some(tune, [f"{k}.mid" for k in range(9)], seconds=2.0)
     (failed,) = (path for path, result in results.items() if isinstance(result, str))
     assert results.pop(failed) == f"{failed!r}{message}"
     assert len({str(result) for result in results.values()}) == 1
     if told == 1:  # else the process has others before it
         assert failed == "3.mid"
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize(
+    ("hog", "limits", "message"),
+    [
+        pytest.param(
+            LONG,
+            {"memory": 256},
+            " needed more than 256 MiB of memory to be parsed.",
+            marks=pytest.mark.skipif(sys.platform != "linux", reason="of Linux"),
+        ),
+        (DENSE, {"seconds": 3}, " took its parser longer than 3 seconds."),
+    ],
+    ids=["memory", "time"],
+)
+def test_a_hog_is_named_and_the_rest_is_read(tune, hog, limits, message, count):
+    options = {"engine": "pretty_midi", "max_steps": None, "max_seconds": None}
+    options["steps_per_quarter"] = 24
+    paths = [f"{k}.mid" for k in range(9)]
+    results = read_some(tune, paths, count, options, {"3.mid": hog}, **limits)
+    assert results.pop("3.mid") == f"'3.mid'{message}"
+    expected = midi.read_packed("tune.mid", tune, midi.Options(**options))
+    assert all(result == expected for result in results.values())
+
+
+def test_without_limits(tune):
+    results = read_some(tune, ["a.mid"], seconds=None, memory=None)
+    assert results["a.mid"] == midi.read_packed("a.mid", tune, midi.Options())
 
 
 def test_processes_that_do_not_start(tune, monkeypatch):

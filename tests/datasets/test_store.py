@@ -55,12 +55,13 @@ def test_what_is_damaged_is_made_anew(tmp_path, caplog, what):
     assert "damaged" in caplog.text or "cannot be kept" in caplog.text
 
 
-@pytest.mark.parametrize("column", ["start", "size", "about", "crc", "checksum"])
+@pytest.mark.parametrize("column", ["start", "size", "about", "digests", "seal"])
 @pytest.mark.parametrize("value", [-1, 7, 2.5, "[", None, b"x"])
 def test_a_damaged_row_is_made_anew(tmp_path, caplog, column, value):
     keep(tmp_path, a=b"one", b=b"two")
     with contextlib.closing(sqlite3.connect(tmp_path / "some.sqlite")) as index:
-        index.execute(f"UPDATE kept SET {column} = ? WHERE key = ?", (value, b"a"))
+        change = f"UPDATE entries SET {column} = ? WHERE key = ?"  # noqa: S608
+        index.execute(change, (value, b"a"))
         index.commit()
     assert found(tmp_path, "a", "b") == [None, b"two"]
     assert "damaged" in caplog.text
@@ -69,23 +70,15 @@ def test_a_damaged_row_is_made_anew(tmp_path, caplog, column, value):
 
 
 @pytest.mark.parametrize("value", [0, 2, 10**6, "x", None])
-def test_where_the_end_is_damaged_nothing_is_overwritten(tmp_path, value):
+def test_where_the_end_is_damaged_nothing_wrong_comes_back(tmp_path, value):
     keep(tmp_path, a=b"one", b=b"two")
     with contextlib.closing(sqlite3.connect(tmp_path / "some.sqlite")) as index:
-        index.execute("UPDATE kept SET start = ? WHERE key = ?", (value, store.END))
+        index.execute("UPDATE entries SET start = ? WHERE key = ?", (value, store.END))
         index.commit()
-    keep(tmp_path, c=b"three")
+    keep(tmp_path, c=b"three")  # in another place, this time
+    assert found(tmp_path, *"abc") == [None] * 3
     keep(tmp_path, d=b"four")
-    assert found(tmp_path, *"abcd") == [b"one", b"two", b"three", b"four"]
-
-
-@pytest.mark.parametrize("place", range(3))
-def test_damaged_data_is_not_handed_out(tmp_path, place):
-    keep(tmp_path, a=b"one", b=b"two")
-    data = bytearray((tmp_path / "some.data").read_bytes())
-    data[place] ^= 1
-    (tmp_path / "some.data").write_bytes(data)
-    assert found(tmp_path, "a", "b") == [None, b"two"]
+    assert found(tmp_path, "d") == [b"four"]
 
 
 @pytest.mark.parametrize("what", ["no folder", "locked", "full"])
@@ -120,3 +113,84 @@ def test_what_waits_is_not_written_twice(tmp_path):
         first, second = (kept.put(b"a", b"one", []) for _ in range(2))
     assert first.result() == second.result()
     assert (tmp_path / "some.data").read_bytes() == b"one"
+
+
+def change_byte(path, at):
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1
+    path.write_bytes(content)
+
+
+def change_index(path, change):
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as index:
+        for statement in change.split(";"):
+            index.execute(statement)
+
+
+SWAP = "UPDATE entries SET {0} = (SELECT {0} FROM entries WHERE key = x'62')"
+"""The entry `b` in the place of all others."""
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        0,
+        -1,
+        "UPDATE entries SET start = start + 1 WHERE start < 9",
+        "UPDATE entries SET size = size - 1 WHERE size > 0",
+        "UPDATE entries SET size = 'three' WHERE size > 0",
+        "UPDATE entries SET about = '[9.5]'",
+        "UPDATE entries SET about = 'no JSON' || x'ff'",
+        "UPDATE entries SET digests = x''",
+        "UPDATE entries SET seal = NULL",
+        "UPDATE entries SET start = 2 WHERE key = x''",
+        ";".join(SWAP.format(name) for name in ("start", "digests", "seal")),
+        "DROP TABLE entries; CREATE TABLE entries (key BLOB, start, size, about)",
+        "DROP TABLE entries; CREATE VIEW entries AS SELECT 1 AS key, 2 AS start",
+    ],
+)
+def test_what_was_changed_never_comes_back(tmp_path, caplog, change):
+    """A byte of the data, or any field of the index, or other columns."""
+    keep(tmp_path, a=b"one", b=b"two", c=b"six")
+    if isinstance(change, int):
+        change_byte(tmp_path / "some.data", change)
+    else:
+        change_index(tmp_path / "some.sqlite", change)
+    with Store("some", tmp_path) as kept:
+        for key, value in (("a", b"one"), ("b", b"two"), ("c", b"six")):
+            entry = kept.get(key.encode())
+            assert not entry or kept.read(entry) in (value, None)
+            assert not entry or entry.about == [1.5]
+    assert "made anew" in caplog.text or "cannot be kept" in caplog.text
+
+
+@pytest.mark.parametrize("size", [1, store.CHUNK, 2 * store.CHUNK + 5])
+def test_every_chunk_is_checked_alone(tmp_path, size):
+    data = bytes(range(256)) * (size // 256 + 1)
+    keep(tmp_path, a=b"before", b=data[:size])
+    with Store("some", tmp_path) as kept:
+        entry = kept.get(b"b")
+    chunks = range(-(-size // store.CHUNK))
+    with open(entry.file, "rb") as file:
+        assert all(entry.is_whole(file, chunk) for chunk in chunks)
+    change_byte(entry.file, entry.start + size - 1)
+    with open(entry.file, "rb") as file:
+        assert [entry.is_whole(file, chunk) for chunk in chunks] == [
+            *[True] * (len(chunks) - 1),
+            False,
+        ]
+    store.forget(entry)
+    assert found(tmp_path, "a", "b") == [b"before", None]
+
+
+def test_an_older_index_is_made_anew(tmp_path, caplog):
+    change_index(
+        tmp_path / "some.sqlite",
+        "CREATE TABLE entries (key BLOB PRIMARY KEY, start, size, about);"
+        "INSERT INTO entries VALUES (x'61', 0, 3, '[1.5]')",
+    )
+    (tmp_path / "some.data").write_bytes(b"one")
+    assert found(tmp_path, "a") == [None]
+    assert "another version" in caplog.text
+    keep(tmp_path, a=b"two")
+    assert found(tmp_path, "a") == [b"two"]

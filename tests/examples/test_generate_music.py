@@ -238,6 +238,9 @@ def test_a_cut_is_said_and_the_seed_repeats_the_music(call, models, tune, tmp_pa
 def files(models, tune, duet, tmp_path):
     """Files by name, of which most are wrong somewhere; an argument by name is one."""
     (tmp_path / "text.keras").write_text("no model")
+    code = keras.layers.Lambda(lambda x: x)
+    keras.Sequential([keras.Input((None, 88)), code]).save(tmp_path / "lambda.keras")
+    (tmp_path / "lambda.h5").write_text("of an older format")
     (tmp_path / "text.mid").write_text("no music")
     drums = on(36, 0, 9) + off(36, 480, 9) + END
     named = meta(3, b"Flute") + on(60) + off(60, 480) + END
@@ -263,6 +266,8 @@ KEYS, FRAMES, PLAIN = "keys.keras", "frames.keras", "plain.keras"
     [
         ("none.keras", TUNE, "", "There is no model .*; `make demo` trains some"),
         ("text.keras", TUNE, "", "no model that loads"),
+        ("lambda.keras", TUNE, "", "lambda.keras' holds code of its own .* not loaded"),
+        ("lambda.h5", TUNE, "", "is no .keras file; no other is loaded"),
         (KEYS, "none.mid", "", "There is no file"),
         (KEYS, "text.mid", "", "is not a MIDI file"),
         (KEYS, ".", "", "is a folder; --midi takes a file"),

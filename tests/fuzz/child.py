@@ -1,5 +1,6 @@
 """Reads mutated files, in a process that they may bring down, and tells of each."""
 
+import contextlib
 import faulthandler
 import json
 import os
@@ -76,10 +77,8 @@ def make(
     name, content = chance.choice(found if found and chance.random() < 0.3 else whole)
     shell = reader.shells.get(Path(name).suffix)
     if shell is not None and chance.random() < 0.6:
-        try:
+        with contextlib.suppress(Exception):  # it is damaged already
             return name, shell.mutated(content, chance)
-        except Exception:  # it is damaged already
-            pass
     return name, mutated(content, [x for _, x in whole], chance)
 
 

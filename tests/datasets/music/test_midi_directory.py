@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pretty_midi
 import pytest
+from midi_bytes import LONG
 
 from keras_gated.datasets import (
     midi,
@@ -166,6 +167,31 @@ def test_cache_is_by_content_and_options(tmp_path, cache_dir, parsed):
     assert len(files) == 3
 
 
+@pytest.mark.parametrize("which", ["a byte of a roll", "a number beside it"])
+def test_rolls_that_were_changed_are_read_anew(
+    tmp_path, cache_dir, parsed, caplog, which
+):
+    rolls = write_tunes(tmp_path / "music", 3)
+    options = {"workers": 1, "verbose": 0, "cache_dir": cache_dir}
+    read_directory(tmp_path / "music", **options)
+    if which == "a byte of a roll":
+        data = bytearray((cache_dir / "midi_rolls.data").read_bytes())
+        data[-1] ^= 1
+        (cache_dir / "midi_rolls.data").write_bytes(data)
+    else:
+        kept = sqlite3.connect(cache_dir / "midi_rolls.sqlite", isolation_level=None)
+        with contextlib.closing(kept):
+            about = '["x", 0, 0, 9, []]'
+            kept.execute("UPDATE entries SET about = ? WHERE size", (about,))
+    parsed.clear()
+    read = read_directory(tmp_path / "music", **options)
+    assert read.unreleased_notes == 0
+    for found, roll in zip(read.rolls, rolls, strict=True):
+        np.testing.assert_array_equal(found, roll)
+    assert len(parsed) == (1 if which == "a byte of a roll" else 3)
+    assert "is damaged and is made anew" in caplog.text
+
+
 def test_the_bytes_that_are_kept_are_those_that_were_read(
     tmp_path, cache_dir, monkeypatch
 ):
@@ -220,6 +246,37 @@ def test_processes_give_the_same(tmp_path, parsed):
     assert len(read.skipped) == 2
     for found, roll in zip(read.rolls, rolls, strict=True):
         np.testing.assert_array_equal(found, roll)
+
+
+@pytest.mark.parametrize(
+    ("limit", "reason"),
+    [
+        ({"parse_seconds": 0.01}, "longer than 0.01 seconds"),
+        pytest.param(
+            {"parse_memory": 256},
+            "more than 256 MiB",
+            marks=pytest.mark.skipif(sys.platform != "linux", reason="of Linux"),
+        ),
+    ],
+)
+@pytest.mark.parametrize("read", [read_directory, midi_dataset_from_directory])
+def test_limits_of_a_folder_name_the_file(tmp_path, cache_dir, limit, reason, read):
+    """To load the parser takes longer, too."""
+    (tmp_path / "long.mid").write_bytes(LONG)
+    options = {"verbose": 0, "cache_dir": cache_dir, "engine": "pretty_midi"}
+    options |= {"max_steps": None, "max_seconds": None, "errors": "raise"}
+    options["steps_per_quarter"] = 24
+    with pytest.raises(midi.MIDIError, match=reason) as error:
+        read(tmp_path, **limit, **options)
+    assert "long.mid" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "limit", [{"parse_seconds": 0}, {"parse_memory": 255}, {"parse_memory": 0.5}]
+)
+def test_limits_are_checked(tmp_path, limit):
+    with pytest.raises(ValueError, match=f"`{next(iter(limit))}` must be"):
+        read_directory(tmp_path, **limit)
 
 
 def lengths(dataset):
@@ -315,7 +372,7 @@ def test_two_scripts_at_once_share_the_cache_and_need_no_guard(tmp_path, cache_d
         printed = run.communicate(timeout=120)[0].splitlines()
         assert printed == ["the script runs", str(sum(map(len, rolls)))]
     with contextlib.closing(sqlite3.connect(cache_dir / "midi_rolls.sqlite")) as kept:
-        entries = kept.execute("SELECT key FROM kept").fetchall()
+        entries = kept.execute("SELECT key FROM entries").fetchall()
     assert len({key for (key,) in entries} - {store.END}) == 40
 
 

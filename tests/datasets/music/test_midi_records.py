@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_gated.datasets import midi, midi_records, piano_roll
 
@@ -207,6 +208,43 @@ def test_new_files_and_other_settings(prepare, tmp_path):
     assert midi_records.read_manifest(output)["rolls"] == 7
     _, errors = prepare(music, output, "--shards", 3, code=2)
     assert "other settings (shards)" in errors
+
+
+def test_a_shard_that_was_changed_is_made_anew(corpus, prepare, tmp_path):
+    base, _ = corpus
+    prepare(base / "music", tmp_path / "shards", "--shards", 5)
+    shard = next((tmp_path / "shards").glob("*.tfrecord"))
+    content = bytearray(shard.read_bytes())
+    content[-9] ^= 1
+    shard.write_bytes(content)
+    with pytest.raises(tf.errors.DataLossError):
+        rolls_of(midi_records.midi_dataset_from_records(tmp_path / "shards"))
+    prepare(base / "music", tmp_path / "shards", "--shards", 5)
+    assert files(tmp_path / "shards") == files(base / "shards")
+
+
+@pytest.mark.parametrize("name", ["../away.tfrecord", "{away}", "sub/../../away"])
+def test_shards_lie_in_their_folder(tmp_path, name):
+    away = tmp_path / "away.tfrecord"
+    midi_records.write_shard(away, [("a.mid", piano_roll.pack(np.eye(88)))])
+    (tmp_path / "shards").mkdir()
+    manifest = {"shards": [name.format(away=away)], "lengths": {"88": 1}}
+    (tmp_path / "shards" / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match="lacks 1 shard"):
+        midi_records.midi_dataset_from_records(tmp_path / "shards")
+
+
+def test_limits_of_the_parser(prepare, tmp_path):
+    write_tunes(tmp_path / "music", 2)
+    slow = ("--shards", 1, "--parse-seconds", 0.001)
+    prepare(tmp_path / "music", tmp_path / "shards", *slow, code=2)
+    manifest = midi_records.read_manifest(tmp_path / "shards")
+    assert sorted(manifest["skipped"]) == ["a/tune000.MID", "b/tune001.mid"]
+    assert all("0.001 seconds" in why for why in manifest["skipped"].values())
+    _, errors = prepare(
+        tmp_path / "music", tmp_path / "other", "--parse-memory", 10, code=2
+    )
+    assert "--parse-memory 256 or more" in errors
 
 
 def test_unfinished_or_missing(corpus, prepare, tmp_path):

@@ -2,7 +2,9 @@
 
 import io
 import random
+import zipfile
 from fractions import Fraction
+from pathlib import Path
 
 import mido
 import numpy as np
@@ -278,3 +280,61 @@ def test_files_that_cannot_be_read_are_named(tmp_path):
     for name in ("gone.abc", "gone.mid"):
         with pytest.raises(FileNotFoundError, match=name):
             midi.read_score(tmp_path / name)
+
+
+def zipped(path, text, name="score.xml"):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(name, text)
+
+
+BOMB = "".join(f"<!ENTITY e{k} '{f'&e{k - 1};' * 9}'>" for k in range(1, 12))
+BOMB = (
+    f"<?xml version='1.0'?><!DOCTYPE s [<!ENTITY e0 '{'x' * 99}'>{BOMB}]><s>&e11;</s>"
+)
+"""Some terabytes of text, if its entities were replaced."""
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("archive.mxl", "holds 100,000,000 bytes; up to 67,108,864 are read"),
+        ("entities.musicxml", "cannot be read by music21"),
+        ("entities.mxl", "cannot be read by music21"),
+    ],
+)
+def test_scores_that_unpack_to_much(tmp_path, name, message):
+    if name == "archive.mxl":
+        zipped(tmp_path / name, " " * 10**8)
+        assert (tmp_path / name).stat().st_size < 10**6
+    elif name == "entities.mxl":
+        zipped(tmp_path / name, BOMB)
+    else:
+        (tmp_path / name).write_text(BOMB)
+    with pytest.raises(midi.MIDIError, match=message):
+        midi.read_score(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["../outside.xml", "{}/outside.xml"])
+def test_members_of_archives_stay_where_they_are(tmp_path, name):
+    """What music21 reads of them, it reads in memory."""
+    part = music21.converter.parse("tinyNotation: 4/4 c4 d e f")
+    text = Path(part.write("musicxml", tmp_path / "a.musicxml")).read_text()
+    (tmp_path / "inner").mkdir()
+    zipped(tmp_path / "inner" / "a.mxl", text, name.format(tmp_path))
+    assert len(midi.read_score(tmp_path / "inner" / "a.mxl").notes) == 4
+    assert sorted(path.name for path in tmp_path.rglob("*.*")) == [
+        *("a.musicxml", "a.mxl"),
+    ]
+
+
+def test_no_pickle_takes_the_place_of_a_score(tmp_path, monkeypatch):
+    """music21 would keep some beside its settings, and read them next time."""
+
+    def refuse(*_, **__):
+        raise AssertionError("a pickle is read")
+
+    monkeypatch.setattr(music21.freezeThaw.StreamThawer, "open", refuse)
+    part = music21.converter.parse("tinyNotation: 4/4 c4 d e f")
+    path = part.write("musicxml", tmp_path / "a.musicxml")
+    for _ in range(2):
+        assert len(midi.read_score(path).notes) == 4

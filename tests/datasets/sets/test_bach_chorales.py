@@ -130,14 +130,20 @@ def few_works():
     }
 
 
-@pytest.mark.parametrize("damage", ["cut", "garbage", "empty", "other", "middle"])
+@pytest.mark.parametrize(
+    "damage", ["cut", "garbage", "empty", "other", "middle", "changed"]
+)
 def test_a_damaged_file_is_made_again(tmp_path, monkeypatch, damage):
-    path = tmp_path / "bach_chorales_v3.npz"
+    path = tmp_path / "bach_chorales_v4.npz"
     bach_chorales._write(path, few_works())
     content = path.read_bytes()
     if damage == "other":
         with open(path, "wb") as file:
             np.savez(file, something=np.zeros(3))
+    elif damage == "changed":
+        with np.load(path) as file:
+            arrays = {**file, "notes": file["notes"] + 1}
+        np.savez_compressed(path, **arrays)
     else:
         path.write_bytes(
             {
@@ -159,7 +165,7 @@ def test_a_damaged_file_is_made_again(tmp_path, monkeypatch, damage):
 
 
 def test_no_pickle_is_loaded(tmp_path, monkeypatch):
-    path = tmp_path / "bach_chorales_v3.npz"
+    path = tmp_path / "bach_chorales_v4.npz"
     evil = np.array([{"a": 1}], dtype=object)
     np.savez(path, names=evil, counts=evil, notes=evil, allow_pickle=True)
     monkeypatch.setattr(bach_chorales, "_parse", lambda verbose: few_works())

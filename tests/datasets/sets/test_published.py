@@ -103,6 +103,19 @@ def test_download_once(small, server):
     assert server == ["/Nottingham.mat"] * 2
 
 
+def test_what_is_loaded_is_what_was_checked(small, monkeypatch):
+    """Also if the file changes in between."""
+    folder, rolls = small
+    sha256 = hashlib.sha256
+
+    def check_and_change(content):
+        (folder / "Nottingham.mat").write_bytes(b"something else")
+        return sha256(content)
+
+    monkeypatch.setattr(published.hashlib, "sha256", check_and_change)
+    assert_same(nottingham.load_data(folder), rolls["Nottingham.mat"])
+
+
 def test_download_of_something_else(small, server):
     folder, _ = small
     (folder / "Nottingham.mat").write_bytes(b"<html>Not found</html>")

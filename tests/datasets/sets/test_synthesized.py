@@ -64,6 +64,23 @@ def test_chorales_sound_as_written_and_are_written_once(rolls, tmp_path, monkeyp
     assert before == {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in paths}
 
 
+@pytest.mark.parametrize("known", ["as it was", "no JSON", "[]"])
+def test_sound_that_was_changed_is_made_anew(rolls, tmp_path, caplog, known):
+    folder = synthesized.chorales(tmp_path, verbose=0)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    content = bytearray((folder / "chorale_07.wav").read_bytes())
+    content[-1] ^= 1
+    (folder / "chorale_07.wav").write_bytes(content)
+    if known != "as it was":
+        (tmp_path / "chorales_as_sound.sha256.json").write_text(known)
+    synthesized.chorales(tmp_path, verbose=0)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert "chorale_07.wav is not what was made" in caplog.text
+    caplog.clear()
+    synthesized.chorales(tmp_path, verbose=0)
+    assert not caplog.text
+
+
 def test_an_interruption_leaves_whole_files(rolls, tmp_path, monkeypatch):
     write, count = wavfile.write, 0
 

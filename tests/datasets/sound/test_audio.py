@@ -539,8 +539,29 @@ def test_cache(tmp_path, caplog, monkeypatch):
     assert sounds() == first
     recordings = read_files(paths, **options)
     os.truncate(data, 3000)
-    with pytest.raises(OSError, match="has been cut off"):
+    with pytest.raises(OSError, match="damaged or cut off"):
         recordings[3]
+
+
+@pytest.mark.parametrize("length", [500, 200_000])
+def test_samples_that_were_changed_are_never_heard(tmp_path, length):
+    """Each stretch is checked when it is first read; the next time all is decoded."""
+    paths = [write(tmp_path / f"{k}.wav", noise(length, seed=k)) for k in range(3)]
+    options = {"cache_dir": tmp_path / "cache", "verbose": 0}
+    first = read_files(paths, **options)
+    expected = [first[i].tobytes() for i in range(3)]
+    (data,) = (tmp_path / "cache").glob("*.data")
+    samples = np.fromfile(data, np.float32)
+    samples[2 * length - 1] += 1  # the last of the second file
+    samples.tofile(data)
+    changed = read_files(paths, **options)
+    assert changed[0].tobytes() == expected[0]
+    with pytest.raises(OSError, match=r"samples of .*1\.wav.* are damaged"):
+        changed[1]
+    with pytest.raises(OSError, match="damaged"):  # also a part of it
+        changed.copy([2 * length - 2], [np.empty(1, np.float32)])
+    again = read_files(paths, **options)
+    assert [again[i].tobytes() for i in range(3)] == expected
 
 
 SCRIPT = """
