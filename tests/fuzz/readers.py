@@ -1,6 +1,7 @@
 """The readers: their seeds, how they are called, and the errors that they document."""
 
 import argparse
+import contextlib
 import functools
 import hashlib
 import io
@@ -205,13 +206,10 @@ def read_with_cache(path: Path, kind: str) -> object:
     if kind == "midi":
         assert _rolls(folder, cache) == _caches(kind)[0], "the cache gives other rolls"
     else:
-        samples, whole = _samples(folder, cache), _caches(kind)[0]
-        assert [*map(len, samples)] == [*map(len, whole)], (
-            "the cache gives other samples"
-        )
-        assert path.suffix == ".data" or samples == whole, (
-            "the cache gives other samples"
-        )
+        for _ in seeds.sounds():  # each that is damaged is decoded anew the next time
+            with contextlib.suppress(OSError):
+                _samples(folder, cache)
+        assert _samples(folder, cache) == _caches(kind)[0], "it gives other samples"
     return len(list(cache.iterdir()))
 
 
