@@ -13,8 +13,7 @@ from oracles import array
 
 import keras_gated
 from keras_gated import callbacks
-from keras_gated.callbacks import backup as module
-from keras_gated.callbacks import log_files
+from keras_gated.callbacks import backup_file, identity, log_files
 
 BACKEND = keras.config.backend()
 STEPS, EPOCHS = 3, 5
@@ -235,13 +234,13 @@ def test_it_goes_on_with_more_epochs(tmp_path):
 
 def test_the_time_between_backups(tmp_path):
     train(tmp_path, seconds=1000)
-    about, _ = module._read(tmp_path / "b.npz")
+    about, _ = backup_file.read(tmp_path / "b.npz")
     assert about["epoch"] >= 3  # the end is always written
 
     (tmp_path / "b.npz").unlink()
     with pytest.raises(Killed):
         train(tmp_path, seconds=1000, stop=(2, 0))
-    about, _ = module._read(tmp_path / "b.npz")
+    about, _ = backup_file.read(tmp_path / "b.npz")
     assert about["epoch"] == 0
 
 
@@ -302,7 +301,7 @@ def test_other_data_versions_and_callbacks_are_refused(tmp_path, monkeypatch):
 
     with pytest.raises(callbacks.BackupError, match=r"data.kind was 'random' and is"):
         train(tmp_path, make_data=lambda: Passes(kind="other", size=3))
-    monkeypatch.setattr(module.importlib.metadata, "version", lambda name: "9.9")
+    monkeypatch.setattr(identity.importlib.metadata, "version", lambda name: "9.9")
     with pytest.raises(callbacks.BackupError, match=r"keras was '[\d.]+' and is '9.9'"):
         train(tmp_path)
     monkeypatch.undo()
@@ -335,11 +334,9 @@ def test_names_that_count_do_not_matter(tmp_path):
     train(tmp_path, epochs=1)
     keras.layers.LSTM(3), keras.layers.Dropout(0.1), keras.Sequential()
     model = model_of(5, 4, noisy)
-    backup = callbacks.BackupAndRestore(tmp_path / "b.npz")
-    backup.set_model(model)
-    model.optimizer.build(model.trainable_variables)
-    about, _ = module._read(tmp_path / "b.npz")
-    assert backup._identify()["model"] == about["identity"]["model"]
+    about, _ = backup_file.read(tmp_path / "b.npz")
+    found = identity.identify(model, [], None, [])
+    assert found["model"] == about["identity"]["model"]
 
 
 @pytest.mark.parametrize("size", [0, 10, 0.5, 0.99])
@@ -373,7 +370,7 @@ def test_a_folder_that_takes_nothing(tmp_path, caplog):
     backup = callbacks.BackupAndRestore(tmp_path / "a" / "b.npz", seconds=0)
     model.fit(Passes(), epochs=4, verbose=0, callbacks=[backup, Vanish()])
     assert caplog.text.count("cannot be backed up") == 1
-    about, _ = module._read(tmp_path / "a" / "b.npz")
+    about, _ = backup_file.read(tmp_path / "a" / "b.npz")
     assert about["epoch"] == 4
 
 
@@ -395,8 +392,8 @@ def test_all_kinds_of_numbers_are_kept(tmp_path):
         np.zeros((0, 3), "uint32"),
         np.array([True, False]),
     ]
-    module._write(tmp_path / "b.npz", {"epoch": 1, "x": float("inf")}, list(arrays))
-    about, found = module._read(tmp_path / "b.npz")
+    backup_file.write(tmp_path / "b.npz", {"epoch": 1, "x": float("inf")}, list(arrays))
+    about, found = backup_file.read(tmp_path / "b.npz")
     assert about["epoch"] == 1
     assert about["x"] == float("inf")
     for a, b in zip(arrays, found, strict=True):

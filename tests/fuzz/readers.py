@@ -17,6 +17,7 @@ import numpy as np
 
 from fuzz import seeds
 from fuzz.shells import OGG, ZIP, Shell
+from keras_gated.callbacks import BackupError, backup_file
 from keras_gated.datasets import audio, midi, midi_directory, midi_records
 from keras_gated.datasets.music import midi_repair
 from keras_gated.datasets.music.midi_options import Options
@@ -460,6 +461,13 @@ READERS = {
     ),
     "models": Reader(
         seeds.models, load_model, (ValueError,), (), {".keras": ZIP}, share=0.4
+    ),
+    "backups": Reader(
+        seeds.backups,
+        backup_file.read,
+        (BackupError,),
+        ("callbacks/backup_file.py",),
+        {".npz": ZIP},
     ),
     "study": Reader(seeds.records, read_study, (ValueError,), share=0.5),
 }

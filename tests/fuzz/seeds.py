@@ -154,6 +154,21 @@ def models() -> dict[str, bytes]:
         return {"best.keras": path.read_bytes()}
 
 
+def backups() -> dict[str, bytes]:
+    """A backup of a training as it begins."""
+    import keras
+
+    from keras_gated import callbacks
+
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    model.compile("adam", "mse")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "backup.npz")
+        backup = callbacks.BackupAndRestore(path)
+        model.fit(np.ones((2, 3)), np.ones((2, 2)), verbose=0, callbacks=[backup])
+        return {"backup.npz": path.read_bytes()}
+
+
 def records() -> dict[str, bytes]:
     """Records of the study."""
     from study.records import COMMITTED
