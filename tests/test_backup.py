@@ -204,7 +204,7 @@ KINDS = {
     [
         "PyDataset",
         pytest.param("repeated", marks=needs_tensorflow),
-        pytest.param("pass by pass", marks=needs_tensorflow),
+        pytest.param("pass by pass", marks=[needs_tensorflow, pytest.mark.slow]),
     ],
 )
 def test_a_stopped_training_ends_as_one_that_was_not(kind, tmp_path):

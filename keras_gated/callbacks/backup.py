@@ -138,21 +138,14 @@ class BackupAndRestore(keras.callbacks.Callback):
                 self._restore()  # again: others have begun the epoch for a second time
             self._save(within_epoch=True)
         elif time.monotonic() - self._saved >= self.seconds:
-            try:
-                self._save(within_epoch=True)
-            except OSError as error:
-                log.warning(
-                    "The training cannot be backed up in %s (%s); it goes on.",
-                    self.path,
-                    error.strerror or error,
-                )
+            self._save_if_possible(within_epoch=True)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         self._epoch = epoch + 1
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
         if self._begun:
-            self._save(self.model.stop_training)
+            self._save_if_possible(self.model.stop_training)
         elif self._found is not None:  # it had ended before
             self._restore()
 
@@ -172,6 +165,18 @@ class BackupAndRestore(keras.callbacks.Callback):
         _, arrays = self._found
         for variable, value in zip(self._variables(), arrays, strict=False):
             variable.assign(value)
+
+    def _save_if_possible(
+        self, stopped: bool = False, within_epoch: bool = False
+    ) -> None:
+        try:
+            self._save(stopped, within_epoch)
+        except OSError as error:
+            log.warning(
+                "The training cannot be backed up in %s (%s); it goes on.",
+                self.path,
+                error.strerror or error,
+            )
 
     def _save(self, stopped: bool = False, within_epoch: bool = False) -> None:
         self._saved = time.monotonic()

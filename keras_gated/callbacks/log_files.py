@@ -88,7 +88,10 @@ def _flush(callbacks: Sequence[keras.callbacks.Callback]) -> None:
         for value in vars(callback).values():
             for writer in value.values() if isinstance(value, dict) else [value]:
                 if callable(getattr(writer, "flush", None)):
-                    writer.flush()
+                    try:
+                        writer.flush()
+                    except Exception as error:  # TensorFlow has its own
+                        raise OSError(f"{type(writer).__name__}: {error}") from error
 
 
 def _relative(path: Path, base: Path) -> str:
