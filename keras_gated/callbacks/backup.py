@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_gated.callbacks import backup_file, log_files, random_states
@@ -17,6 +18,9 @@ from keras_gated.callbacks.identity import differences, identify
 from keras_gated.datasets import checks
 
 log = logging.getLogger("keras_gated")
+
+SHARE = 0.02
+"""How much of the time backups take at most."""
 
 
 class BackupAndRestore(keras.callbacks.Callback):
@@ -44,9 +48,10 @@ class BackupAndRestore(keras.callbacks.Callback):
             data sets of `keras_gated.datasets`, with a seed, or what
             `keras_gated.datasets.resumable` makes. Default: `None`.
         callbacks: The other callbacks. Default: none.
-        seconds: The least time from one backup to the next. A kill costs so much, and
-            the rest of an epoch; of long epochs make several, with `data.repeat()` and
-            `steps_per_epoch`. Default: 10.
+        seconds: The least time from one backup to the next; it is longer if they would
+            take more than 2 % of the time. A kill costs so much, and the rest of an
+            epoch; of long epochs make several, with `data.repeat()` and
+            `steps_per_epoch`. 0: after every epoch. Default: 10.
 
     Raises:
         BackupError: When training begins: the file is damaged, or another model, data
@@ -137,7 +142,7 @@ class BackupAndRestore(keras.callbacks.Callback):
             if self._found is not None and self._found[0]["within_epoch"]:
                 self._restore()  # again: others have begun the epoch for a second time
             self._save(within_epoch=True)
-        elif time.monotonic() - self._saved >= self.seconds:
+        elif time.monotonic() >= self._due:
             self._save_if_possible(within_epoch=True)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
@@ -179,19 +184,27 @@ class BackupAndRestore(keras.callbacks.Callback):
             )
 
     def _save(self, stopped: bool = False, within_epoch: bool = False) -> None:
-        self._saved = time.monotonic()
+        began = time.monotonic()
+        try:
+            about, arrays = self._state_of_training()
+            about |= {"stopped": bool(stopped), "within_epoch": within_epoch}
+            backup_file.write(self.path, about, arrays)
+        finally:
+            now = time.monotonic()
+            pause = max(self.seconds, (now - began) / SHARE) if self.seconds else 0
+            self._due = now + pause
+
+    def _state_of_training(self) -> tuple[dict[str, Any], list[np.ndarray]]:
         arrays = [ops.convert_to_numpy(v.value) for v in self._variables()]
         states = [*map(_changed, self._all_callbacks(), self._at_first)]
         about = {
             "identity": self._identity,
             "epoch": self._epoch,
-            "within_epoch": within_epoch,
-            "stopped": bool(stopped),
             "callbacks": backup_file.packed(states, arrays),
             "random": backup_file.packed(random_states.get(), arrays),
             "logs": self._writer.note(self.callbacks, self.path.parent),
         }
-        backup_file.write(self.path, about, arrays)
+        return about, arrays
 
     def _variables(self) -> list[keras.Variable]:
         """All that training changes; metrics begin anew in each epoch."""
