@@ -157,8 +157,8 @@ def run_all(
     except (OSError, callbacks.BackupError) as error:
         what = str(error).rstrip(".")
         print(
-            f"{script}: error: {what}. What is finished in {str(folder)!r} is kept; the "
-            "same command goes on once that is mended.",
+            f"{script}: error: {what}. What is finished in {str(folder)!r} is kept; "
+            "the same command goes on once that is mended.",
             file=sys.stderr,
         )
         code = 1
