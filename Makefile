@@ -23,7 +23,7 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS)
 # The lower bound in setup.cfg.
 OLDEST_KERAS := 3.8.0
 
-.PHONY: help demo study study-quick test test-tfio test-torch test-slow test-keras lint format fuzz audit package bench bench-quick tensorboard clean
+.PHONY: help demo study study-quick test test-tfio test-torch test-slow test-keras lint format fuzz audit package bench bench-quick soak tensorboard clean
 
 help:  ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' Makefile | while IFS=: read name text; \
@@ -92,6 +92,9 @@ bench: $(BIN)/.torch  ## time the layers beside their peers (leave the machine a
 
 bench-quick: $(BIN)/.torch  ## some of it, five minutes
 	$(BIN)/python benchmarks/bench.py --quick $(ARGS)
+
+soak: $(BIN)/.dev  ## training, generation, streaming and reading for 30 minutes each, memory and time watched
+	$(BIN)/python benchmarks/soak.py $(ARGS)
 
 tensorboard: $(BIN)/.examples  ## look at what the demo logged
 	$(BIN)/tensorboard --logdir runs

@@ -67,9 +67,8 @@ def fixed_roll(
     low, high = low - (BEYOND if others else BELOW), high + BEYOND
     pitch = np.arange(piano_roll.KEYS) + piano_roll.LOWEST_PITCH
     fixed[:, (pitch < low) | (pitch > high)] = 0
-    above = (
-        given[:, ::-1].cumsum(axis=1, dtype=np.uint8)[:, ::-1] == 0
-    )  # above the highest key
+    # Above the highest key that sounds, and below the lowest.
+    above = given[:, ::-1].cumsum(axis=1, dtype=np.uint8)[:, ::-1] == 0
     below = given.cumsum(axis=1, dtype=np.uint8) == 0
     sounding, fixed_part = given.any(axis=1)[:, None], fixed[: len(given)]
     if not others or max(mine) > max(theirs):
