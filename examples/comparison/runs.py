@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import itertools
 import json
 import shlex
 import shutil
@@ -46,7 +47,10 @@ class Run:
             if key not in NOT_COMPARED
         }
         self._arguments = json.loads(json.dumps(self._arguments, default=str))
-        self.folder, self.record = log_dir / time.strftime("%Y%m%d-%H%M%S"), {}
+        now = time.strftime("%Y%m%d-%H%M%S")
+        names = itertools.chain([now], (f"{now}-{n}" for n in itertools.count(2)))
+        self.folder = next(x for name in names if not (x := log_dir / name).exists())
+        self.record = {}
         found = None if args.fresh else self._unfinished(log_dir)
         if found is not None:
             self.folder, self.record = found
@@ -103,7 +107,7 @@ class Run:
             OSError: It cannot be written.
         """
         if not self.record:
-            self.folder.mkdir(parents=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
             self._locked = _lock(self.folder)
         self.record = {
             "command": shlex.join([Path(sys.executable).name, *sys.argv]),

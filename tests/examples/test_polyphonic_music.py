@@ -440,14 +440,12 @@ def test_a_stopped_run_and_what_does_not_go_on_with_it(
     assert "was begun with other versions" in errors
     record.write_text(was)
 
-    time.sleep(1.1)  # folders have their names by the second
     assert run("--seed", 2)[0] == 0  # other arguments begin another run
     assert len(folders()) == 2
     code, out, _ = run()
     assert code == 0
     assert f"Going on with the run in {tmp_path / 'runs' / first}" in out
     assert len(folders()) == 2
-    time.sleep(1.1)
     code, out, _ = run()  # what has ended is not gone on with
     assert "Going on" not in out
     assert len(folders()) == 3

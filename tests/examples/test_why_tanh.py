@@ -155,7 +155,8 @@ def test_a_short_run_and_another_on_its_models(call, tmp_path, monkeypatch):
     (run,) = (tmp_path / "runs").iterdir()
     record = json.loads((run / "results.json").read_text())
     assert "--seed 5" in record["command"]
-    assert (record["seed"], record["settings"]["lags"]) == (5, 8)
+    assert (record["arguments"]["seed"], record["arguments"]["lags"]) == (5, 8)
+    assert record["ended"]
     assert record["versions"]["backend"] == "tensorflow"
     assert record["slopes"]["sigmoid"]["largest"] == 0.25
     assert len(record["descents"]) == 6
