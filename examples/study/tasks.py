@@ -213,6 +213,7 @@ def train(
     began = time.perf_counter()
     try:
         row, curves = comparison.train(model, settings, batches[:3], folder, watchers)
+        batches.evaluation.start_at(0)  # a sum of another order would round otherwise
         scores = model.evaluate(batches.evaluation, verbose=0, return_dict=True)
     except ValueError as error:
         seconds = time.perf_counter() - began

@@ -174,12 +174,9 @@ class SoundSummary(_Summary):
             )
         self.seed = seed
 
-    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
-        super().on_train_begin(logs)
-        with self._writer.as_default():
-            self._write_sound("recorded", self.recording, 0)
-
     def write(self, epoch: int) -> None:
+        if epoch == 0:  # not when training begins, which it may several times
+            self._write_sound("recorded", self.recording, 0)
         primer = self.recording[: self.primer]
         went_on = generation.generate_audio(
             self.model, primer, len(self.recording) - self.primer, seed=self.seed
