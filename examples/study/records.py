@@ -101,7 +101,8 @@ def in_order(records: Iterable[dict]) -> list[dict]:
 def write_lines(records: Iterable[dict], path: Path) -> None:
     """Writes a file of records, a line each."""
     with atomic_path(path) as file:
-        Path(file).write_text("".join(json.dumps(r) + "\n" for r in records))
+        compact = (json.dumps(r, separators=(",", ":")) for r in records)
+        Path(file).write_text("".join(f"{line}\n" for line in compact))
 
 
 def select(records: Iterable[dict], **values: Any) -> list[dict]:

@@ -155,10 +155,6 @@ TASKS: dict[str, Task] = {
 """The sets by name. The learning rates that are tried depend on their order."""
 
 
-CURVES = {"nll": 4, "val_nll": 4, "seconds": 1}
-"""The learning curves in a record, and their digits after the point."""
-
-
 @functools.cache
 def _read_once(read: Callable[[Path | None], Any], folder: Path | None) -> Any:
     return read(folder)
@@ -231,8 +227,8 @@ def train(
             **({} if settings.head else _with_noise(task, model, batches.test)),
             "seconds": row["seconds"],
             "curves": {
-                key: [round(x, digits) for x in curves[key]]
-                for key, digits in CURVES.items()
+                key: [round(x, 5) for x in curves[key]]
+                for key in ("nll", "val_nll", "seconds")
             },
             "failure": None,
         }
