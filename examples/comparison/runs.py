@@ -81,7 +81,8 @@ class Run:
     def _unfinished(self, log_dir: Path) -> tuple[Path, dict] | None:
         """The last run with these arguments, if it has not ended and no one runs it."""
         for file in sorted(log_dir.glob(f"*/{RECORD}"), reverse=True):
-            with contextlib.suppress(ValueError, OSError):
+            # What others have written under this name may be anything.
+            with contextlib.suppress(ValueError, OSError, AttributeError, KeyError):
                 record = json.loads(file.read_text())
                 if record.get("arguments") == self._arguments:
                     self._locked = None if record["ended"] else _lock(file.parent)
