@@ -66,6 +66,7 @@ def training() -> Iterator[None]:
                 validation_data=valid,
                 epochs=epochs,
                 verbose=0,
+                shuffle=False,  # the data set does, and Keras would say so
                 callbacks=[backup, *watchers],
             )
             yield

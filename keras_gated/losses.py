@@ -5,6 +5,10 @@ from typing import Any
 import keras
 from keras import ops
 
+# Not public, but only Keras knows where a backend keeps the mask of a tensor.
+from keras.src.backend import get_keras_mask
+
+from keras_gated import replicas
 from keras_gated.mixture import check_sizes, gaussian_mixture_nll
 
 Tensor = Any
@@ -45,7 +49,9 @@ def weigh_steps(weight: Tensor, rank: int, dtype: str | None = None) -> Tensor:
 class StepLoss(keras.losses.Loss):
     """Abstract base of losses with one value per step.
 
-    A weight of a whole sequence applies to each of its steps.
+    A weight of a whole sequence applies to each of its steps. Where copies of a model
+    are trained together, each with its rows of a batch, the mean of their losses is
+    that of the batch.
     """
 
     def __call__(
@@ -57,7 +63,22 @@ class StepLoss(keras.losses.Loss):
             sample_weight = weigh_steps(sample_weight, len(steps))
             if len(sample_weight.shape) == len(steps):
                 sample_weight = ops.broadcast_to(sample_weight, steps)
-        return super().__call__(y_true, y_pred, sample_weight)
+        loss = super().__call__(y_true, y_pred, sample_weight)
+        if self.reduction != "mean_with_sample_weight" or replicas.count() == 1:
+            return loss
+        own = self._weight(y_pred, sample_weight, loss.dtype)
+        mean = replicas.total(own) / replicas.count()
+        return loss * ops.divide_no_nan(own, mean)
+
+    def _weight(
+        self, y_pred: Tensor, sample_weight: Tensor | None, dtype: str
+    ) -> Tensor:
+        """By what Keras divides the sum over steps."""
+        weights = ops.ones(ops.shape(y_pred)[:-1], dtype=dtype)
+        for weight in (sample_weight, get_keras_mask(y_pred)):
+            if weight is not None:
+                weights = weights * ops.cast(weight, dtype)
+        return ops.sum(weights)
 
 
 @keras.saving.register_keras_serializable(package="keras_gated")

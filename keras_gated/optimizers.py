@@ -6,6 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_gated import replicas
 from keras_gated.datasets import checks
 
 Tensor = Any
@@ -20,7 +21,8 @@ class RMSprop(keras.optimizers.RMSprop):
     squared norm exceeds what float32 holds, and Keras's own rescaling then makes every
     weight NaN. This optimizer rescales such gradients like smaller ones (Pascanu et
     al., 2013, https://arxiv.org/abs/1211.5063). If a gradient is NaN or infinite, the
-    update uses zero gradients instead.
+    update uses zero gradients instead. Under `tf.distribute.MirroredStrategy` the sum of
+    the replicas' gradients is rescaled, not each.
 
     The arguments are those of `keras.optimizers.RMSprop`.
 
@@ -77,7 +79,15 @@ class RMSprop(keras.optimizers.RMSprop):
         # accumulated gradients.
         if self.global_clipnorm is None or self.clipnorm:
             return super()._clip_gradients(grads)
-        return rescale(grads, self.global_clipnorm)
+        replica = replicas.in_strategy()
+        if replica is None:
+            return rescale(grads, self.global_clipnorm)
+        there = iter(replica.all_reduce("SUM", [g for g in grads if g is not None]))
+        sums = [None if g is None else next(there) for g in grads]
+        # Keras sums what it gets here over the replicas, where it is the same.
+        share = 1 / replica.num_replicas_in_sync
+        rescaled = rescale(sums, self.global_clipnorm)
+        return [None if g is None else g * share for g in rescaled]
 
 
 def rescale(gradients: Sequence[Tensor], norm: float) -> list[Tensor]:

@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_gated import replicas
 from keras_gated.callbacks import backup_file, log_files, random_states
 from keras_gated.callbacks.backup_file import BackupError
 from keras_gated.callbacks.identity import differences, identify
@@ -40,7 +42,9 @@ class BackupAndRestore(keras.callbacks.Callback):
     stays when the training has ended: the same command then gives the same result at
     once, and with more `epochs` goes on. Remove the file to train anew.
 
-    It must stand before the other callbacks.
+    It must stand before the other callbacks. Of the processes of
+    `keras_gated.distribution`, which need the same callbacks, the first writes the
+    backup and all read it.
 
     Args:
         path: Of the backup; missing folders are made.
@@ -104,6 +108,7 @@ class BackupAndRestore(keras.callbacks.Callback):
             self.model, self._variables(), self.data, self.callbacks
         )
         self._found = backup_file.read(self.path)
+        replicas.wait()  # before the first process writes the next one
         if self._found is None:
             return
         about, _ = self._found
@@ -113,7 +118,8 @@ class BackupAndRestore(keras.callbacks.Callback):
                 f"{'; '.join(differing[:3])}. Remove it to train anew."
             )
         self._restore_variables()
-        log_files.take_back(about["logs"], self.path.parent)
+        if replicas.is_first():
+            log_files.take_back(about["logs"], self.path.parent)
         for callback in self.callbacks:
             if isinstance(callback, keras.callbacks.CSVLogger):
                 callback.append = True
@@ -184,6 +190,9 @@ class BackupAndRestore(keras.callbacks.Callback):
             )
 
     def _save(self, stopped: bool = False, within_epoch: bool = False) -> None:
+        if not replicas.is_first():
+            self._due = math.inf
+            return
         began = time.monotonic()
         try:
             about, arrays = self._state_of_training()
