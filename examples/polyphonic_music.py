@@ -24,7 +24,7 @@ import numpy as np
 from comparison import music, positive
 
 import keras_gated
-from keras_gated import callbacks
+from keras_gated import callbacks, distribution
 from keras_gated.datasets import (
     bach_chorales,
     jsb_chorales,
@@ -77,6 +77,7 @@ def parse_arguments() -> argparse.Namespace:
         learning_rate=0.005,
         log_dir=Path("runs/polyphonic_music"),
     )
+    comparison.add_workers(parser)
     add = parser.add_argument
     add(
         "--steps-per-quarter",
@@ -191,14 +192,15 @@ def train_cell(
     model = comparison.build(
         name, args, *music.likelihood(), encoding=encoding_of(args, data)
     )
-    test_piece = data.rolls[2][0]
+    workers, test_piece = distribution.initialize(), data.rolls[2][0]
     parts = datasets(args, data.rolls)
     watchers = [
         callbacks.TerminateOnNaN(parts[0]),
-        callbacks.PianoRollImage(run / name, test_piece, every=10),
+        callbacks.PianoRollImage(workers.folder(run / name), test_piece, every=10),
     ]
     result = comparison.train(model, args, parts, run / name, watchers)
-    write_continuation(model, test_piece, data, args.seed, run / name)
+    if workers.is_first:
+        write_continuation(model, test_piece, data, args.seed, run / name)
     return result
 
 
@@ -216,14 +218,15 @@ def train_joint(
     parts = datasets(
         args, rolls, teacher_forcing=True, features=told, max_shapes=FEW_SHAPES
     )
-    folder = run / model.name
+    workers, folder = distribution.initialize(), run / model.name
     known = told[2][0] if told else None
     watchers = [
         callbacks.TerminateOnNaN(parts[0]),
-        callbacks.PianoRollImage(folder, rolls[2][0], 10, known),
+        callbacks.PianoRollImage(workers.folder(folder), rolls[2][0], 10, known),
     ]
     result = comparison.train(model, settings, parts, folder, watchers)
-    write_continuation(model, rolls[2][0], data, args.seed, folder, data.kinds)
+    if workers.is_first:
+        write_continuation(model, rolls[2][0], data, args.seed, folder, data.kinds)
     return result
 
 

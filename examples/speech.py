@@ -28,7 +28,7 @@ from comparison.sound import (
     likelihood,
 )
 
-from keras_gated import GaussianMixture, callbacks, generation
+from keras_gated import GaussianMixture, callbacks, distribution, generation
 from keras_gated.datasets import audio, fsdd, synthesized
 from keras_gated.datasets.files import require
 
@@ -58,6 +58,7 @@ def parse_arguments() -> argparse.Namespace:
         learning_rate=0.001,
         log_dir=Path("runs/speech"),
     )
+    comparison.add_workers(parser)
     add = parser.add_argument
     sound = parser.add_mutually_exclusive_group()
     sound.add_argument(
@@ -216,27 +217,27 @@ def train_cell(
     clip = max((data[2][i] for i in range(len(data[2]))), key=len)
     rate = args.sampling_rate
     seconds = min(PRIMER_SECONDS, 0.75 * len(clip) / rate)
-    parts = datasets(args, data)
+    workers, parts = distribution.initialize(), datasets(args, data)
+    own = workers.folder(run / name)
     watchers = [
         callbacks.TerminateOnNaN(parts[0]),
-        callbacks.SoundSummary(run / name, clip, rate, seconds, every=5),
+        callbacks.SoundSummary(own, clip, rate, seconds, every=5),
     ]
     row, curves = comparison.train(model, args, parts, run / name, watchers, 50)
     parts[0].start_at(0)  # the sum of another order would round otherwise
-    row["train_nll"] = model.evaluate(parts[0], verbose=0, return_dict=True)["nll"]
+    training = workers.share(parts[0])
+    row["train_nll"] = model.evaluate(training, verbose=0, return_dict=True)["nll"]
     unit = EVENT * math.log(data[0].standardization().std)
     row["test_nll_as_recorded"] = row["test_nll"] + unit
     row["seconds_an_epoch"] = float(np.median(np.diff([0.0, *curves["seconds"]])))
-    primer = clip[: int(seconds * rate)]
-    went_on = generation.generate_audio(
-        model, primer, int(CONTINUATION_SECONDS * rate), seed=args.seed
-    )
-    audio.write(clip, run / name / "recorded.wav", rate)
-    audio.write(
-        np.concatenate([primer, went_on]),
-        run / name / "generated.wav",
-        rate,
-    )
+    if workers.is_first:
+        primer = clip[: int(seconds * rate)]
+        went_on = generation.generate_audio(
+            model, primer, int(CONTINUATION_SECONDS * rate), seed=args.seed
+        )
+        audio.write(clip, run / name / "recorded.wav", rate)
+        sound = np.concatenate([primer, went_on])
+        audio.write(sound, run / name / "generated.wav", rate)
     return row, curves
 
 

@@ -21,8 +21,8 @@ class RMSprop(keras.optimizers.RMSprop):
     squared norm exceeds what float32 holds, and Keras's own rescaling then makes every
     weight NaN. This optimizer rescales such gradients like smaller ones (Pascanu et
     al., 2013, https://arxiv.org/abs/1211.5063). If a gradient is NaN or infinite, the
-    update uses zero gradients instead. Under `tf.distribute.MirroredStrategy` the sum of
-    the replicas' gradients is rescaled, not each.
+    update uses zero gradients instead. Under `tf.distribute.MirroredStrategy` the sum
+    of the replicas' gradients is rescaled, not each.
 
     The arguments are those of `keras.optimizers.RMSprop`.
 

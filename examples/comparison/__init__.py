@@ -7,7 +7,7 @@ music is like in numbers. `results` runs one cell after another, and makes the t
 the picture; `runs` keeps the record, and goes on with a run that was stopped.
 """
 
-from comparison.arguments import parser, positive, seed
+from comparison.arguments import add_workers, parser, positive, seed
 from comparison.joint import HEADS, JOINT, build_joint
 from comparison.results import (
     color_of,
@@ -28,6 +28,7 @@ __all__ = [
     "JOINT",
     "Run",
     "Settings",
+    "add_workers",
     "build",
     "build_joint",
     "color_of",

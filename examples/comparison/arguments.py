@@ -43,8 +43,25 @@ def parser(description: str, **defaults: Any) -> argparse.ArgumentParser:
         help="begin anew, also if the last run with the same arguments was stopped "
         "before its end, with which this command would go on",
     )
-    parser.set_defaults(**defaults)
+    parser.set_defaults(workers=1, **defaults)
     return parser
+
+
+def add_workers(parser: argparse.ArgumentParser) -> None:
+    """Adds the argument of a comparison that several processes may train.
+
+    Args:
+        parser: To which it is added.
+    """
+    parser.add_argument(
+        "--workers",
+        type=positive(int),
+        default=1,
+        metavar="N",
+        help="processes on this machine that train together, each with its share of "
+        "every batch (default: %(default)s); in a cluster start this command on every "
+        "machine (docs/scaling_out.md)",
+    )
 
 
 def _add_sizes(parser: argparse.ArgumentParser) -> None:

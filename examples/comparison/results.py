@@ -8,7 +8,7 @@ from typing import Any
 
 from comparison.runs import Run
 from comparison.training import discard_backup
-from keras_gated import CELLS, callbacks
+from keras_gated import CELLS, callbacks, distribution
 from keras_gated.datasets.files import atomic_path
 
 
@@ -105,7 +105,7 @@ def run_all(
     """Trains one cell after another, from where the same command was stopped.
 
     Args:
-        args: The arguments.
+        args: The arguments, of `parser`.
         load: Returns the data.
         describe: Prints what the data is, and returns it for the record.
         train_cell: Trains the cell of this name on the data, with the results in
@@ -118,12 +118,16 @@ def run_all(
         The exit code.
     """
     script = Path(sys.argv[0]).name
+    if args.workers > 1 and distribution.cluster.from_environment() is None:
+        return distribution.launch(args.workers)
     try:
-        run = Run(args)
+        workers = distribution.initialize()
+        args.workers = workers.count
+        run = Run(args, workers)
         data = load()
         about = describe(data)
         run.check_data(about)
-        rows = run.record.get("rows") or first_rows(data)
+        rows = run.record.get("rows") or (first_rows(data) if workers.is_first else [])
         curves = run.record.get("curves", {})
         run.write(rows, curves, about)
     except (ValueError, ImportError, OSError) as error:
@@ -144,9 +148,10 @@ def run_all(
                 code = 1
             else:
                 rows.append(row)
-                plot_learning_curves(curves, folder / "learning_curves.png")
-                run.write(rows, curves, about)
-                discard_backup(folder / name)
+                if workers.is_first:
+                    plot_learning_curves(curves, folder / "learning_curves.png")
+                    run.write(rows, curves, about)
+                    discard_backup(folder / name)
         run.write(rows, curves, about, ended=True)
     except KeyboardInterrupt:
         print(

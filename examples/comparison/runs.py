@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from comparison.versions import versions
+from keras_gated import distribution
 from keras_gated.datasets.files import atomic_path, require
 
 RECORD = "results.json"
@@ -28,6 +29,8 @@ class Run:
 
     Args:
         args: The arguments, with `log_dir`, and `fresh` if a new one is asked for.
+        workers: The processes that train together, of which the first keeps the
+            record. Default: `None`, this one alone.
 
     Attributes:
         folder: Its folder.
@@ -37,7 +40,18 @@ class Run:
         ValueError: `log_dir` is no folder, or the run was begun with other versions.
     """
 
-    def __init__(self, args: argparse.Namespace) -> None:
+    def __init__(
+        self, args: argparse.Namespace, workers: distribution.Workers | None = None
+    ) -> None:
+        self._workers = workers or distribution.Workers()
+        if self._workers.is_first:
+            self._find(args)
+            found = json.dumps([str(self.folder), self.record])
+        found = self._workers.tell(found if self._workers.is_first else "")
+        folder, self.record = json.loads(found)
+        self.folder = Path(folder)
+
+    def _find(self, args: argparse.Namespace) -> None:
         log_dir = args.log_dir
         if log_dir.exists() and not log_dir.is_dir():
             raise ValueError(f"--log-dir {str(log_dir)!r} is not a folder.")
@@ -107,6 +121,8 @@ class Run:
         Raises:
             OSError: It cannot be written.
         """
+        if not self._workers.is_first:
+            return
         if not self.record:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._locked = _lock(self.folder)

@@ -12,9 +12,9 @@ import keras
 
 import keras_gated
 from comparison.runs import whole_events
-from keras_gated import CELLS, callbacks, optimizers
+from keras_gated import CELLS, callbacks, distribution, optimizers
 
-BACKUP = "backup.npz"
+BACKUP, BEST = "backup.npz", "best.keras"
 """Of a training, in its folder."""
 AT_ONCE = 16
 """The largest number of updates that run without returning to Python."""
@@ -155,7 +155,7 @@ def train(
         data: The data sets of training, validation and test.
         folder: For the best model, TensorBoard, and the backup, with which the next
             call with this folder goes on until `discard_backup`.
-        watchers: More callbacks.
+        watchers: More callbacks, the same in all processes.
         update_freq: Of `keras.callbacks.TensorBoard`.
 
     Returns:
@@ -166,14 +166,15 @@ def train(
         BackupError: The folder has the backup of another training.
     """
     settings = Settings.of(settings)
+    workers = distribution.initialize()
     training, _, test = data
-    clock, best = EpochClock(), folder / "best.keras"
+    clock, best, own = EpochClock(), folder / BEST, workers.folder(folder)
     watchers = [
         clock,
         callbacks.EpochProgress(("nll", "val_nll")),
-        callbacks.BestModel(best, "val_nll"),
+        callbacks.BestModel(own / BEST, "val_nll"),
         *watchers,
-        keras.callbacks.TensorBoard(folder, write_graph=False, update_freq=update_freq),
+        keras.callbacks.TensorBoard(own, write_graph=False, update_freq=update_freq),
         keras.callbacks.EarlyStopping("val_nll", patience=settings.patience),
     ]
     if settings.decay == "cosine":
@@ -184,14 +185,16 @@ def train(
             k for k in range(1, AT_ONCE + 1) if len(training) % k == 0
         )
     backup = callbacks.BackupAndRestore(folder / BACKUP, training, watchers)
-    history = _fit(model, data, settings.epochs, backup)
+    workers.prepare(model, training)
+    history = _fit(model, data, settings.epochs, backup, workers)
+    workers.wait()  # until the first has written the best model
     if not best.exists():
         raise ValueError(
             f"no epoch of {model.name} had a finite validation NLL; a smaller "
             f"--learning-rate than {settings.learning_rate} may help"
         )
     model.load_weights(best)
-    scores = model.evaluate(test, verbose=0, return_dict=True)
+    scores = model.evaluate(workers.share(test), verbose=0, return_dict=True)
     recurrent = next(
         layer
         for layer in model.layers
@@ -206,7 +209,8 @@ def train(
         "valid_nll": min(history["val_nll"]),
         **{f"test_{name}": score for name, score in scores.items() if name != "loss"},
     }
-    _log_hyperparameters(folder, settings, row)
+    if workers.is_first:
+        _log_hyperparameters(folder, settings, row)
     curves = {"seconds": clock.seconds, **history}
     return row, {key: [float(x) for x in curve] for key, curve in curves.items()}
 
@@ -225,14 +229,16 @@ def _fit(
     data: Sequence,
     epochs: int,
     backup: callbacks.BackupAndRestore,
+    workers: distribution.Workers,
 ) -> dict[str, list]:
     """Fits; on Ctrl-C the callbacks first write what they still hold."""
     training, validation, _ = data
     try:
         return model.fit(
-            training.repeat(),  # starting a data set anew every epoch takes time
+            # Starting a data set anew every epoch takes time.
+            workers.share(training.repeat()),
             steps_per_epoch=len(training),
-            validation_data=validation,
+            validation_data=workers.share(validation),
             epochs=epochs,
             shuffle=False,  # the data set shuffles
             verbose=0,

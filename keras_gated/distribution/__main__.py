@@ -12,6 +12,7 @@ from keras_gated.distribution import launch
 
 
 def main() -> int:
+    """The exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m keras_gated.distribution",
         description=__doc__,

@@ -26,9 +26,9 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Cluster | N
     """The processes that environment variables name.
 
     Args:
-        environment: The variables: those of `keras.distribution.initialize`, `TF_CONFIG`
-            of TensorFlow, or `RANK` and others of PyTorch's `torchrun`. Default: those
-            of this process.
+        environment: The variables: those of `keras.distribution.initialize`,
+            TensorFlow's `TF_CONFIG`, or `RANK` and others of PyTorch's `torchrun`.
+            Default: those of this process.
 
     Returns:
         The processes; `None` if no variable names any.

@@ -86,7 +86,7 @@ class TensorFlowEngine(Engine):
 
 
 class TorchEngine(Engine):
-    """The collectives of `torch.distributed`, as `DistributedDataParallel` uses them."""
+    """The collectives of `torch.distributed`."""
 
     def __init__(self, cluster: Cluster) -> None:
         super().__init__(cluster)

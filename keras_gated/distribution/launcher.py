@@ -105,9 +105,7 @@ def _wait(processes: Sequence[subprocess.Popen]) -> list[int]:
     """Returns when all have ended, or one has failed."""
     while None in (codes := [process.poll() for process in processes]):
         if any(codes):
-            time.sleep(
-                1
-            )  # one that was killed takes others with it, which may be first
+            time.sleep(1)  # what was killed may not be the first that is seen to fail
             codes = [process.poll() for process in processes]
             return [0 if code is None else code for code in codes]
         time.sleep(0.1)

@@ -3,7 +3,6 @@
 import functools
 import hashlib
 import importlib.util
-import inspect
 import json
 import math
 import os
@@ -12,7 +11,7 @@ import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,12 +42,16 @@ class Workers:
     Each sees its own rows of every batch, and all make the same update: that of one
     process with the whole batch, to rounding. Gradients are averaged before they are
     rescaled, the losses of `keras_gated` are means over the weights of the whole batch,
-    weight noise is the same everywhere, and dropout masks are drawn for the whole batch.
+    weight noise is the same everywhere, and dropout masks are drawn for the whole
+    batch.
 
     Attributes:
         count: The number of processes; 1 without any others.
         index: The number of this one, from 0.
         is_first: Whether it is the first, which writes the files.
+        replicas: The number of copies of a model in this process, each of which has
+            its own rows of a batch: with `tf.distribute.MirroredStrategy`, and on JAX
+            with several devices.
 
     Example:
 
@@ -64,17 +67,24 @@ class Workers:
     >>> _ = model.fit(workers.share(data), epochs=2, verbose=0)
     """
 
-    def __init__(self, count: int = 1, index: int = 0) -> None:
+    def __init__(self, count: int = 1, index: int = 0, strategy: Any = None) -> None:
         self.count, self.index = count, index
         self.is_first = index == 0
-        self._scratch = []
+        self._strategy, self._scratch = strategy, []
+        self.replicas = 1 if strategy is None else strategy.num_replicas_in_sync
+        if count > 1 and replicas.processes.sees_all:
+            self.replicas = len(keras.distribution.list_devices()) // count
+
+    def scope(self) -> AbstractContextManager:
+        """In which a model must be built and compiled, if there is a strategy."""
+        return nullcontext() if self._strategy is None else self._strategy.scope()
 
     def share(self, data: "tf.data.Dataset") -> "tf.data.Dataset":
         """This process's rows of every batch.
 
-        A batch whose rows the number of processes does not divide is filled with rows
-        of weight 0. They change nothing but the loss that Keras displays, in which
-        batches count by their rows.
+        A batch whose rows the number of workers does not divide is filled with rows of
+        weight 0. They change nothing but the loss that Keras displays, in which batches
+        count by their rows.
 
         Args:
             data: Batches, the same in all processes: `(inputs, targets, weights)`, or
@@ -92,12 +102,13 @@ class Workers:
         tf = require("tensorflow")
         if not isinstance(data, tf.data.Dataset):
             raise checks.error("data", data, "a tf.data.Dataset of batches")
-        if self.count == 1:
+        copies = self.count * self.replicas
+        if copies == 1:
             return data
         size = getattr(data, "identity", {}).get("batch_size", 0)
-        if size % self.count:
+        if size % copies:
             warnings.warn(
-                f"Batches of {size} are not divisible by {self.count} workers; they are "
+                f"Batches of {size} are not divisible by {copies} workers; they are "
                 "filled with sequences of weight 0, which take time.",
                 stacklevel=2,
             )
@@ -105,11 +116,11 @@ class Workers:
 
         def own(*batch: Any) -> Any:
             rows = tf.shape(tf.nest.flatten(batch)[0])[0]
-            each = -(-rows // self.count)
+            each = -(-rows // copies) * self.replicas
             lacking = each * self.count - rows
             if not weighted:
                 message = (
-                    f"A batch cannot be divided among {self.count} workers, and has no "
+                    f"A batch cannot be divided among {copies} workers, and has no "
                     "weights, so that it cannot be filled"
                 )
                 tf.debugging.assert_equal(lacking, 0, message)
@@ -144,12 +155,19 @@ class Workers:
         Raises:
             RuntimeError: A process has other code, versions, data or another model than
                 the first; the message, the same in all, says which and what.
-            ValueError: The model is not built, or not compiled.
+            ValueError: The model is not built, or not compiled, or the data is shuffled
+                without a seed.
         """
         if not model.built or model.optimizer is None:
             raise ValueError("The model must be built and compiled before.")
         if self.count == 1:
             return
+        about = getattr(data, "identity", {})
+        if about.get("shuffle") and about.get("seed") is None:
+            raise ValueError(
+                "Each process would shuffle the data in an order of its own; give it a "
+                "seed."
+            )
         model.optimizer.build(model.trainable_variables)
         variables = [*model.variables, *model.optimizer.variables]
         self._compare(
@@ -230,12 +248,12 @@ class Workers:
             )
 
 
-def initialize() -> Workers:
+def initialize(strategy: "tf.distribute.Strategy | None" = None) -> Workers:
     """Joins the processes that train together, if there are any.
 
     Call it before anything is computed. Who the others are is said by the environment,
-    which `python -m keras_gated.distribution` sets on one machine and a cluster on many:
-    `KERAS_DISTRIBUTION_JOB_ADDRESSES` (`host:port` of each process, by commas),
+    which `python -m keras_gated.distribution` sets on one machine and a cluster on
+    many: `KERAS_DISTRIBUTION_JOB_ADDRESSES` (`host:port` of each process, by commas),
     `KERAS_DISTRIBUTION_NUM_PROCESSES` and `KERAS_DISTRIBUTION_PROCESS_ID`, as for
     `keras.distribution.initialize`; TensorFlow's `TF_CONFIG`; or the variables of
     PyTorch's `torchrun`. Each process should have a GPU of its own, or none.
@@ -244,20 +262,33 @@ def initialize() -> Workers:
     `tf.distribute.MultiWorkerMirroredStrategy`, on PyTorch by `torch.distributed`, and
     on JAX by `keras.distribution.DataParallel`.
 
+    Args:
+        strategy: A `tf.distribute.MirroredStrategy`, for several GPUs in one process:
+            the models are then built within `Workers.scope`. Default: `None`.
+
     Returns:
         The workers; this process alone, if the environment names none.
 
     Raises:
-        ValueError: A variable of the environment is missing or impossible.
+        ValueError: A variable of the environment is missing or impossible, or
+            `strategy` is another one, or is given to one of several processes.
     """
     found = cluster.from_environment()
-    if found is None or found.count == 1:
-        return Workers()
+    alone = found is None or found.count == 1
+    if strategy is not None:
+        tf = require("tensorflow")
+        if not isinstance(strategy, tf.distribute.MirroredStrategy) or not alone:
+            raise checks.error(
+                "strategy", strategy, "a tf.distribute.MirroredStrategy, of one process"
+            )
+        _draw_dropout_for_all()
+    if alone:
+        return Workers(strategy=strategy)
     if replicas.processes is None:
         _die_with_the_launcher()
         replicas.processes = engines.connect(found)
         if not replicas.processes.sees_all:
-            random_of_keras.dropout = _of_own_rows(random_of_keras.dropout)
+            _draw_dropout_for_all()
     return Workers(found.count, found.index)
 
 
@@ -354,15 +385,18 @@ def _totals(metrics: Sequence[keras.metrics.Metric]) -> Iterator[None]:
         variable.assign(value)
 
 
-def _of_own_rows(dropout: Callable) -> Callable:
-    """Keras's dropout, whose mask is drawn for the rows of all copies."""
+def _draw_dropout_for_all() -> None:
+    """Has every dropout of Keras draw masks for the rows of all copies, once."""
+    dropout = random_of_keras.dropout
+    if hasattr(dropout, "__wrapped__"):
+        return
 
     @functools.wraps(dropout)
     def of_own_rows(
         inputs: Tensor, rate: float, noise_shape: Any = None, seed: Any = None
     ) -> Tensor:
         count = replicas.count()
-        if count == 1 or not inputs.shape:
+        if count == 1:
             return dropout(inputs, rate, noise_shape, seed)
         rows, *others = ops.shape(inputs)
         if noise_shape is not None and noise_shape[0] not in (None, 1):
@@ -372,13 +406,4 @@ def _of_own_rows(dropout: Callable) -> Callable:
         first = replicas.index() * rows
         return inputs * of_all[first : first + rows]
 
-    return of_own_rows
-
-
-if list(inspect.signature(random_of_keras.dropout).parameters)[:2] != [
-    "inputs",
-    "rate",
-]:
-    raise ImportError(
-        f"keras_gated.distribution does not know Keras {keras.__version__}"
-    )
+    random_of_keras.dropout = of_own_rows
