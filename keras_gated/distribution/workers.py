@@ -399,8 +399,10 @@ def _draw_dropout_for_all() -> None:
         if count == 1:
             return dropout(inputs, rate, noise_shape, seed)
         rows, *others = ops.shape(inputs)
-        if noise_shape is not None and noise_shape[0] not in (None, 1):
-            noise_shape = (count * rows, *noise_shape[1:])
+        if noise_shape is not None:
+            of_rows, *of_others = noise_shape
+            if of_rows is not None and not (isinstance(of_rows, int) and of_rows == 1):
+                noise_shape = (count * rows, *of_others)
         ones = ops.ones((count * rows, *others), dtype=inputs.dtype)
         of_all = dropout(ones, rate, noise_shape, seed)
         first = replicas.index() * rows
