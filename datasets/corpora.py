@@ -119,13 +119,13 @@ class Corpus:
         """
         raise NotImplementedError
 
-    def about(self, manifest: dict[str, Any]) -> dict[str, Any]:
-        """What else the manifest says.
+    def numbers(self, sums: dict[str, Any]) -> dict[str, Any]:
+        """What the manifest says in numbers.
 
         Args:
-            manifest: What it says so far.
+            sums: Those of files, records, lengths and `totals`.
         """
-        return {}
+        return sums
 
     def make_shard(self, numbered: tuple[int, Iterable[File | None]]) -> Iterator[dict]:
         """Reads a shard's files and writes it, unless it is there.
@@ -218,15 +218,13 @@ class Corpus:
         lengths: collections.Counter[int] = collections.Counter()
         for summary in summaries:
             lengths.update({int(k): count for k, count in summary["lengths"].items()})
+        sums = {
+            total: sum(summary[total] for summary in summaries)
+            for total in ("files", self.prefix, self.unit, *self.totals)
+        }
         manifest = {
             "settings": self.settings,
-            **{
-                total: sum(summary[total] for summary in summaries)
-                for total in ("files", self.prefix, self.unit, *self.totals)
-            },
-        }
-        manifest |= self.about(manifest)
-        manifest |= {
+            **self.numbers(sums),
             "shards": [summary["shard"] for summary in summaries],
             "sha256": [summary["sha256"] for summary in summaries],
             "lengths": {str(k): lengths[k] for k in sorted(lengths)},
