@@ -334,32 +334,33 @@ def test_killed_at_any_moment_it_goes_on(prepare, tmp_path):
     folder, output = tmp_path / "sound", tmp_path / "shards"
     write_sounds(folder, 300, seconds=2)
     settings = ("--sampling-rate", RATE, "--shards", 24)
-    began = time.monotonic()
-    prepare(folder, tmp_path / "undisturbed", *settings)
-    seconds = time.monotonic() - began
-    moments = random.Random(1)
-    for attempt in range(8):
-        command = corpus_scripts.command(SCRIPT, folder, output, *settings)
+    undisturbed = tmp_path / "undisturbed"
+    prepare(folder, undisturbed, *settings)
+    command = corpus_scripts.command(SCRIPT, folder, output, *settings)
+    moments, silent = random.Random(1), {"stdout": subprocess.DEVNULL}
+    unfinished, counts = 0, []
+    output.mkdir()
+    for _ in range(8):
+        before = {*output.iterdir()}
         run = subprocess.Popen(
-            command,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
+            command, stderr=subprocess.STDOUT, **silent, process_group=0
         )
         deadline = time.monotonic() + 120
-        while not (output / "settings.json").exists() and time.monotonic() < deadline:
+        while not {*output.iterdir()} - before and time.monotonic() < deadline:
             time.sleep(0.001)
-        # What follows the first time comes after the imports, too.
-        time.sleep(moments.uniform(0, seconds) + 4 * (attempt > 0))
+        time.sleep(moments.choice([0.0, moments.uniform(0, 0.5)]))
         os.killpg(run.pid, signal.SIGKILL)
-        run.wait()
-        there = {path.name: path.read_bytes() for path in output.glob("*.tfrecord")}
-        undisturbed = files(tmp_path / "undisturbed")
-        assert there.items() <= undisturbed.items()  # whole, or not there
+        assert run.wait() == -signal.SIGKILL  # it had not ended
+        there = {path.name: path.read_bytes() for path in output.glob("recordings-*")}
+        assert there.items() <= files(undisturbed).items()  # whole, or not there
+        unfinished += len([*output.glob(".*-recordings*")])
+        counts.append(len(there))
+    assert 0 < counts[-1] < 24, "the moments were not those of the work"
     prepare(folder, output, *settings)
-    assert files(output) == undisturbed
+    assert files(output) == files(undisturbed)
     names = {path.name for path in output.iterdir()}
-    assert names == {path.name for path in (tmp_path / "undisturbed").iterdir()}
+    assert names == {path.name for path in undisturbed.iterdir()}
+    print(counts, unfinished)
 
 
 REAL = os.environ.get(fsdd.DATA_DIR)
