@@ -13,6 +13,8 @@ here are Beam's:
     --direct_running_mode multi_processing --direct_num_workers 8   (this machine)
     --runner DataflowRunner --project ... --region ... --temp_location gs://...
 
+docs/corpora.md tells of more runners, Dask and Spark, and which were tried.
+
 All is read that `audio.read` reads. A record is a whole recording of one channel, so
 that frames and sequences of any length can be cut from it. Its samples are those of
 `audio_dataset_from_directory`, bit for bit: integers of 16 bits where those hold all of

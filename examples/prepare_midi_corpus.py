@@ -10,7 +10,8 @@ runner. Arguments that are not listed here are Beam's:
 
     --direct_running_mode multi_processing --direct_num_workers 8   (this machine)
     --runner DataflowRunner --project ... --region ... --temp_location gs://...
-    --runner FlinkRunner --flink_master ...       --runner SparkRunner ...
+
+docs/corpora.md tells of more runners, Dask and Spark, and which were tried.
 
 A shard is a unit of work: which one a file belongs to follows from its name, one
 worker reads all its files and writes it, whole or not at all. A process of the worker's
