@@ -1,5 +1,6 @@
 """Shards of sound: what the pipeline writes, and what a model reads of it."""
 
+import errno
 import json
 import os
 import random
@@ -242,6 +243,24 @@ def test_a_file_that_ends_its_process_is_skipped(tmp_path):
         ),
     ):
         process.submit("x/long.flac", content)()
+
+
+def test_files_elsewhere_are_copied_first(corpus, prepare, tmp_path, monkeypatch):
+    monkeypatch.setattr(os.path, "lexists", lambda path: False)
+    prepare(corpus / "sound", tmp_path / "shards", *SETTINGS)
+    assert files(tmp_path / "shards") == files(corpus / "shards")
+
+
+def test_a_full_disk_is_no_fault_of_a_file(prepare, tmp_path, monkeypatch):
+    write_sounds(tmp_path / "sound", 2)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os.path, "lexists", lambda path: False)
+    monkeypatch.setattr("shutil.copyfileobj", full)
+    with pytest.raises(RuntimeError, match="No space left"):
+        prepare(tmp_path / "sound", tmp_path / "shards", *SETTINGS)
 
 
 def test_other_settings_and_new_files(corpus, prepare, tmp_path):
