@@ -23,7 +23,7 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS)
 # The lower bound in setup.cfg.
 OLDEST_KERAS := 3.8.0
 
-.PHONY: help demo study study-quick test test-tfio test-torch test-slow test-keras lint format fuzz audit package bench bench-quick soak tensorboard clean
+.PHONY: help demo study study-quick test test-tfio test-torch test-slow test-keras test-runners lint format fuzz audit package bench bench-quick soak tensorboard clean
 
 help:  ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' Makefile | while IFS=: read name text; \
@@ -50,6 +50,9 @@ test-slow: $(BIN)/.dev  ## what takes long: the demo as a user runs it, all chor
 
 test-keras: $(BIN)/.dev .venv-keras/.$(OLDEST_KERAS)  ## the tests of cells and layers on the oldest Keras
 	PYTHONPATH=.venv-keras KERAS_BACKEND=tensorflow $(PYTEST) $(LAYER_TESTS) $(OTHER_TESTS) tests/test_callbacks.py
+
+test-runners: $(BIN)/.dev .venv-runners/.installed  ## the corpora on Dask and on Spark, which needs Java 17 (a large download)
+	PYTHONPATH=$(CURDIR)/.venv-runners KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -n 0 -m slow tests/datasets/test_runners.py
 
 lint: $(BIN)/.dev  ## ruff: style, formatting, type hints, docstrings
 	$(BIN)/ruff check .
@@ -122,6 +125,14 @@ $(BIN)/.examples $(BIN)/.study $(BIN)/.dev: $(BIN)/.%: setup.cfg pyproject.toml 
 
 .venv-keras/.$(OLDEST_KERAS): | $(BIN)/python
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target .venv-keras keras==$(OLDEST_KERAS)
+	@touch $@
+
+# beam-pyspark-runner asks for a Beam and a Spark of its time; it runs on these.
+.venv-runners/.installed: | $(BIN)/python
+	$(BIN)/pip install --quiet --disable-pip-version-check --target .venv-runners \
+		dask==2026.8.0 distributed==2026.8.0
+	$(BIN)/pip install --quiet --disable-pip-version-check --target .venv-runners --no-deps \
+		beam-pyspark-runner==0.0.3 pyspark==4.3.0 py4j==0.10.9.9
 	@touch $@
 
 .venv-audit/bin/pip-audit: | $(BIN)/python

@@ -15,6 +15,7 @@ from typing import Any
 
 _FOLDERS = {
     "audio": "sound",
+    "audio_records": "sound",
     "bach_chorales": "sets",
     "fsdd": "sets",
     "jsb_chorales": "sets",

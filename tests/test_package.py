@@ -39,9 +39,9 @@ PUBLIC = {
         to_keras""",
     "callbacks": """BackupAndRestore BackupError BestModel EpochProgress GateMonitor
         PianoRollImage SoundSummary TerminateOnNaN""",
-    "datasets": """audio audio_dataset_from_directory bach_chorales fsdd jsb_chorales
-        midi midi_dataset_from_directory midi_directory midi_records muse_data
-        nottingham piano_midi piano_roll resumable synthesized""",
+    "datasets": """audio audio_dataset_from_directory audio_records bach_chorales fsdd
+        jsb_chorales midi midi_dataset_from_directory midi_directory midi_records
+        muse_data nottingham piano_midi piano_roll resumable synthesized""",
     "datasets.audio": """AudioError Recordings Standardization
         audio_dataset_from_directory decode_in_graph frames_dataset read read_directory
         read_files write""",
@@ -135,7 +135,7 @@ def test_every_data_set_is_an_attribute_and_nothing_is_imported_before():
     inner |= {"midi_notes", "midi_options"}
     inner |= {"midi_piece", "midi_repair", "midi_sound", "midi_voices"}
     inner |= {"midi_writing", "next_step", "notation", "notation_writing"}
-    inner |= {"packed_rolls", "pieces"}
+    inner |= {"packed_rolls", "packed_sound", "pieces"}
     inner |= {"published", "pyav_decoder", "reader", "recordings", "score"}
     inner |= {"step_features"}
     inner |= {"tensorflow_io_decoder", "__init__"}

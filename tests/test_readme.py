@@ -47,6 +47,25 @@ def test_python_of_the_page_on_audio(tmp_path, monkeypatch):
     run(code.partition("for block in")[0] + "assert sound.any()", epochs=1)
 
 
+def test_python_of_the_page_on_corpora(tmp_path, monkeypatch):
+    pytest.importorskip("apache_beam", reason="the extra 'beam' is not installed")
+    import corpus_scripts
+
+    from keras_gated.datasets import audio, midi
+
+    monkeypatch.chdir(tmp_path)
+    midi.write(np.eye(88), "music/a.mid")
+    audio.write(np.sin(np.arange(9000.0)), "speech/a.flac", 16_000)
+    for kind, folder, arguments in (
+        ("midi", "music", ()),
+        ("audio", "speech", ("--sampling-rate", 16_000)),
+    ):
+        prepare = corpus_scripts.in_this_process(f"prepare_{kind}_corpus.py")
+        prepare(tmp_path / folder, tmp_path / f"{folder}_corpus", *arguments)
+    (code,) = blocks(README.parent / "docs" / "corpora.md")
+    run(f"{code}assert len([*music, *speech]) == 2", epochs=0)
+
+
 def test_python_of_the_page_on_safety(tmp_path, monkeypatch, capsys):
     import keras
 

@@ -6,20 +6,19 @@ as `piano_roll.pack` returns it) and `steps` (int64). The file `manifest.json` b
 the shards holds settings, counts, lengths, and what was skipped and why.
 """
 
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import checks
-from ..batching import lengths_with_least_padding
+from .. import checks, records
 from ..files import require
 from . import packed_rolls
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-MANIFEST = "manifest.json"
+SCRIPT = "prepare_midi_corpus.py"
+"""What prepares the shards, in `examples/`."""
 
 
 def read_manifest(directory: str | os.PathLike) -> dict[str, Any]:
@@ -35,40 +34,7 @@ def read_manifest(directory: str | os.PathLike) -> dict[str, Any]:
         ValueError: There is no manifest, or it is damaged, or shards are missing: the
             preparation did not end.
     """
-    tf = require("tensorflow")
-
-    directory = os.fspath(directory)
-    path = os.path.join(directory, MANIFEST)
-    if not tf.io.gfile.exists(path):
-        raise ValueError(
-            f"{directory!r} has no {MANIFEST}. Run examples/prepare_midi_corpus.py to "
-            "its end; when it is run again, it continues."
-        )
-    with tf.io.gfile.GFile(path, "rb") as file:
-        content = file.read()
-    try:
-        manifest = json.loads(content)
-        shards, lengths = manifest["shards"], manifest["lengths"]
-        possible = [
-            isinstance(manifest.get("settings", {}), dict),
-            *(isinstance(name, str) for name in shards),
-            *(
-                0 < int(length) < 2**31 and count > 0
-                for length, count in lengths.items()
-            ),
-        ]
-        if not all(possible):
-            raise ValueError("settings, shards or lengths are impossible")
-    except Exception as error:
-        raise ValueError(
-            f"{path!r} is no manifest ({error!r}). Run examples/prepare_midi_corpus.py "
-            "again; shards that are whole stay."
-        ) from error
-    there = set(tf.io.gfile.listdir(directory))
-    missing = [name for name in manifest["shards"] if name not in there]
-    if missing:
-        raise ValueError(f"{directory!r} lacks {len(missing)} shards: {missing[:3]}")
-    return manifest
+    return records.read_manifest(directory, SCRIPT)
 
 
 def midi_dataset_from_records(
@@ -123,32 +89,18 @@ def midi_dataset_from_records(
     batch_size = checks.whole("batch_size", batch_size)
     sequence_length = checks.whole("sequence_length", sequence_length, optional=True)
     max_shapes = checks.whole("max_shapes", max_shapes)
-    num_workers = checks.whole("num_workers", num_workers)
-    worker = checks.whole("worker", worker, 0, num_workers - 1)
     buffer_size = checks.whole("buffer_size", buffer_size)
     tf = require("tensorflow")
 
     manifest = read_manifest(directory)
-    shards = manifest["shards"][worker::num_workers]
-    if len(manifest["shards"]) < num_workers:
-        raise ValueError(
-            f"{os.fspath(directory)!r} has {len(manifest['shards'])} shards, fewer "
-            f"than the {num_workers} workers; prepare it with more (--shards)."
-        )
-    boundaries = _boundaries(manifest["lengths"], sequence_length, max_shapes)
-    files = tf.data.Dataset.from_tensor_slices(
-        [os.path.join(os.fspath(directory), shard) for shard in shards]
-    )
-    if shuffle:
-        files = files.shuffle(len(shards), seed=seed)
-    records = files.interleave(
-        tf.data.TFRecordDataset,
-        cycle_length=8,
-        num_parallel_calls=tf.data.AUTOTUNE,
-        deterministic=not shuffle or seed is not None,
-    )
+    # A sequence of n steps predicts n - 1.
+    steps = {int(length) - 1: n for length, n in manifest["lengths"].items()}
+    lengths = records.sequence_lengths(steps, sequence_length)
+    if not lengths:
+        raise ValueError("No roll has two steps or more.")
+    rolls = records.stream(directory, manifest, shuffle, seed, num_workers, worker)
     onsets = manifest.get("settings", {}).get("onsets", False)
-    rolls = records.map(
+    rolls = rolls.map(
         lambda record: _roll(record, onsets), num_parallel_calls=tf.data.AUTOTUNE
     )
     rolls = rolls.filter(lambda roll: tf.shape(roll)[0] > 1)
@@ -161,22 +113,9 @@ def midi_dataset_from_records(
         roll = tf.cast(roll, tf.float32)
         return roll[:-1], roll[1:], tf.ones(tf.shape(roll)[0] - 1)
 
-    def fill(*batch: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        lacking = batch_size - tf.shape(batch[0])[0]
-        return tuple(
-            tf.pad(part, [[0, lacking]] + [[0, 0]] * (part.shape.rank - 1))
-            for part in batch
-        )
-
-    batches = rolls.map(example, num_parallel_calls=tf.data.AUTOTUNE)
-    batches = batches.bucket_by_sequence_length(
-        lambda inputs, *_: tf.shape(inputs)[0],
-        # A sequence is below its boundary; the last bucket, above all, is empty.
-        [length + 1 for length in boundaries],
-        [batch_size] * (len(boundaries) + 1),
-        pad_to_bucket_boundary=True,
-    )
-    return batches.map(fill).prefetch(tf.data.AUTOTUNE)
+    sequences = rolls.map(example, num_parallel_calls=tf.data.AUTOTUNE)
+    batches = records.padded_batches(sequences, lengths, batch_size, max_shapes)
+    return batches.prefetch(tf.data.AUTOTUNE)
 
 
 def _roll(record: "tf.Tensor", onsets: bool) -> "tf.Tensor":
@@ -199,23 +138,19 @@ def _windows(roll: "tf.Tensor", sequence_length: int) -> "tf.data.Dataset":
     )
 
 
-def _boundaries(
-    lengths: dict[str, int], sequence_length: int | None, max_shapes: int
-) -> list[int]:
-    """The lengths to pad to, from how many rolls have how many steps."""
-    counts: dict[int, int] = {}
-    for length, count in lengths.items():
-        steps = int(length) - 1
-        if steps < 1:
-            continue
-        if sequence_length is not None and steps > sequence_length:
-            whole, steps = divmod(steps, sequence_length)
-            counts[sequence_length] = counts.get(sequence_length, 0) + whole * count
-        if steps:
-            counts[steps] = counts.get(steps, 0) + count
-    if not counts:
-        raise ValueError("No roll has two steps or more.")
-    return lengths_with_least_padding(counts, max_shapes)
+def features(name: str, packed: bytes, onsets: bool = False) -> dict[str, bytes | int]:
+    """What a record holds.
+
+    Args:
+        name: The name of the file.
+        packed: Its packed roll.
+        onsets: Whether it has onsets. Default: `False`.
+    """
+    return {
+        "path": name.encode("utf-8", "surrogateescape"),
+        "roll": packed,
+        "steps": len(packed) // packed_rolls.octets(onsets),
+    }
 
 
 def write_shard(
@@ -230,18 +165,7 @@ def write_shard(
     """
     tf = require("tensorflow")
 
-    def feature(value: bytes | int) -> tf.train.Feature:
-        if isinstance(value, int):
-            return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
-        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
-
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with tf.io.TFRecordWriter(os.fspath(path)) as writer:
         for name, packed in rolls:
-            features = {
-                "path": feature(name.encode("utf-8", "surrogateescape")),
-                "roll": feature(packed),
-                "steps": feature(len(packed) // packed_rolls.octets(onsets)),
-            }
-            example = tf.train.Example(features=tf.train.Features(feature=features))
-            writer.write(example.SerializeToString(deterministic=True))
+            writer.write(records.example(features(name, packed, onsets)))

@@ -5,15 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from .. import checks
 from ..files import open_binary
 from ..folders import check_no_labels, check_split, find_files, wanted
 from .frames import frames_dataset
 from .headers import looks_like_sound
 from .reader import Listing, read_files
-from .recordings import Recordings, Standardization
+from .recordings import Recordings, Standardization, check_standardize
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -208,9 +206,7 @@ def audio_dataset_from_directory(
         raise checks.error("output_sequence_length", output_sequence_length, accepted)
     if ragged is not False:
         raise checks.error("ragged", ragged, "False; padding has weight 0")
-    if not isinstance(standardize, bool) and np.shape(standardize) != (2,):
-        accepted = "True, False, or a pair of a mean and a standard deviation"
-        raise checks.error("standardize", standardize, accepted)
+    check_standardize(standardize)
     check_split(validation_split, subset, shuffle, seed)
     recordings = read_directory(
         directory,
@@ -229,11 +225,9 @@ def audio_dataset_from_directory(
     if validation_split is not None:
         both = recordings.split(validation_split, shuffle, seed, groups)
         parts = dict(zip(("training", "validation"), both, strict=True))
-    if standardize is True:
-        standardize = parts["training"].standardization()
-    elif standardize is False:
-        standardize = (0.0, 1.0)
-    standardization = Standardization(*standardize)
+    standardization = Standardization.asked_for(
+        standardize, parts["training"].standardization
+    )
     datasets = []
     for name in wanted(subset):
         dataset = frames_dataset(

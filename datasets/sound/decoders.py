@@ -254,6 +254,8 @@ class _Attempts:
                 decoded = DECODE[name](self._path, self._layout)
                 if name == "soundfile" and not self._asked_for:
                     _check_promise(decoded, self._layout)
+            except MemoryError:  # no fault of the file
+                raise
             except ImportError as problem:
                 if self._asked_for:
                     raise
@@ -303,6 +305,8 @@ class _Attempts:
                             yield new
             except MissingSamplesError as shortfall:
                 failure = shortfall.finding
+            except MemoryError:
+                raise
             except Exception as exception:
                 reason = f"cannot be decoded to its end: {_reason(exception)}"
                 failure = Finding(reason, "damaged")

@@ -84,10 +84,7 @@ def frames_dataset(
     ...     print(inputs.shape, targets.shape, weights.shape)
     (2, 48, 20) (2, 48, 10) (2, 48)
     """
-    frame = checks.whole("frame_length", frame_length)
-    target = checks.whole("target_length", target_length)
-    hop = checks.whole("hop", hop, optional=True) or target
-    step = Step(frame, target, hop)
+    step = Step.checked(frame_length, target_length, hop)
     checks.whole("sequence_length", sequence_length, step.samples, optional=True)
     batch_size = checks.whole("batch_size", batch_size)
     max_shapes = checks.whole("max_shapes", max_shapes)
@@ -104,7 +101,7 @@ def frames_dataset(
 
     def batch(rows: tf.Tensor, length: tf.Tensor, _: tf.Tensor) -> tuple:
         parts = tf.numpy_function(frames.batch, [rows, length], [tf.float32] * 3)
-        shapes = (None, None, frame), (None, None, target), (None, None)
+        shapes = (None, None, step.frame), (None, None, step.target), (None, None)
         return tuple(map(tf.ensure_shape, parts, shapes))
 
     return batches(frames.steps(), batch, batch_size, shuffle, seed, max_shapes)
@@ -116,6 +113,22 @@ class Step(NamedTuple):
     frame: int
     target: int
     hop: int
+
+    @classmethod
+    def checked(cls, frame_length: int, target_length: int, hop: int | None) -> "Step":
+        """A step of arguments that are checked; they are those of `frames_dataset`.
+
+        Args:
+            frame_length: Samples that a step sees.
+            target_length: Samples that it predicts.
+            hop: Samples from one step to the next, or `None`.
+
+        Raises:
+            ValueError: One is out of its range.
+        """
+        frame = checks.whole("frame_length", frame_length)
+        target = checks.whole("target_length", target_length)
+        return cls(frame, target, checks.whole("hop", hop, optional=True) or target)
 
     @property
     def samples(self) -> int:
@@ -129,6 +142,14 @@ class Step(NamedTuple):
             samples: Its length, at least that of a step.
         """
         return (samples - self.samples) // self.hop + 1
+
+    def length(self, steps: int) -> int:
+        """The number of samples that so many steps need.
+
+        Args:
+            steps: The number of steps, positive.
+        """
+        return (steps - 1) * self.hop + self.samples
 
 
 class Sequences:
@@ -224,8 +245,7 @@ class Frames(NamedTuple):
         """
         begins, lengths = self.sequences.find(rows[rows >= 0])
         size = len(rows) if self.padded else len(begins)
-        samples = (steps - 1) * self.step.hop + self.step.samples
-        block = np.zeros((size, samples), np.float32)
+        block = np.zeros((size, self.step.length(steps)), np.float32)
         places = [row[:length] for row, length in zip(block, lengths, strict=False)]
         self.recordings.copy(begins, places)
         block -= self.standardization.mean

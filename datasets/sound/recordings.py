@@ -9,6 +9,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
+from .. import checks
 from ..files import Finding
 from ..folders import split
 from ..report import Report
@@ -25,7 +26,81 @@ class Standardization(NamedTuple):
     mean: float
     """The mean of the samples."""
     std: float
-    """Their standard deviation."""
+    """Their standard deviation; 0 if all samples are equal, as in silence."""
+
+    @classmethod
+    def of(cls, samples: int, total: float, squares: float) -> "Standardization":
+        """That of samples of which sums are known.
+
+        Args:
+            samples: Their number, positive.
+            total: Their sum.
+            squares: The sum of their squares.
+        """
+        mean = total / samples
+        variance = squares / samples - mean**2
+        # Where all samples are equal, sums that are rounded may leave something.
+        return cls(
+            mean, float(np.sqrt(variance)) if variance > 1e-12 * mean**2 else 0.0
+        )
+
+    @classmethod
+    def asked_for(
+        cls,
+        standardize: "bool | Standardization",
+        measured: Callable[[], "Standardization"],
+    ) -> "Standardization":
+        """What an argument `standardize` asks for.
+
+        Args:
+            standardize: `True` for what is measured, `False` for the samples as they
+                are, or a pair of a mean and a standard deviation.
+            measured: Returns what is measured.
+
+        Raises:
+            ValueError: It is none of them.
+        """
+        if standardize is True:
+            return measured()
+        if standardize is False:
+            return cls(0.0, 1.0)
+        check_standardize(standardize)
+        mean, std = standardize
+        return cls(
+            checks.number("standardize[0]", mean),
+            checks.number("standardize[1]", std, above=0),
+        )
+
+    def check(self, samples: int, recordings: int) -> "Standardization":
+        """Itself, if samples can be standardized by it.
+
+        Args:
+            samples: Their number, for the message.
+            recordings: The number of recordings, for the message.
+
+        Raises:
+            ValueError: All samples are equal.
+        """
+        if self.std == 0:
+            raise ValueError(
+                f"All {samples:,} samples of the {recordings:,} recordings are equal, "
+                "as in silence; they cannot be standardized."
+            )
+        return self
+
+
+def check_standardize(standardize: bool | Standardization) -> None:
+    """Refuses what `Standardization.asked_for` does not take, before files are read.
+
+    Args:
+        standardize: The argument.
+
+    Raises:
+        ValueError: It is neither `True`, `False` nor a pair.
+    """
+    if not isinstance(standardize, bool) and np.shape(standardize) != (2,):
+        accepted = "True, False, or a pair of a mean and a standard deviation"
+        raise checks.error("standardize", standardize, accepted)
 
 
 class About(NamedTuple):
@@ -219,14 +294,9 @@ class Recordings:
         """
         samples = int(self._joined[-1])
         about = [About(*entry.about) for entry in self._entries]
-        mean = sum(sound.total for sound in about) / samples
-        variance = sum(sound.squares for sound in about) / samples - mean**2
-        if variance <= 1e-12 * mean**2:
-            raise ValueError(
-                f"All {samples:,} samples of the {len(self)} recordings are equal, as "
-                "in silence; they cannot be standardized."
-            )
-        return Standardization(mean, float(np.sqrt(variance)))
+        total = sum(sound.total for sound in about)
+        squares = sum(sound.squares for sound in about)
+        return Standardization.of(samples, total, squares).check(samples, len(self))
 
     @property
     def report(self) -> Report:

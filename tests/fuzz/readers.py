@@ -18,7 +18,7 @@ import numpy as np
 from fuzz import seeds
 from fuzz.shells import OGG, ZIP, Shell
 from keras_gated.callbacks import BackupError, backup_file
-from keras_gated.datasets import audio, midi, midi_directory, midi_records
+from keras_gated.datasets import audio, corpora, midi, midi_directory, midi_records
 from keras_gated.datasets.music import midi_repair
 from keras_gated.datasets.music.midi_options import Options
 from keras_gated.datasets.sets import published
@@ -289,46 +289,50 @@ def read_records(path: Path) -> object:
         return "a shard is damaged"
 
 
-def prepare_corpus(path: Path) -> object:
-    """A file of a collection; or what an earlier preparation has left."""
+def rolls_corpus(output: Path) -> corpora.Corpus:
     import prepare_midi_corpus as preparation
 
+    options = Options().to_json()
+    settings = {"shards": 1, "rules": midi_directory.RULES, "onsets": False}
+    return preparation.Rolls(str(output), 1, settings, options)
+
+
+def prepare_corpus(path: Path) -> object:
+    """A file of a collection; or what an earlier preparation has left."""
     output = path.parent / "output"
     shutil.rmtree(output, ignore_errors=True)
-    settings = {"shards": 1, "rules": midi_directory.RULES}
-    preparation.prepare_output(str(output), settings)
+    corpus = rolls_corpus(output)
+    corpus.prepare_output()
     folder = in_folder(path, {"good.mid": seeds.tunes()["tune.mid"]})
     if path.suffix == ".json":
         (folder / path.name).unlink()
     files = [(p.name, str(p), p.stat().st_size, 0.0) for p in sorted(folder.iterdir())]
-    arguments = str(output), 1, Options()
     if path.name == "settings.json":
         shutil.copy(path, output / path.name)
-        preparation.prepare_output(str(output), settings)
+        corpus.prepare_output()
     elif path.suffix == ".json":
-        made = preparation.make_shard((0, files), *arguments)
+        (made,) = corpus.make_shard((0, files))
         beside = output / f".{made['shard']}.json"
         known = json.loads(beside.read_text())
         text = path.read_text("utf-8", "surrogateescape")
         text = text.replace("INPUTS", known["inputs"])
         beside.write_text(text, "utf-8", "surrogateescape")
-    summary = preparation.make_shard((0, files), *arguments)
-    manifest = preparation.write_manifest([summary], str(output), settings)
+    (summary,) = corpus.make_shard((0, files))
+    corpus.write_manifest([summary])
+    manifest = midi_records.read_manifest(output)
+    assert manifest["rolls"] == summary["rolls"]
     assert manifest["rolls"] + len(manifest["skipped"]) == len(files)
-    assert midi_records.read_manifest(output)["rolls"] == manifest["rolls"]
     return manifest["rolls"]
 
 
 def prepared() -> dict[str, bytes]:
     """MIDI files, and the settings and the summary that a preparation keeps."""
-    import prepare_midi_corpus as preparation
-
-    settings = {"shards": 1, "rules": midi_directory.RULES}
+    corpus = rolls_corpus(Path("output"))
     summary = {"shard": "rolls-00000-of-00001.tfrecord", "sha256": "0" * 64, "files": 1}
-    summary |= {"rolls": 1, "steps": 8, **dict.fromkeys(preparation.LOST, 0)}
+    summary |= {"rolls": 1, "steps": 8, **dict.fromkeys(corpus.totals, 0)}
     summary |= {"lengths": {"8": 1}, "skipped": {}, "repaired": {}}
     beside = {"inputs": "INPUTS", "summary": summary}
-    texts = {"settings.json": settings, "summary.json": beside}
+    texts = {"settings.json": corpus.settings, "summary.json": beside}
     texts = {
         name: json.dumps(value, indent=1).encode() for name, value in texts.items()
     }
@@ -453,11 +457,11 @@ READERS = {
         seeds.corpus,
         read_records,
         (ValueError,),
-        ("music/midi_records.py",),
+        ("music/midi_records.py", "records.py"),
         share=0.2,
     ),
     "corpus": Reader(
-        prepared, prepare_corpus, (ValueError,), ("music/midi_records.py",), share=0.4
+        prepared, prepare_corpus, (ValueError,), ("corpora.py",), share=0.4
     ),
     "models": Reader(
         seeds.models, load_model, (ValueError,), (), {".keras": ZIP}, share=0.4

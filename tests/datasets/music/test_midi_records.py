@@ -1,23 +1,20 @@
 """Shards of rolls: what the pipeline writes, and what a model reads of it."""
 
-import contextlib
-import importlib.util
-import io
 import json
 import signal
 import subprocess
-import sys
 import time
-from pathlib import Path
 
+import corpus_scripts
 import numpy as np
 import pytest
 import tensorflow as tf
+from corpus_scripts import TWO_PROCESSES, files
 
 from keras_gated.datasets import midi, midi_records, piano_roll
 
 pytest.importorskip("apache_beam", reason="the extra 'beam' is not installed")
-SCRIPT = Path(__file__).parents[3] / "examples" / "prepare_midi_corpus.py"
+SCRIPT = "prepare_midi_corpus.py"
 
 
 def write_tunes(folder, count):
@@ -33,38 +30,13 @@ def write_tunes(folder, count):
     return rolls
 
 
-def command(folder, output, *arguments):
-    return [
-        *(sys.executable, SCRIPT, "--input", folder, "--output", output),
-        *map(str, arguments),
-    ]
+def command(*arguments):
+    return corpus_scripts.command(SCRIPT, *arguments)
 
 
 @pytest.fixture(scope="module")
 def prepare():
-    """Runs the script in this process; its exit code, output and errors."""
-    spec = importlib.util.spec_from_file_location("prepare_midi_corpus", SCRIPT)
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-
-    def run(*arguments, code=0):
-        out, err = io.StringIO(), io.StringIO()
-        with (
-            pytest.MonkeyPatch.context() as patch,
-            contextlib.redirect_stdout(out),
-            contextlib.redirect_stderr(err),
-        ):
-            patch.setattr(sys, "argv", [*map(str, command(*arguments)[1:])])
-            assert script.main() == code, err.getvalue()
-        return out.getvalue(), err.getvalue()
-
-    return run
-
-
-def files(output):
-    """The bytes of all shards, by name, and of the manifest."""
-    paths = [*output.glob("*.tfrecord"), output / "manifest.json"]
-    return {path.name: path.read_bytes() for path in paths}
+    return corpus_scripts.in_this_process(SCRIPT)
 
 
 @pytest.fixture(scope="module")
@@ -164,8 +136,9 @@ def test_shuffling_is_repeatable(corpus):
 @pytest.mark.slow
 def test_two_processes_give_the_same_bytes(corpus, tmp_path):
     base, _ = corpus
-    two = ("--direct_running_mode", "multi_processing", "--direct_num_workers", 2)
-    arguments = command(base / "music", tmp_path / "again", "--shards", 5, *two)
+    arguments = command(
+        base / "music", tmp_path / "again", "--shards", 5, *TWO_PROCESSES
+    )
     subprocess.run(arguments, check=True)
     assert files(tmp_path / "again") == files(base / "shards")
 
