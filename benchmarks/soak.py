@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -27,11 +27,13 @@ import numpy as np
 HERE = Path(__file__).parent
 FIRST = 60.0
 """Seconds that are not looked at."""
+Tick = Callable[[], None]
+"""What a task calls after each round; an exception then ends it."""
 MIB = 2**20
 
 
-def training() -> Iterator[None]:
-    """Epoch after epoch, with all callbacks of the demo, and a backup of each."""
+def training(tick: Tick) -> None:
+    """Epoch after epoch, with all callbacks of the demo."""
     import keras
 
     import keras_gated
@@ -54,25 +56,20 @@ def training() -> Iterator[None]:
             callbacks.PianoRollImage(folder, rolls[0], every=50),
             keras.callbacks.TensorBoard(folder, write_graph=False),
         ]
-        backup = callbacks.BackupAndRestore(
-            f"{folder}/backup.npz", training, watchers, seconds=0
+        backup = callbacks.BackupAndRestore(f"{folder}/backup.npz", training, watchers)
+        each = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: tick())
+        model.fit(
+            training.repeat(),
+            steps_per_epoch=len(training),
+            validation_data=valid,
+            epochs=10**9,
+            verbose=0,
+            shuffle=False,  # the data set does, and Keras would say so
+            callbacks=[backup, *watchers, each],
         )
-        epochs = 0
-        while True:  # longer and longer, as long as nobody ends it
-            epochs += 5
-            model.fit(
-                training.repeat(),
-                steps_per_epoch=len(training),
-                validation_data=valid,
-                epochs=epochs,
-                verbose=0,
-                shuffle=False,  # the data set does, and Keras would say so
-                callbacks=[backup, *watchers],
-            )
-            yield
 
 
-def generation() -> Iterator[None]:
+def generation(tick: Tick) -> None:
     """Continuations of primers of several lengths, with other seeds."""
     from keras_gated import generation
 
@@ -81,10 +78,10 @@ def generation() -> Iterator[None]:
         for roll in rolls:
             generation.generate(model, roll, 64, seed=seed)
             seed += 1
-        yield
+        tick()
 
 
-def streaming() -> Iterator[None]:
+def streaming(tick: Tick) -> None:
     """Sound without end, a block after the other."""
     import keras
 
@@ -100,10 +97,10 @@ def streaming() -> Iterator[None]:
     )
     primer = np.sin(np.arange(2000) / 9).astype("float32")
     for _ in generation.stream_audio(model, primer, seed=1):
-        yield
+        tick()
 
 
-def reading() -> Iterator[None]:
+def reading(tick: Tick) -> None:
     """Folders of MIDI files and of recordings, with a cache and without."""
     from keras_gated.datasets import audio, midi, midi_directory
 
@@ -121,10 +118,10 @@ def reading() -> Iterator[None]:
                 recordings = audio.read_directory(folder / "sound", 8000, **how)
                 assert len(recordings[0]) == 8000
             shutil.rmtree(cache)
-            yield
+            tick()
 
 
-TASKS: dict[str, Callable[[], Iterator[None]]] = {
+TASKS: dict[str, Callable[[Tick], None]] = {
     task.__name__: task for task in (training, generation, streaming, reading)
 }
 
@@ -161,12 +158,16 @@ def memory() -> float:
 def run(task: str, minutes: float) -> None:
     """Runs a task, and prints what is seen, a line of JSON for each round."""
     began, last = time.monotonic(), time.process_time()
-    for _ in TASKS[task]():
+
+    def tick() -> None:
+        nonlocal last
         now, used = time.monotonic(), time.process_time()
         print(json.dumps([now - began, memory(), used - last]), flush=True)
         if now - began > 60 * minutes:
-            return
+            sys.exit()
         last = time.process_time()
+
+    TASKS[task](tick)
 
 
 def watched(task: str, minutes: float) -> np.ndarray:

@@ -45,6 +45,9 @@ class Workers:
     weight noise is the same everywhere, and dropout masks are drawn for the whole
     batch.
 
+    Train with `callbacks.BackupAndRestore`, which has all begin with the same batch:
+    Keras looks at data before it trains, and what it has then begun is another pass.
+
     Attributes:
         count: The number of processes; 1 without any others.
         index: The number of this one, from 0.
@@ -58,13 +61,15 @@ class Workers:
     >>> import keras, numpy as np
     >>> from keras_gated import GRU, distribution
     >>> from keras_gated.datasets import piano_roll
+    >>> from keras_gated.callbacks import BackupAndRestore
     >>> workers = distribution.initialize()
     >>> data = piano_roll.next_step_dataset([np.eye(8, 88)] * 9, 4, True, seed=1)
     >>> gru = GRU(88, return_sequences=True)
     >>> model = keras.Sequential([keras.Input((None, 88)), gru])
     >>> model.compile("adam", "mse")
     >>> workers.prepare(model, data)
-    >>> _ = model.fit(workers.share(data), epochs=2, verbose=0)
+    >>> backup = BackupAndRestore("run/backup.npz", data)
+    >>> _ = model.fit(workers.share(data), epochs=2, verbose=0, callbacks=[backup])
     """
 
     def __init__(self, count: int = 1, index: int = 0, strategy: Any = None) -> None:
