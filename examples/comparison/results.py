@@ -135,18 +135,17 @@ def run_all(
     code, folder = 0, run.folder
     try:
         for name in (*args.cells, *more):
-            if name in curves:
-                continue
-            try:
-                row, curves[name] = train_cell(name, data, folder)
-            except (ValueError, FloatingPointError) as error:
-                print(f"{script}: error: {error}", file=sys.stderr)
-                code = 1
-            else:
+            if name not in curves:
+                try:
+                    row, curves[name] = train_cell(name, data, folder)
+                except (ValueError, FloatingPointError) as error:
+                    print(f"{script}: error: {error}", file=sys.stderr)
+                    code = 1
+                    continue
                 rows.append(row)
                 plot_learning_curves(curves, folder / "learning_curves.png")
                 run.write(rows, curves, about)
-                discard_backup(folder / name)
+            discard_backup(folder / name)
         run.write(rows, curves, about, ended=True)
     except KeyboardInterrupt:
         print(
