@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import keras
+
 from comparison.runs import Run
 from comparison.training import discard_backup
 from keras_gated import CELLS, callbacks
@@ -136,6 +138,9 @@ def run_all(
     try:
         for name in (*args.cells, *more):
             if name not in curves:
+                # Keras numbers layers, and the model's file has their names: they must
+                # not depend on how many models this process has trained.
+                keras.utils.clear_session()
                 try:
                     row, curves[name] = train_cell(name, data, folder)
                 except (ValueError, FloatingPointError) as error:

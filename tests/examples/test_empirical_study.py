@@ -18,6 +18,7 @@ import pytest
 
 pytest.importorskip("keras_tuner")
 from comparison import color_of
+from kills.ends import end_of
 from study import __main__ as command_line
 from study import figures, recipes, records, report, trials, tuner
 from study.joint import JointPlan
@@ -88,6 +89,7 @@ def test_study_that_is_killed_ends_as_one_that_is_not(tmp_path):
         assert left.items() <= whole.items()
     run(tmp_path / "killed")
     assert records_of(tmp_path / "killed") == whole
+    assert end_of(tmp_path / "killed") == end_of(tmp_path / "whole")
 
     # The command of a record gives its curve again.
     record = whole["jsb_chorales-gru-seeds-2"]

@@ -452,6 +452,25 @@ def test_a_stopped_run_and_what_does_not_go_on_with_it(
     assert len(folders()) == 3
 
 
+def test_names_do_not_depend_on_what_was_trained_before(
+    script, call, music, tmp_path, monkeypatch
+):
+    """Keras numbers them, and a run that goes on has trained nothing before."""
+    names = []
+
+    def train(model, *_):
+        names.append([layer.name for layer in model.layers] + [model.optimizer.name])
+        raise ValueError("enough")
+
+    monkeypatch.setattr(script.comparison, "train", train)
+    where = ("--midi-dir", music, "--log-dir", tmp_path / "runs", "--units", 3)
+    call(*where, "--cells", "tanh", "gru")
+    call(*where, "--cells", "gru")
+    tanh, gru, joint, *alone = names
+    assert alone == [gru, joint]
+    assert tanh == gru
+
+
 @pytest.mark.slow
 def test_the_demo_as_a_user_runs_it(tmp_path):
     """Four cells on the chorales; ten epochs show that all of them learn."""
