@@ -23,7 +23,7 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS)
 # The lower bound in setup.cfg.
 OLDEST_KERAS := 3.8.0
 
-.PHONY: help demo study study-quick test test-tfio test-torch test-slow test-keras test-runners lint format fuzz audit package bench bench-quick soak tensorboard clean
+.PHONY: help demo study study-quick test test-tfio test-torch test-slow test-keras test-runners lint format fuzz kills audit package bench bench-quick soak tensorboard clean
 
 help:  ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' Makefile | while IFS=: read name text; \
@@ -64,6 +64,9 @@ format: $(BIN)/.dev  ## let ruff mend what it can
 
 fuzz: $(BIN)/.dev  ## read mutated files with every reader (ARGS="--help")
 	PYTHONPATH=tests:examples:benchmarks $(BIN)/python -m fuzz $(ARGS)
+
+kills: $(BIN)/.dev  ## kill programs at random instants; the ends must be equal (ARGS="--help")
+	PYTHONPATH=tests:examples $(BIN)/python -m kills $(ARGS)
 
 # An error, too, where a package is not known to the database: it was not audited.
 audit: $(BIN)/.dev .venv-audit/bin/pip-audit  ## known vulnerabilities of what is installed (asks a database in the network)

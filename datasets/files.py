@@ -155,3 +155,13 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def discard_unfinished(folder: str | os.PathLike) -> None:
+    """Removes what `atomic_path` was writing when its process was killed.
+
+    Args:
+        folder: Which no other process writes into, with its subfolders.
+    """
+    for path in Path(folder).rglob(".*-????????*"):
+        path.unlink()

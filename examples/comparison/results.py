@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import keras
+
 from comparison.runs import Run
 from comparison.training import discard_backup
 from keras_gated import CELLS, callbacks, distribution
@@ -139,19 +141,24 @@ def run_all(
     code, folder = 0, run.folder
     try:
         for name in (*args.cells, *more):
-            if name in curves:
-                continue
-            try:
-                row, curves[name] = train_cell(name, data, folder)
-            except (ValueError, FloatingPointError) as error:
-                print(f"{script}: error: {error}", file=sys.stderr)
-                code = 1
-            else:
+            if name not in curves:
+                # Keras numbers layers, and the model's file has their names: they must
+                # not depend on how many models this process has trained.
+                shared = keras.distribution.distribution()
+                keras.utils.clear_session()
+                keras.distribution.set_distribution(shared)
+                try:
+                    row, curves[name] = train_cell(name, data, folder)
+                except (ValueError, FloatingPointError) as error:
+                    print(f"{script}: error: {error}", file=sys.stderr)
+                    code = 1
+                    continue
                 rows.append(row)
                 if workers.is_first:
                     plot_learning_curves(curves, folder / "learning_curves.png")
-                    run.write(rows, curves, about)
-                    discard_backup(folder / name)
+                run.write(rows, curves, about)
+            if workers.is_first:
+                discard_backup(folder / name)
         run.write(rows, curves, about, ended=True)
     except KeyboardInterrupt:
         print(

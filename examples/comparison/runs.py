@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from comparison.versions import versions
 from keras_gated import distribution
-from keras_gated.datasets.files import atomic_path, require
+from keras_gated.datasets.files import atomic_path, discard_unfinished, require
 
 RECORD = "results.json"
 AMOUNTS = "sequences", "steps", "recordings", "seconds_of_sound"
@@ -69,6 +69,7 @@ class Run:
         if found is not None:
             self.folder, self.record = found
             self._check("versions", versions())
+            discard_unfinished(self.folder)
             print(f"Going on with the run in {self.folder} (--fresh begins anew).")
 
     def check_data(self, about: Mapping[str, Any]) -> None:

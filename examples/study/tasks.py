@@ -196,6 +196,7 @@ def train(
         NLL, `valid_nll` is infinite and `failure` says so; otherwise that is `None`.
     """
     data = task.load(sources)
+    keras.utils.clear_session()  # names must not depend on what was trained before
     model = task.build(cell, settings, data)
     batches = task.batches(settings, data)
     watchers = []

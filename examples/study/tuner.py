@@ -18,7 +18,7 @@ from typing import Any
 
 import comparison
 
-from keras_gated.datasets.files import require
+from keras_gated.datasets.files import discard_unfinished, require
 from study import trials
 from study.recipes import JOINT_PHASES
 from study.records import Records
@@ -93,6 +93,7 @@ class Tuner(kt.engine.base_tuner.BaseTuner):
         print(f"\n{' '.join(map(str, trial.key))}: {trial.command}")
         record, folder = self._same(trial), self.study_dir / trial.name
         if record is None:
+            discard_unfinished(folder)
             record = trials.run(trial, self.plan, self.sources, folder)
         self.records.write(record)
         comparison.discard_backup(folder)

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -175,9 +175,7 @@ class Workers:
             )
         model.optimizer.build(model.trainable_variables)
         variables = [*model.variables, *model.optimizer.variables]
-        self._compare(
-            {**identify(model, variables, data, ()), "code": _digests_of_code()}
-        )
+        self.compare(identify(model, variables, data, ()))
         for variable in variables:
             value = ops.convert_to_numpy(variable.value)
             octets = np.frombuffer(np.ascontiguousarray(value).tobytes(), "uint8")
@@ -234,8 +232,17 @@ class Workers:
             return ""
         return replicas.processes.broadcast(octets, root).tobytes().decode()
 
-    def _compare(self, facts: dict[str, Any]) -> None:
-        """Raises an error in all processes if one differs from the first."""
+    def compare(self, facts: Mapping[str, Any]) -> None:
+        """Raises an error in all processes if one differs from the first.
+
+        Args:
+            facts: What must be the same, as JSON can hold it. The code of this package
+                and of the program is compared, too.
+
+        Raises:
+            RuntimeError: Something differs; the message, the same in all, says what.
+        """
+        facts = {**facts, "code": _digests_of_code()}
         first = json.loads(self._broadcast(json.dumps(facts), 0))
         both = first["code"].keys() & facts["code"].keys()
         for of_one in (
@@ -277,6 +284,7 @@ def initialize(strategy: "tf.distribute.Strategy | None" = None) -> Workers:
     Raises:
         ValueError: A variable of the environment is missing or impossible, or
             `strategy` is another one, or is given to one of several processes.
+        RuntimeError: A process has other code, or another Python.
     """
     found = cluster.from_environment()
     alone = found is None or found.count == 1
@@ -294,6 +302,7 @@ def initialize(strategy: "tf.distribute.Strategy | None" = None) -> Workers:
         replicas.processes = engines.connect(found)
         if not replicas.processes.sees_all:
             _draw_dropout_for_all()
+        Workers(found.count, found.index).compare({"Python": sys.version})
     return Workers(found.count, found.index)
 
 

@@ -36,6 +36,25 @@ def test_an_interruption_leaves_what_was_there(tmp_path, error):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_what_a_kill_has_left_is_removed(tmp_path):
+    path = tmp_path / "run" / "cell" / "best.keras"
+    killed = (
+        "import os\n"
+        "from keras_gated.datasets import files\n"
+        f"with files.atomic_path({str(path)!r}) as temporary:\n"
+        "    os._exit(9)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", killed], check=False)
+    assert run.returncode == 9
+    for name in (".lock", "results.json", "cell/kept-00000001.mid"):
+        (tmp_path / "run" / name).touch()
+    assert len(list(path.parent.iterdir())) == 2
+    files.discard_unfinished(tmp_path / "run")
+    left = {p.name for p in tmp_path.rglob("*") if p.is_file()}
+    assert left == {".lock", "results.json", "kept-00000001.mid"}
+    files.discard_unfinished(tmp_path / "none")
+
+
 def test_require(monkeypatch):
     assert files.require("json", extra="examples").dumps([1]) == "[1]"
     monkeypatch.setitem(sys.modules, "music21", None)

@@ -18,6 +18,7 @@ import pytest
 
 pytest.importorskip("keras_tuner")
 from comparison import color_of
+from kills.ends import end_of
 from study import __main__ as command_line
 from study import figures, recipes, records, report, trials, tuner
 from study.joint import JointPlan
@@ -31,50 +32,21 @@ from study.variants import VARIANTS, Variant, variants_of
 from keras_gated import CELLS, TanhCell
 
 ROOT = Path(__file__).parents[2]
-SETTING = """
-import sys
-sys.path.insert(0, EXAMPLES)
-import numpy as np
-from study.__main__ import main
-from study.tasks import Music
-from study.recipes import Recipe
-from study.trials import Plan
-
-def load_data(data_dir=None):
-    random = np.random.default_rng(0)
-    rolls = [(random.random((8 + k % 3, 88)) < 0.1).astype("uint8") for k in range(12)]
-    return rolls[:6], rolls[6:9], rolls[9:]
-
-plan = Plan(
-    recipes={"jsb_chorales": Recipe(1, 2, 4, finalists=2)},
-    tasks={"jsb_chorales": Music("a few chorales", load_data, budget=500, inputs=88)},
-    ablations=(),
-    rates=2,
-    seeds=(1, 2),
-)
-sys.exit(main(plan))
-"""
+SMALL = ROOT / "tests" / "kills" / "small_study.py"
 
 
-@pytest.fixture(scope="module")
-def driver(tmp_path_factory):
-    """A script that runs the study in small."""
-    path = tmp_path_factory.mktemp("driver") / "small_study.py"
-    path.write_text(f"EXAMPLES = {str(ROOT / 'examples')!r}\n{SETTING}")
-    return path
-
-
-def command(driver, folder, *more):
+def command(folder, *more, script=SMALL):
+    """Of the study in small, with an epoch in the search."""
     arguments = ["--sets", "jsb_chorales", "--cells", "gru", "--afresh"]
     return [
-        *(sys.executable, driver, *arguments),
+        *(sys.executable, script, *arguments, "--shorten", "30"),
         *("--study-dir", folder, *more),
     ]
 
 
-def run(driver, folder, *more):
+def run(folder, *more):
     done = subprocess.run(
-        command(driver, folder, *more), capture_output=True, text=True, check=False
+        command(folder, *more), capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -91,10 +63,10 @@ def records_of(folder):
 
 
 @pytest.mark.slow
-def test_study_that_is_killed_ends_as_one_that_is_not(driver, tmp_path):
+def test_study_that_is_killed_ends_as_one_that_is_not(tmp_path):
     """Killed at two random moments; what is left is repeated, bit by bit."""
     began = time.monotonic()
-    out = run(driver, tmp_path / "whole")
+    out = run(tmp_path / "whole")
     seconds = time.monotonic() - began
     whole = records_of(tmp_path / "whole")
     assert list(whole) == [
@@ -106,7 +78,7 @@ def test_study_that_is_killed_ends_as_one_that_is_not(driver, tmp_path):
     random = np.random.default_rng()
     for moment in random.uniform(0, seconds, 2):
         process = subprocess.Popen(
-            command(driver, tmp_path / "killed"), stdout=subprocess.DEVNULL
+            command(tmp_path / "killed"), stdout=subprocess.DEVNULL
         )
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(moment)
@@ -115,14 +87,15 @@ def test_study_that_is_killed_ends_as_one_that_is_not(driver, tmp_path):
         left = records_of(tmp_path / "killed")
         print(f"killed after {moment:.2f} of {seconds:.2f} s: {len(left)} records")
         assert left.items() <= whole.items()
-    run(driver, tmp_path / "killed")
+    run(tmp_path / "killed")
     assert records_of(tmp_path / "killed") == whole
+    assert end_of(tmp_path / "killed") == end_of(tmp_path / "whole")
 
     # The command of a record gives its curve again.
     record = whole["jsb_chorales-gru-seeds-2"]
     arguments = record["command"].split()[2:]
     assert arguments[:4] == ["--sets", "jsb_chorales", "--cells", "gru"]
-    run(driver, tmp_path / "again", *arguments[4:])
+    run(tmp_path / "again", *arguments[4:])
     (path,) = (tmp_path / "again" / "alone").glob("*.json")
     again = json.loads(path.read_text())
     for key in ("nll", "val_nll"):
@@ -136,19 +109,20 @@ def test_study_that_is_killed_ends_as_one_that_is_not(driver, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_workers_end_as_one_process_does(driver, tmp_path):
-    run(driver, tmp_path / "one")
-    run(driver, tmp_path / "two", "--workers", "2")
+def test_two_workers_end_as_one_process_does(tmp_path):
+    run(tmp_path / "one")
+    run(tmp_path / "two", "--workers", "2")
     assert records_of(tmp_path / "two") == records_of(tmp_path / "one")
 
 
 @pytest.mark.slow
-def test_workers_do_not_wait_for_a_chief_that_failed(driver, tmp_path):
+def test_workers_do_not_wait_for_a_chief_that_failed(tmp_path):
     path = tmp_path / "without_chief.py"
     is_chief = 'os.environ.get("KERASTUNER_TUNER_ID") == "chief"'
     fails = f"import os, sys\nif {is_chief}:\n    sys.exit(3)\n"
-    path.write_text(fails + driver.read_text())
-    arguments = command(path, tmp_path / "study", "--workers", "2")
+    small = f"import runpy\nrunpy.run_path({str(SMALL)!r}, run_name='__main__')\n"
+    path.write_text(fails + small)
+    arguments = command(tmp_path / "study", "--workers", "2", script=path)
     done = subprocess.run(arguments, capture_output=True, check=False, timeout=120)
     assert done.returncode == 3
 

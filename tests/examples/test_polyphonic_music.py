@@ -15,6 +15,8 @@ import keras
 import mido
 import numpy as np
 import pytest
+from kills.ends import end_of
+from kills.tasks import small_music
 from scipy.io import savemat
 
 from keras_gated import RollEncoding
@@ -29,13 +31,7 @@ CELLS = ["tanh", "lstm", "gru", "simplified_gru"]
 @pytest.fixture
 def music(tmp_path):
     """A folder of small MIDI files that a cell can learn something from."""
-    random = np.random.default_rng(0)
-    for n in range(10):
-        roll = np.zeros((40, 88), np.uint8)
-        for t in range(40):
-            roll[t, 40 + (t + n) % 5] = 1
-        roll[random.integers(0, 40, 3), 60] = 1
-        midi.write(roll, tmp_path / "music" / f"{n}.mid")
+    small_music(tmp_path / "music")
     return tmp_path / "music"
 
 
@@ -367,42 +363,29 @@ def test_ctrl_c_leaves_the_logs_and_the_best_model(music, tmp_path):
 
 @pytest.mark.slow
 def test_killed_at_any_moment_it_goes_on_to_the_same_end(music, tmp_path):
-    def command(name):
-        return [
-            *(sys.executable, str(SCRIPT), "--midi-dir", str(music), "--no-joint"),
-            *("--log-dir", str(tmp_path / name), "--cells", "tanh", "gru"),
-            *("--units", "5", "--epochs", "300", "--patience", "300"),
-        ]
-
-    def state(name):
-        """The rows but for times, the weights, the music, and all in TensorBoard."""
-        folder, record = results(tmp_path / name)
-        assert record["ended"]
-        assert not list(folder.glob("*/backup.npz"))
-        rows = [{**row, "seconds": 0} for row in record["rows"]]
-        curves = {k: {**v, "seconds": 0} for k, v in record["curves"].items()}
-        models = [keras.saving.load_model(p) for p in sorted(folder.glob("*/*.keras"))]
-        weights = [[w.tolist() for w in model.get_weights()] for model in models]
-        heard = [path.read_bytes() for path in sorted(folder.glob("*/*.mid"))]
-        logs = [
-            scalars(folder / cell / part)[1]
-            for cell in ("tanh", "gru")
-            for part in ("train", "validation", "")
-        ]
-        return rows, curves, weights, heard, logs
-
-    subprocess.run(command("whole"), check=True, capture_output=True)
+    command = [
+        *(sys.executable, str(SCRIPT), "--midi-dir", str(music), "--no-joint"),
+        *("--log-dir", "runs", "--cells", "tanh", "gru"),
+        *("--units", "5", "--epochs", "300", "--patience", "300"),
+    ]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    for folder in (whole, killed):
+        folder.mkdir()
+    subprocess.run(command, check=True, capture_output=True, cwd=whole)
     random = np.random.default_rng(1)
     for seen in ("tanh/backup.npz", "gru/backup.npz", "gru/validation"):
-        process = subprocess.Popen(command("killed"), stdout=subprocess.DEVNULL)
-        while process.poll() is None and not list(tmp_path.glob(f"killed/*/{seen}")):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=killed)
+        while process.poll() is None and not list(killed.glob(f"runs/*/{seen}")):
             time.sleep(0.01)
         time.sleep(random.uniform(0, 3))
         process.kill()
         process.wait()
-    done = subprocess.run(command("killed"), check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        command, check=True, capture_output=True, text=True, cwd=killed
+    )
     assert "Going on with the run in" in done.stdout
-    assert state("whole") == state("killed")
+    assert results(killed / "runs")[1]["ended"]
+    assert end_of(killed / "runs") == end_of(whole / "runs")
 
 
 def test_a_stopped_run_and_what_does_not_go_on_with_it(
@@ -446,13 +429,46 @@ def test_a_stopped_run_and_what_does_not_go_on_with_it(
 
     assert run("--seed", 2)[0] == 0  # other arguments begin another run
     assert len(folders()) == 2
+    unfinished = record.parent / "tanh" / ".best-0a1b2c3d.keras"
+    unfinished.parent.mkdir(exist_ok=True)
+    unfinished.touch()
     code, out, _ = run()
     assert code == 0
     assert f"Going on with the run in {tmp_path / 'runs' / first}" in out
+    assert not unfinished.exists()
+
+    # Killed when the cell was in the record and its backup not yet removed.
+    ended = json.loads(record.read_text())
+    record.write_text(json.dumps({**ended, "ended": False}))
+    backup = record.parent / "tanh" / "backup.npz"
+    backup.touch()
+    assert run()[0] == 0
+    assert not backup.exists()
+    assert json.loads(record.read_text()) == ended
+    assert len(folders()) == 2
     assert len(folders()) == 2
     code, out, _ = run()  # what has ended is not gone on with
     assert "Going on" not in out
     assert len(folders()) == 3
+
+
+def test_names_do_not_depend_on_what_was_trained_before(
+    script, call, music, tmp_path, monkeypatch
+):
+    """Keras numbers them, and a run that goes on has trained nothing before."""
+    names = []
+
+    def train(model, *_):
+        names.append([layer.name for layer in model.layers] + [model.optimizer.name])
+        raise ValueError("enough")
+
+    monkeypatch.setattr(script.comparison, "train", train)
+    where = ("--midi-dir", music, "--log-dir", tmp_path / "runs", "--units", 3)
+    call(*where, "--cells", "tanh", "gru")
+    call(*where, "--cells", "gru")
+    tanh, gru, joint, *alone = names
+    assert alone == [gru, joint]
+    assert tanh == gru
 
 
 @pytest.mark.slow
