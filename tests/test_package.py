@@ -33,10 +33,9 @@ PUBLIC = {
         GaussianMixture IndRNN IndRNNCell LAYERS LSTM LSTMCell LinearEquations MinGRU
         MinGRUCell MinLSTM MinLSTMCell NADE ProjectedLSTM ProjectedLSTMCell RNN
         Recurrence RecurrentCell RollEncoding SLSTM SLSTMCell SimplifiedGRU
-        SimplifiedGRUCell TanhCell TanhRNN callbacks
-        cells datasets from_addons from_keras from_torch generation inspection
-        layer_by_units layers losses match_units metrics optimizers pictures
-        to_keras""",
+        SimplifiedGRUCell TanhCell TanhRNN callbacks cells datasets distribution
+        from_addons from_keras from_torch generation inspection layer_by_units layers
+        losses match_units metrics optimizers pictures to_keras""",
     "callbacks": """BackupAndRestore BackupError BestModel EpochProgress GateMonitor
         PianoRollImage SoundSummary TerminateOnNaN""",
     "datasets": """audio audio_dataset_from_directory audio_records bach_chorales fsdd
@@ -53,6 +52,7 @@ PUBLIC = {
     "datasets.piano_roll": """KEYS LOWEST_PITCH PACKED PackedRolls check_roll
         count_rounded from_notes halves next_step_dataset pack plot to_notes transpose
         with_onsets""",
+    "distribution": "Workers initialize launch",
     "generation": "generate generate_audio stream_audio",
     "inspection": "gates jacobian_norms recurrent_layers",
     "losses": "BernoulliNLL GaussianMixtureNLL StepLoss bernoulli_nll weigh_steps",

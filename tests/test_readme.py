@@ -66,6 +66,13 @@ def test_python_of_the_page_on_corpora(tmp_path, monkeypatch):
     run(f"{code}assert len([*music, *speech]) == 2", epochs=0)
 
 
+def test_python_of_the_page_on_scaling_out(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = README.parent / "docs" / "scaling_out.md"
+    run("\n".join(blocks(page)), epochs=1)
+    assert (tmp_path / "run" / "model.keras").exists()
+
+
 def test_python_of_the_page_on_safety(tmp_path, monkeypatch, capsys):
     import keras
 
