@@ -112,7 +112,33 @@ def undisturbed(task: Task, folder: Path) -> tuple[End, float]:
     task.make_data(folder / DATA)
     began = time.monotonic()
     run(task, folder / "whole", [], None)
-    return end_of(folder / "whole" / RESULTS), time.monotonic() - began
+    seconds = time.monotonic() - began
+    return end_of(folder / "whole" / RESULTS), seconds
+
+
+def killed(
+    task: Task, folder: Path, moments: list[float], limit: float, whole: End
+) -> tuple[int, list[str]]:
+    """Kills a program until it comes to its end, and compares.
+
+    Args:
+        task: The program.
+        folder: In which it runs; it stays if something differs.
+        moments: The seconds after which it is killed, one for each start.
+        limit: The seconds after which it hangs, once there are no more moments.
+        whole: The end that it must come to.
+
+    Returns:
+        The number of kills, and a line for each difference.
+    """
+    try:
+        kills = run(task, folder, moments, limit)
+    except TaskError as error:
+        return len(moments), [str(error)]
+    found = differences(whole, end_of(folder / RESULTS))
+    if not found:
+        shutil.rmtree(folder)
+    return kills, found
 
 
 def main() -> int:
@@ -148,26 +174,16 @@ def main() -> int:
         print(f"{name}: {about}", flush=True)
         instants = random.Random(f"{args.seed} {name}")
         for number in range(1, args.runs + 1):
-            killed = folder / f"killed_{number}"
             moments = [instants.uniform(*WITHIN) * seconds for _ in range(args.kills)]
-            try:
-                kills = run(task, killed, moments, PATIENCE * seconds)
-            except TaskError as failure:
-                kills, found = len(moments), [str(failure)]
-            else:
-                found = differences(whole, end_of(killed / RESULTS))
+            own, limit = folder / f"killed_{number}", PATIENCE * seconds
+            kills, found = killed(task, own, moments, limit, whole)
             total += kills
             different += bool(found)
             fell = ", ".join(f"{moment:.1f}" for moment in moments[:kills])
-            print(
-                f"  run {number}: {kills} kills, after {fell} s: "
-                f"{f'{len(found)} differences' if found else 'equal'}",
-                flush=True,
-            )
+            said = f"{len(found)} differences" if found else "equal"
+            print(f"  run {number}: {kills} kills, after {fell} s: {said}", flush=True)
             for line in found[:SHOWN]:
                 print(f"    {line}")
-            if not found:
-                shutil.rmtree(killed)
     print(f"{total} kills, {different} runs differ.")
     return int(different > 0)
 
