@@ -15,7 +15,8 @@ LAYER_TESTS := tests/layers tests/test_as_users_do.py
 OTHER_TESTS := tests/cells tests/test_inspection.py tests/test_stepping.py \
 	tests/test_losses.py tests/test_metrics.py tests/test_mixture.py \
 	tests/test_optimizers.py tests/test_generation.py tests/test_generation_fixed.py \
-	tests/test_generation_features.py tests/test_nade.py tests/test_backup.py
+	tests/test_generation_features.py tests/test_nade.py tests/test_backup.py \
+	tests/test_distribution.py
 TFIO_TESTS := tests/datasets/sound tests/datasets/sets/test_fsdd.py tests/cells \
 	tests/layers tests/test_mixture.py tests/test_as_users_do.py
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS)
