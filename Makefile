@@ -43,11 +43,13 @@ test-tfio: .venv-tfio/bin/.tfio  ## sound, cells and layers with TensorFlow 2.17
 
 test-torch: $(BIN)/.torch  ## the tests of the cells and layers on PyTorch (a large download)
 	WITHOUT=tensorflow KERAS_BACKEND=torch $(PYTEST) $(LAYER_TESTS) $(OTHER_TESTS)
+	KERAS_BACKEND=torch $(PYTEST) tests/test_distribution.py -k "as_one or refused or guide"
 
 test-slow: $(BIN)/.dev  ## what takes long: the demo as a user runs it, all chorales, all of JAX
 	KERAS_BACKEND=tensorflow $(PYTEST) -m slow
 	XLA_FLAGS= KERAS_BACKEND=tensorflow $(PYTEST) $(LAYER_TESTS)
 	WITHOUT=tensorflow KERAS_BACKEND=jax $(PYTEST) $(LAYER_TESTS) $(OTHER_TESTS)
+	KERAS_BACKEND=jax $(PYTEST) tests/test_distribution.py -k "as_one or refused"
 
 test-keras: $(BIN)/.dev .venv-keras/.$(OLDEST_KERAS)  ## the tests of cells and layers on the oldest Keras
 	PYTHONPATH=.venv-keras KERAS_BACKEND=tensorflow $(PYTEST) $(LAYER_TESTS) $(OTHER_TESTS) tests/test_callbacks.py

@@ -55,17 +55,29 @@ def collection(folder: Path) -> None:
         path.write_bytes(path.read_bytes()[:30])
 
 
-def tones(folder: Path) -> None:
+def tones(folder: Path, files: int = 30) -> None:
     """Writes recordings of sine tones in noise.
 
     Args:
         folder: For the files.
+        files: Their number. Default: 30.
     """
     random, rate = np.random.default_rng(0), 8000
-    for n in range(30):
+    for n in range(files):
         time = np.arange(rate) / rate
         tone = 0.3 * np.sin(2 * np.pi * (200 + 30 * n) * time)
         audio.write(tone + 0.02 * random.normal(size=rate), folder / f"{n}.wav", rate)
+
+
+def recordings(folder: Path) -> None:
+    """Writes several hundred recordings, and some that are damaged.
+
+    Args:
+        folder: For the files.
+    """
+    tones(folder, 400)
+    for path in sorted(folder.iterdir())[::50]:
+        path.write_bytes(path.read_bytes()[:30])
 
 
 DEMO = f"--midi-dir ../{DATA} --log-dir {RESULTS} --units 5"
@@ -94,6 +106,11 @@ TASKS = {
         "examples/prepare_midi_corpus.py",
         f"--input ../{DATA} --output {RESULTS} --shards 60",
         collection,
+    ),
+    "audio_corpus": Task(
+        "examples/prepare_audio_corpus.py",
+        f"--input ../{DATA} --output {RESULTS} --shards 60 --sampling-rate 6000",
+        recordings,
     ),
 }
 """By their names. Without a kill each takes half a minute or a little more."""
