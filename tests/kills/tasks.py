@@ -95,7 +95,7 @@ TASKS = {
     "speech": Task(
         "examples/speech.py",
         f"--audio-dir ../{DATA} --log-dir {RESULTS} --units 8 --cells lstm "
-        "simplified_gru --epochs 40 --patience 40",
+        "simplified_gru --epochs 20 --patience 20",
         tones,
     ),
     "study": Task(
