@@ -102,7 +102,7 @@ def test_one_process_is_as_if_there_were_no_others(tmp_path):
     assert (replicas.count(), replicas.index()) == (1, 0)
     with pytest.raises(ValueError, match="built and compiled"):
         workers.prepare(keras.Sequential([keras.layers.Dense(1)]))
-    with pytest.raises((ValueError, ImportError), match="MirroredStrategy|tensorflow"):
+    with pytest.raises((ValueError, ImportError), match=r"MirroredStrategy|tensorflow"):
         distribution.initialize(strategy="mirrored")
 
 
