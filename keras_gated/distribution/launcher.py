@@ -63,11 +63,6 @@ def launch(
     return abs(failed[0]) if failed else 0
 
 
-def launched() -> bool:
-    """Whether this process is one of those that `launch` has started."""
-    return LIFELINE in os.environ
-
-
 def _run(workers: int, command: Sequence[str]) -> list[int]:
     """Starts all and waits for them; the exit code of each, as it ended by itself."""
     addresses = ",".join(f"127.0.0.1:{port}" for port in _free_ports(workers))

@@ -150,8 +150,8 @@ class Workers:
         are those of all rows.
 
         Args:
-            model: Built and compiled. Any optimizer, losses and metrics of Keras will
-                do. The metrics are exact if they are sums, as those of `keras_gated`
+            model: Built and compiled; if it is compiled anew, prepare it again. Any
+                optimizer, losses and metrics of Keras will do. The metrics are exact if they are sums, as those of `keras_gated`
                 and most of Keras's are. Losses other than those of `keras_gated` are
                 means of the processes' means.
             data: What it is trained on, before it is shared; if it has an `identity`,
@@ -245,10 +245,8 @@ class Workers:
         facts = {**facts, "code": _digests_of_code()}
         first = json.loads(self._broadcast(json.dumps(facts), 0))
         both = first["code"].keys() & facts["code"].keys()
-        for of_one in (
-            first,
-            facts,
-        ):  # what only one has loaded so far is no difference
+        # What only one has loaded so far is no difference.
+        for of_one in (first, facts):
             of_one["code"] = {name: of_one["code"][name] for name in sorted(both)}
         mine = "; ".join(list(differences(first, facts))[:3])
         found = [self._broadcast(mine, worker) for worker in range(self.count)]
@@ -390,13 +388,15 @@ def _totals(metrics: Sequence[keras.metrics.Metric]) -> Iterator[None]:
     own = [ops.copy(v.value) for v in variables]
     vector = ops.concatenate([ops.reshape(ops.cast(v, "float64"), -1) for v in own])
     totals = ops.convert_to_numpy(replicas.total(vector))
-    sizes = np.cumsum([int(np.prod(v.shape)) for v in variables])
-    parts = np.split(totals, sizes[:-1])
+    ends = np.cumsum([math.prod(v.shape) for v in variables])
+    parts = np.split(totals, ends[:-1])
     for variable, part in zip(variables, parts, strict=True):
         variable.assign(part.reshape(variable.shape))
-    yield
-    for variable, value in zip(variables, own, strict=True):
-        variable.assign(value)
+    try:
+        yield
+    finally:
+        for variable, value in zip(variables, own, strict=True):
+            variable.assign(value)
 
 
 def _draw_dropout_for_all() -> None:
