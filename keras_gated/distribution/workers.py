@@ -151,9 +151,9 @@ class Workers:
 
         Args:
             model: Built and compiled; if it is compiled anew, prepare it again. Any
-                optimizer, losses and metrics of Keras will do. The metrics are exact if they are sums, as those of `keras_gated`
-                and most of Keras's are. Losses other than those of `keras_gated` are
-                means of the processes' means.
+                optimizer, losses and metrics of Keras will do. The metrics are exact if
+                they are sums, as those of `keras_gated` and most of Keras's are. Losses
+                other than those of `keras_gated` are means of the processes' means.
             data: What it is trained on, before it is shared; if it has an `identity`,
                 as those of `keras_gated.datasets`, it is compared. Default: `None`.
 
