@@ -40,9 +40,9 @@ def training(tick: Tick) -> None:
     from keras_gated import callbacks
     from keras_gated.datasets import piano_roll
 
-    rolls = _rolls(64)
+    rolls, others = np.split(np.array(_rolls(80), dtype=object), [64])
     training = piano_roll.next_step_dataset(rolls, 8, True, seed=1, max_shapes=4)
-    valid = piano_roll.next_step_dataset(rolls[:16], 8, max_shapes=2)
+    valid = piano_roll.next_step_dataset(others, 8, max_shapes=2)
     model = _music()
     model.compile(
         keras_gated.optimizers.RMSprop(0.001, global_clipnorm=1.0),
@@ -54,7 +54,7 @@ def training(tick: Tick) -> None:
             callbacks.TerminateOnNaN(training),
             callbacks.BestModel(f"{folder}/best.keras"),
             callbacks.PianoRollImage(folder, rolls[0], every=50),
-            keras.callbacks.TensorBoard(folder, write_graph=False),
+            callbacks.TensorBoard(folder, write_graph=False),
         ]
         backup = callbacks.BackupAndRestore(f"{folder}/backup.npz", training, watchers)
         each = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: tick())

@@ -228,6 +228,29 @@ def test_gates_are_read_back_from_tensorboard(tmp_path, layer, probe):
     assert 100 * (len(expected) + 1) < height < 300 * (len(expected) + 1)
 
 
+def test_the_curves_have_all_epochs(tmp_path):
+    import tensorflow as tf
+
+    board = callbacks.TensorBoard(tmp_path, write_graph=False, update_freq=3)
+    options = {"epochs": 4, "batch_size": 2, "verbose": 0, "validation_data": (X, X)}
+    history = small_model().fit(X, X, callbacks=[board], **options).history
+
+    def curve(part, tag):
+        events = read_back(tmp_path / part).Tensors(tag)
+        values = [tf.make_ndarray(event.tensor_proto) for event in events]
+        return [event.step for event in events], values
+
+    for part, tag, steps, name in (
+        ("train", "epoch_loss", [0, 1, 2, 3], "loss"),
+        ("validation", "epoch_loss", [0, 1, 2, 3], "val_loss"),
+        ("validation", "evaluation_loss_vs_iterations", [2, 4, 6, 8], "val_loss"),
+    ):
+        found, values = curve(part, tag)
+        assert found == steps
+        np.testing.assert_allclose(values, history[name], 1e-6)
+    assert curve("train", "batch_loss")[0] == [3, 6]
+
+
 def test_training_goes_as_if_nobody_looked(tmp_path):
     def train(*watchers):
         keras.utils.set_random_seed(5)

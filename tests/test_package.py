@@ -37,7 +37,7 @@ PUBLIC = {
         from_addons from_keras from_torch generation inspection layer_by_units layers
         losses match_units metrics optimizers pictures to_keras""",
     "callbacks": """BackupAndRestore BackupError BestModel EpochProgress GateMonitor
-        PianoRollImage SoundSummary TerminateOnNaN""",
+        PianoRollImage SoundSummary TensorBoard TerminateOnNaN""",
     "datasets": """audio audio_dataset_from_directory audio_records bach_chorales fsdd
         jsb_chorales midi midi_dataset_from_directory midi_directory midi_records
         muse_data nottingham piano_midi piano_roll resumable synthesized""",

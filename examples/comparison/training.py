@@ -156,7 +156,7 @@ def train(
         folder: For the best model, TensorBoard, and the backup, with which the next
             call with this folder goes on until `discard_backup`.
         watchers: More callbacks, the same in all processes.
-        update_freq: Of `keras.callbacks.TensorBoard`.
+        update_freq: Of `TensorBoard`.
 
     Returns:
         The row of the table, and the learning curves.
@@ -174,7 +174,7 @@ def train(
         callbacks.EpochProgress(("nll", "val_nll")),
         callbacks.BestModel(own / BEST, "val_nll"),
         *watchers,
-        keras.callbacks.TensorBoard(own, write_graph=False, update_freq=update_freq),
+        callbacks.TensorBoard(own, write_graph=False, update_freq=update_freq),
         keras.callbacks.EarlyStopping("val_nll", patience=settings.patience),
     ]
     if settings.decay == "cosine":

@@ -1,8 +1,9 @@
-"""Figures and sound in TensorBoard."""
+"""Curves, figures and sound in TensorBoard."""
 
 import io
 import os
-from typing import TYPE_CHECKING
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -15,6 +16,57 @@ from keras_gated.nade import layer as nade
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+class TensorBoard(keras.callbacks.TensorBoard):
+    """`keras.callbacks.TensorBoard`, for long trainings, too.
+
+    Keras's writes the curves of epochs only where the number of updates is a multiple
+    of `update_freq`, if that is an integer; this one writes all of them. And TensorFlow
+    keeps every Python number that it has ever made a tensor of, some 20 KiB an epoch;
+    this one writes NumPy's numbers.
+
+    Args:
+        log_dir: The folder of the TensorBoard run. Default: `"logs"`.
+        **kwargs: As of `keras.callbacks.TensorBoard`.
+
+    Raises:
+        ImportError: TensorFlow is not installed, which writes for TensorBoard whatever
+            the backend.
+
+    Example:
+
+    >>> from keras_gated.callbacks import TensorBoard
+    >>> callback = TensorBoard("logs", update_freq=50)
+    """
+
+    def __init__(self, log_dir: str | os.PathLike = "logs", **kwargs: Any) -> None:
+        require("tensorflow")
+        super().__init__(os.fspath(log_dir), **kwargs)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        with _recording():
+            super().on_epoch_end(np.int64(epoch), _of_numpy(logs))
+
+    def on_test_end(self, logs: dict[str, float] | None = None) -> None:
+        with _recording():
+            super().on_test_end(_of_numpy(logs))
+
+    def on_train_batch_end(
+        self, batch: int, logs: dict[str, float] | None = None
+    ) -> None:
+        super().on_train_batch_end(batch, _of_numpy(logs))
+
+
+def _of_numpy(logs: dict[str, float] | None) -> dict[str, np.float32]:
+    return {name: np.float32(value) for name, value in (logs or {}).items()}
+
+
+def _recording() -> AbstractContextManager[None]:
+    """Records whatever `keras.callbacks.TensorBoard(update_freq=N)` has said."""
+    import tensorflow as tf
+
+    return tf.summary.record_if(True)
 
 
 class _Summary(keras.callbacks.Callback):
@@ -57,10 +109,7 @@ class _Summary(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         if epoch % self.every == 0:
-            import tensorflow as tf
-
-            # Keras's TensorBoard(update_freq=N) turns off recording for all others.
-            with self._writer.as_default(), tf.summary.record_if(True):
+            with self._writer.as_default(), _recording():
                 self.write(epoch)
             self._writer.flush()
 
