@@ -3,14 +3,17 @@
 What shards of rolls and shards of sound share. `corpora.py` prepares them.
 """
 
+import hashlib
 import json
 import os
+import secrets
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from . import checks
 from .batching import lengths_with_least_padding
 from .files import require
+from .resuming import Place, resumable
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -99,8 +102,7 @@ def read_manifest(
 def stream(
     directory: str | os.PathLike,
     manifest: Mapping[str, Any],
-    shuffle: bool,
-    seed: int | None,
+    seed: "tf.Tensor | None",
     num_workers: int,
     worker: int,
 ) -> "tf.data.Dataset":
@@ -109,8 +111,7 @@ def stream(
     Args:
         directory: The folder of the shards.
         manifest: As `read_manifest` returns it.
-        shuffle: Whether each pass takes the shards in a new order.
-        seed: Makes the order repeatable.
+        seed: Of the order of the shards; `None` for that of their names.
         num_workers: How many processes share the shards.
         worker: The number of this process, from 0.
 
@@ -135,14 +136,47 @@ def stream(
     files = tf.data.Dataset.from_tensor_slices(
         [os.path.join(directory, shard) for shard in shards]
     )
-    if shuffle:
+    if seed is not None:
         files = files.shuffle(len(shards), seed=seed)
     return files.interleave(
         tf.data.TFRecordDataset,
         cycle_length=8,
         num_parallel_calls=tf.data.AUTOTUNE,
-        deterministic=not shuffle or seed is not None,
+        deterministic=True,
     )
+
+
+def passes(
+    make: "Callable[[tf.Tensor | None], tf.data.Dataset]",
+    shuffle: bool,
+    seed: int | None,
+    num_workers: int,
+    batches: int,
+    identity: Mapping[str, Any],
+) -> "tf.data.Dataset":
+    """Passes over shards, each in an order of its own.
+
+    One process can go on in the middle of a pass, as `resumable` says. One of several
+    begins its shards anew: only their contents say how many batches they have.
+
+    Args:
+        make: Makes a pass in the order of a seed, or in that of the shards.
+        shuffle: Whether it gets a seed.
+        seed: Makes the orders repeatable.
+        num_workers: How many processes share the shards.
+        batches: Of a pass, where one process reads them all.
+        identity: What distinguishes the data.
+    """
+    tf = require("tensorflow")
+    first = secrets.randbits(62) if seed is None else seed
+
+    def one(number: tf.Tensor) -> "tf.data.Dataset":
+        return make(number + first if shuffle else None)
+
+    if num_workers == 1:
+        return resumable(one, batches, {**identity, "shuffle": shuffle, "seed": seed})
+    place = Place(1)
+    return tf.data.Dataset.from_tensors(0).flat_map(lambda _: one(place.move_on()[0]))
 
 
 def sequence_lengths(
@@ -167,6 +201,29 @@ def sequence_lengths(
         if rest >= shortest:
             counts[rest] = counts.get(rest, 0) + count
     return counts
+
+
+def count_batches(lengths: Mapping[int, int], batch_size: int, max_shapes: int) -> int:
+    """How many batches `padded_batches` makes.
+
+    Args:
+        lengths: How many sequences of which length there are.
+        batch_size: Sequences in a batch.
+        max_shapes: The largest number of different lengths.
+    """
+    counts = dict.fromkeys(lengths_with_least_padding(dict(lengths), max_shapes), 0)
+    for length, count in lengths.items():
+        counts[min(b for b in counts if b >= length)] += count
+    return sum(-(-count // batch_size) for count in counts.values())
+
+
+def digest(manifest: Mapping[str, Any]) -> str:
+    """What distinguishes the shards of a manifest from others.
+
+    Args:
+        manifest: As `read_manifest` returns it; it holds their SHA-256 sums.
+    """
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
 def padded_batches(

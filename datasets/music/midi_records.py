@@ -65,7 +65,8 @@ def midi_dataset_from_records(
         seed: Makes the order repeatable. Default: `None`.
         max_shapes: The largest number of different lengths. Default: 12.
         num_workers: How many processes train together; each gets every
-            `num_workers`-th shard. Default: 1.
+            `num_workers`-th shard. With 1, the data set can start anywhere, as
+            `datasets.resumable` says. Default: 1.
         worker: The number of this process, from 0. Default: 0.
         buffer_size: The number of sequences to shuffle at a time. Default: 10,000.
 
@@ -98,24 +99,40 @@ def midi_dataset_from_records(
     lengths = records.sequence_lengths(steps, sequence_length)
     if not lengths:
         raise ValueError("No roll has two steps or more.")
-    rolls = records.stream(directory, manifest, shuffle, seed, num_workers, worker)
     onsets = manifest.get("settings", {}).get("onsets", False)
-    rolls = rolls.map(
-        lambda record: _roll(record, onsets), num_parallel_calls=tf.data.AUTOTUNE
-    )
-    rolls = rolls.filter(lambda roll: tf.shape(roll)[0] > 1)
-    if sequence_length is not None:
-        rolls = rolls.flat_map(lambda roll: _windows(roll, sequence_length))
-    if shuffle:
-        rolls = rolls.shuffle(buffer_size, seed=seed)
 
     def example(roll: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         roll = tf.cast(roll, tf.float32)
         return roll[:-1], roll[1:], tf.ones(tf.shape(roll)[0] - 1)
 
-    sequences = rolls.map(example, num_parallel_calls=tf.data.AUTOTUNE)
-    batches = records.padded_batches(sequences, lengths, batch_size, max_shapes)
-    return batches.prefetch(tf.data.AUTOTUNE)
+    def one_pass(order: tf.Tensor | None) -> tf.data.Dataset:
+        shards = records.stream(directory, manifest, order, num_workers, worker)
+        rolls = shards.map(
+            lambda record: _roll(record, onsets), num_parallel_calls=tf.data.AUTOTUNE
+        )
+        rolls = rolls.filter(lambda roll: tf.shape(roll)[0] > 1)
+        if sequence_length is not None:
+            rolls = rolls.flat_map(lambda roll: _windows(roll, sequence_length))
+        if order is not None:
+            rolls = rolls.shuffle(buffer_size, seed=order)
+        sequences = rolls.map(example, num_parallel_calls=tf.data.AUTOTUNE)
+        batches = records.padded_batches(sequences, lengths, batch_size, max_shapes)
+        return batches.prefetch(tf.data.AUTOTUNE)
+
+    return records.passes(
+        one_pass,
+        shuffle,
+        seed,
+        num_workers,
+        records.count_batches(lengths, batch_size, max_shapes),
+        {
+            "shards": records.digest(manifest),
+            "batch_size": batch_size,
+            "sequence_length": sequence_length,
+            "max_shapes": max_shapes,
+            "buffer_size": buffer_size,
+        },
+    )
 
 
 def _roll(record: "tf.Tensor", onsets: bool) -> "tf.Tensor":

@@ -98,7 +98,8 @@ def audio_dataset_from_records(
         max_shapes: The largest number of lengths to pad to, if lengths differ.
             Default: 12.
         num_workers: How many processes train together; each gets every
-            `num_workers`-th shard. Default: 1.
+            `num_workers`-th shard. With 1, the data set can start anywhere, as
+            `datasets.resumable` says. Default: 1.
         worker: The number of this process, from 0. Default: 0.
         buffer_size: The number of sequences to shuffle at a time, which wait in memory
             (4 bytes a sample). Default: 10,000.
@@ -160,15 +161,10 @@ def audio_dataset_from_records(
         )
     tf = require("tensorflow")
     several = {"num_parallel_calls": tf.data.AUTOTUNE}
-    recordings = records.stream(
-        directory, manifest, shuffle, seed, num_workers, worker
-    ).map(_samples, **several)
-    if longest is None:
-        sequences = recordings.filter(lambda samples: tf.size(samples) >= shortest)
-    else:
-        sequences = recordings.flat_map(lambda x: _cut(x, longest, shortest))
-    if shuffle:
-        sequences = sequences.shuffle(buffer_size, seed=seed)
+    used: dict[int, int] = {}  # lengths, without the samples that no step predicts
+    for length, count in lengths.items():
+        length = step.length(step.count(length))
+        used[length] = used.get(length, 0) + count
 
     def framed(samples: tf.Tensor, steps: tf.Tensor) -> tuple[tf.Tensor, ...]:
         mean, std = (tf.constant(x, tf.float32) for x in standardization)
@@ -184,16 +180,40 @@ def audio_dataset_from_records(
         # Without the samples at the end that no step predicts.
         return samples[: step.length(steps)], steps
 
-    sequences = sequences.map(trimmed, **several)
-    if padded:
-        used: dict[int, int] = {}
-        for length, count in lengths.items():
-            length = step.length(step.count(length))
-            used[length] = used.get(length, 0) + count
-        batches = records.padded_batches(sequences, used, batch_size, max_shapes)
-    else:
-        batches = sequences.batch(batch_size)
-    batches = batches.map(framed, **several).prefetch(tf.data.AUTOTUNE)
+    def one_pass(order: tf.Tensor | None) -> tf.data.Dataset:
+        shards = records.stream(directory, manifest, order, num_workers, worker)
+        recordings = shards.map(_samples, **several)
+        if longest is None:
+            sequences = recordings.filter(lambda samples: tf.size(samples) >= shortest)
+        else:
+            sequences = recordings.flat_map(lambda x: _cut(x, longest, shortest))
+        if order is not None:
+            sequences = sequences.shuffle(buffer_size, seed=order)
+        sequences = sequences.map(trimmed, **several)
+        batches = (
+            records.padded_batches(sequences, used, batch_size, max_shapes)
+            if padded
+            else sequences.batch(batch_size)
+        )
+        return batches.map(framed, **several).prefetch(tf.data.AUTOTUNE)
+
+    batches = records.passes(
+        one_pass,
+        shuffle,
+        seed,
+        num_workers,
+        records.count_batches(used, batch_size, max_shapes),
+        {
+            "shards": records.digest(manifest),
+            "batch_size": batch_size,
+            "sequence_length": longest,
+            "max_shapes": max_shapes,
+            "buffer_size": buffer_size,
+            "step": list(step),
+            "remainder": remainder,
+            "standardization": list(standardization),
+        },
+    )
     batches.standardization = standardization
     return batches
 

@@ -122,15 +122,25 @@ def test_workers_share_the_shards(corpus):
         midi_records.midi_dataset_from_records(base / "shards", num_workers=3, worker=3)
 
 
-def test_shuffling_is_repeatable(corpus):
+@pytest.mark.parametrize("sequence_length", [None, 5])
+def test_shuffling_is_repeatable_from_the_middle(corpus, sequence_length):
     base, _ = corpus
 
-    def order(seed):
-        data = midi_records.midi_dataset_from_records(base / "shards", 4, seed=seed)
+    def made(seed):
+        return midi_records.midi_dataset_from_records(
+            base / "shards", 4, sequence_length, seed=seed
+        )
+
+    def order(data):
         return [x.tobytes() for x, *_ in data.as_numpy_iterator()]
 
-    assert order(1) == order(1)
-    assert order(1) != order(2)
+    data = made(1)
+    first, second, third = (order(data) for _ in range(3))
+    assert first != second
+    assert order(made(1)) == first
+    assert order(made(2)) != first
+    data.start_at(len(data) + 3)
+    assert order(data) == second[3:] + third[:3]
 
 
 @pytest.mark.slow

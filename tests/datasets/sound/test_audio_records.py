@@ -175,6 +175,23 @@ def test_workers_share_the_shards_and_orders_repeat(corpus):
         read(num_workers=9)
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [{}, {"sequence_length": 100}, {"sequence_length": 100, "remainder": "pad"}],
+    ids=["whole", "cut", "cut and padded"],
+)
+def test_an_order_goes_on_from_the_middle(corpus, arguments):
+    data = audio_records.audio_dataset_from_records(
+        corpus / "shards", 4, seed=1, max_shapes=3, **arguments
+    )
+    passes = [[x.tobytes() for x, *_ in data.as_numpy_iterator()] for _ in range(2)]
+    assert len(data) == len(passes[0])
+    assert passes[0] != passes[1]
+    data.start_at(2)
+    rest = [x.tobytes() for x, *_ in data.as_numpy_iterator()]
+    assert rest == passes[0][2:] + passes[1][:2]
+
+
 def test_samples_of_16_bits(corpus, prepare, tmp_path):
     loud = np.array([0.5, 1.5, -2.0, 0.25] * 50, np.float32)
     import soundfile
