@@ -81,8 +81,8 @@ def resumable(
         and every further one the next.
 
     Raises:
-        ValueError: `batches` is not a positive integer; when the data set is read: a
-            pass had not as many.
+        ValueError: `batches` is not a positive integer.
+        tf.errors.FailedPreconditionError: (in iteration) A pass has fewer batches.
 
     Example:
 
@@ -99,9 +99,12 @@ def resumable(
     tf = require("tensorflow")
     place = Place(checks.whole("batches", batches))
 
+    def whole(number: tf.Tensor) -> tf.data.Dataset:
+        return make(number).apply(tf.data.experimental.assert_cardinality(batches))
+
     def from_there(_: tf.Tensor) -> tf.data.Dataset:
         number, passed_over = place.move_on()
-        two = tf.data.Dataset.range(number, number + 2).flat_map(make).enumerate()
+        two = tf.data.Dataset.range(number, number + 2).flat_map(whole).enumerate()
         # TensorFlow crashes where `skip` has a tensor that is 0.
         there = two.filter(lambda batch, _: batch >= passed_over)
         return there.map(lambda _, parts: parts).take(batches)

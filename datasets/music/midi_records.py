@@ -81,6 +81,8 @@ def midi_dataset_from_records(
             are fewer shards than workers, or a number is out of its range.
         tf.errors.DataLossError: (in iteration) A shard is damaged. Which one, the
             SHA-256 sums in the manifest tell.
+        tf.errors.FailedPreconditionError: (in iteration, in one process) The shards
+            have fewer sequences than the manifest says.
 
     Example:
 

@@ -128,6 +128,8 @@ def audio_dataset_from_records(
             is out of its range.
         tf.errors.DataLossError: (in iteration) A shard is damaged. Which one, the
             SHA-256 sums in the manifest tell.
+        tf.errors.FailedPreconditionError: (in iteration, in one process) The shards
+            have fewer sequences than the manifest says.
 
     Example:
 

@@ -276,7 +276,7 @@ def read_matrices(path: Path) -> object:
 
 
 def read_records(path: Path) -> object:
-    from tensorflow.errors import DataLossError
+    from tensorflow.errors import DataLossError, FailedPreconditionError
 
     folder = in_folder(
         path, {k: x for k, x in seeds.corpus().items() if k != path.name}
@@ -285,7 +285,7 @@ def read_records(path: Path) -> object:
     dataset = midi_records.midi_dataset_from_records(folder, **options)
     try:
         return len(list(dataset.as_numpy_iterator()))
-    except DataLossError:  # in the graph, where no name is known
+    except (DataLossError, FailedPreconditionError):  # in the graph, without a name
         return "a shard is damaged"
 
 

@@ -1,6 +1,7 @@
 """Shards of rolls: what the pipeline writes, and what a model reads of it."""
 
 import json
+import shutil
 import signal
 import subprocess
 import time
@@ -204,6 +205,15 @@ def test_a_shard_that_was_changed_is_made_anew(corpus, prepare, tmp_path):
         rolls_of(midi_records.midi_dataset_from_records(tmp_path / "shards"))
     prepare(base / "music", tmp_path / "shards", "--shards", 5)
     assert files(tmp_path / "shards") == files(base / "shards")
+
+
+def test_sequences_that_are_missing_are_noticed(corpus, tmp_path):
+    base, _ = corpus
+    shards = shutil.copytree(base / "shards", tmp_path / "shards")
+    for shard in shards.glob("*.tfrecord"):
+        shard.write_bytes(b"")
+    with pytest.raises(tf.errors.FailedPreconditionError):
+        rolls_of(midi_records.midi_dataset_from_records(shards))
 
 
 @pytest.mark.parametrize("name", ["../away.tfrecord", "{away}", "sub/../../away"])
