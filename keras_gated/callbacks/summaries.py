@@ -2,7 +2,8 @@
 
 import io
 import os
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -45,11 +46,11 @@ class TensorBoard(keras.callbacks.TensorBoard):
         super().__init__(os.fspath(log_dir), **kwargs)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        with _recording():
+        with self._writing_all():
             super().on_epoch_end(np.int64(epoch), _of_numpy(logs))
 
     def on_test_end(self, logs: dict[str, float] | None = None) -> None:
-        with _recording():
+        with self._writing_all():
             super().on_test_end(_of_numpy(logs))
 
     def on_train_batch_end(
@@ -57,16 +58,20 @@ class TensorBoard(keras.callbacks.TensorBoard):
     ) -> None:
         super().on_train_batch_end(batch, _of_numpy(logs))
 
+    @contextmanager
+    def _writing_all(self) -> Iterator[None]:
+        # Not by `tf.summary.record_if`: Keras leaves its own within `on_test_end`.
+        every = self.update_freq
+        if every != "epoch":
+            self.update_freq = 1
+        try:
+            yield
+        finally:
+            self.update_freq = every
+
 
 def _of_numpy(logs: dict[str, float] | None) -> dict[str, np.float32]:
     return {name: np.float32(value) for name, value in (logs or {}).items()}
-
-
-def _recording() -> AbstractContextManager[None]:
-    """Records whatever `keras.callbacks.TensorBoard(update_freq=N)` has said."""
-    import tensorflow as tf
-
-    return tf.summary.record_if(True)
 
 
 class _Summary(keras.callbacks.Callback):
@@ -108,8 +113,11 @@ class _Summary(keras.callbacks.Callback):
             self._writer.close()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        import tensorflow as tf
+
         if epoch % self.every == 0:
-            with self._writer.as_default(), _recording():
+            # Whatever `keras.callbacks.TensorBoard(update_freq=N)` has said.
+            with self._writer.as_default(), tf.summary.record_if(True):
                 self.write(epoch)
             self._writer.flush()
 
