@@ -2,9 +2,6 @@
 
 PYTHON ?= $(firstword $(foreach python,python3 python3.13 python3.12 python3.11,\
 	$(shell $(python) -c 'import sys; sys.version_info >= (3, 11) and print("$(python)")' 2>/dev/null)))
-# TensorFlow 2.17, the last that tensorflow-io loads with, has none for newer Pythons.
-PYTHON_OF_TFIO ?= $(firstword $(foreach python,$(PYTHON) python3.12 python3.11,\
-	$(shell $(python) -c 'import sys; (3, 11) <= sys.version_info < (3, 13) and print("$(python)")' 2>/dev/null)))
 VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
@@ -20,15 +17,13 @@ OTHER_TESTS := tests/cells tests/test_inspection.py tests/test_stepping.py \
 TFIO_TESTS := tests/datasets/sound tests/datasets/sets/test_fsdd.py tests/cells \
 	tests/layers tests/test_mixture.py tests/test_as_users_do.py
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS)
+MATRIX := $(PYTHON) .ci/matrix.py --workers $(WORKERS)
 
-# The lower bound in setup.cfg.
-OLDEST_KERAS := 3.8.0
-
-.PHONY: help demo study study-quick test test-tfio test-torch test-slow test-keras test-runners lint format fuzz kills audit package bench bench-quick soak tensorboard clean
+.PHONY: help demo study study-quick test test-tfio test-torch test-slow test-keras test-matrix test-nightly test-runners lint format fuzz kills audit package release-check bench bench-quick soak tensorboard clean
 
 help:  ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' Makefile | while IFS=: read name text; \
-	do printf '  make %-12s%s\n' "$$name" "$$text"; done
+	do printf '  make %-14s%s\n' "$$name" "$$text"; done
 
 demo: $(BIN)/.examples  ## train the four cells on Bach's chorales (ARGS="--help" for more)
 	$(BIN)/python examples/polyphonic_music.py $(ARGS)
@@ -38,8 +33,8 @@ test: $(BIN)/.dev  ## all tests on TensorFlow but the slow ones, the fast loop o
 	WITHOUT=tensorflow KERAS_BACKEND=jax $(PYTEST) $(LOOP_TESTS)
 	@echo "Tested on TensorFlow, the fast loop on JAX. Not tested: the rest on JAX, what takes long (make test-slow), PyTorch (make test-torch)."
 
-test-tfio: .venv-tfio/bin/.tfio  ## sound, cells and layers with TensorFlow 2.17 and tensorflow-io
-	KERAS_BACKEND=tensorflow $(subst $(BIN),.venv-tfio/bin,$(PYTEST)) $(TFIO_TESTS)
+test-tfio:  ## sound, cells and layers with TensorFlow 2.17 and tensorflow-io
+	$(MATRIX) tfio --tests "$(TFIO_TESTS)"
 
 test-torch: $(BIN)/.torch  ## the tests of the cells and layers on PyTorch (a large download)
 	WITHOUT=tensorflow KERAS_BACKEND=torch $(PYTEST) $(LAYER_TESTS) $(OTHER_TESTS)
@@ -51,8 +46,14 @@ test-slow: $(BIN)/.dev  ## what takes long: the demo as a user runs it, all chor
 	WITHOUT=tensorflow KERAS_BACKEND=jax $(PYTEST) $(LAYER_TESTS) $(OTHER_TESTS)
 	KERAS_BACKEND=jax $(PYTEST) tests/test_distribution.py -k "as_one or refused"
 
-test-keras: $(BIN)/.dev .venv-keras/.$(OLDEST_KERAS)  ## the tests of cells and layers on the oldest Keras
-	PYTHONPATH=.venv-keras KERAS_BACKEND=tensorflow $(PYTEST) $(LAYER_TESTS) $(OTHER_TESTS) tests/test_callbacks.py
+test-keras:  ## the tests of cells and layers on the oldest Keras
+	$(MATRIX) keras-oldest --tests "$(LAYER_TESTS) $(OTHER_TESTS) tests/test_callbacks.py"
+
+test-matrix:  ## many versions of Python, Keras and the backends, for docs/versions.md (LEGS="oldest jax")
+	$(MATRIX) --record $(LEGS)
+
+test-nightly:  ## the same on pre-releases; what breaks is no error
+	$(MATRIX) --record --nightly $(LEGS)
 
 test-runners: $(BIN)/.dev .venv-runners/.installed  ## the corpora on Dask and on Spark, which needs Java 17 (a large download)
 	PYTHONPATH=$(CURDIR)/.venv-runners KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -n 0 -m slow tests/datasets/test_runners.py
@@ -85,6 +86,11 @@ package: $(BIN)/.dev  ## build wheel and sdist, and try each in an empty environ
 		.venv-package/bin/python -I .ci/check_package.py \
 		|| exit 1; done
 	rm -rf .venv-package
+
+release-check: package .venv-release/bin/twine  ## what a release has to be: archives, metadata, changelog, tracked files
+	.venv-release/bin/twine check --strict dist/*
+	.venv-release/bin/cffconvert --validate
+	$(BIN)/python .ci/check_release.py
 
 study: $(BIN)/.study  ## the paper's tables and figures; goes on where it was stopped (ARGS="--help")
 	$(BIN)/python examples/empirical_study.py --workers $(WORKERS) $(ARGS)
@@ -122,17 +128,6 @@ $(BIN)/.examples $(BIN)/.study $(BIN)/.dev: $(BIN)/.%: setup.cfg pyproject.toml 
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[$*]'
 	@touch $@
 
-.venv-tfio/bin/.tfio: setup.cfg pyproject.toml
-	@test -n "$(PYTHON_OF_TFIO)" || { echo "Python 3.11 or 3.12 is needed for TensorFlow 2.17"; exit 1; }
-	@echo "Setting up .venv-tfio, once:"
-	test -x .venv-tfio/bin/python || $(PYTHON_OF_TFIO) -m venv .venv-tfio
-	.venv-tfio/bin/pip install --quiet --disable-pip-version-check --editable '.[test-tfio]'
-	@touch $@
-
-.venv-keras/.$(OLDEST_KERAS): | $(BIN)/python
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target .venv-keras keras==$(OLDEST_KERAS)
-	@touch $@
-
 # beam-pyspark-runner asks for a Beam and a Spark of its time; it runs on these.
 .venv-runners/.installed: | $(BIN)/python
 	$(BIN)/pip install --quiet --disable-pip-version-check --target .venv-runners \
@@ -144,6 +139,10 @@ $(BIN)/.examples $(BIN)/.study $(BIN)/.dev: $(BIN)/.%: setup.cfg pyproject.toml 
 .venv-audit/bin/pip-audit: | $(BIN)/python
 	$(PYTHON) -m venv .venv-audit
 	.venv-audit/bin/pip install --quiet --disable-pip-version-check pip-audit
+
+.venv-release/bin/twine: | $(BIN)/python
+	$(PYTHON) -m venv .venv-release
+	.venv-release/bin/pip install --quiet --disable-pip-version-check twine==7.0.0 cffconvert==2.0.0
 
 $(BIN)/.torch: $(BIN)/.dev
 	$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0

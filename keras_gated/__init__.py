@@ -1,5 +1,11 @@
 """Gated recurrent cells and fast layers for Keras 3, and what their study needs."""
 
+import keras  # noqa: F401  (loads its backend, whose version is looked at)
+
+from keras_gated import versions
+
+versions.check(versions.installed())  # before anything fails without saying why
+
 from keras_gated import (
     callbacks,
     cells,
