@@ -217,6 +217,7 @@ def run_leg(name: str, leg: Leg, tests: str, workers: int, fresh: bool) -> dict:
     report = HOME / name / "report.xml"
     report.unlink(missing_ok=True)
     command = [python, "-m", "pytest", "-q", "-n", workers, f"--junitxml={report}"]
+    command.append("--continue-on-collection-errors")
     begin = datetime.datetime.now(datetime.UTC)
     dropped = " ".join({"tensorflow"} - {leg.backend})
     print(f"{name}: {', '.join(f'{k} {v}' for k, v in found.items())}", flush=True)

@@ -1,6 +1,6 @@
 """What is leaned on of Keras's private parts, each held against Keras as installed.
 
-Tried with Keras 3.8.0, the lower bound of setup.cfg (`make test-keras`), and 3.15.1.
+Tried with Keras 3.13.2, the lower bound of setup.cfg (`make test-keras`), and 3.15.1.
 """
 
 import gc
