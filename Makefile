@@ -18,6 +18,7 @@ TFIO_TESTS := tests/datasets/sound tests/datasets/sets/test_fsdd.py tests/cells 
 	tests/layers tests/test_mixture.py tests/test_as_users_do.py
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS)
 MATRIX := $(PYTHON) .ci/matrix.py --workers $(WORKERS)
+OF_MATRIX = --record $(LEGS) $(if $(TESTS),--tests "$(TESTS)")
 
 .PHONY: help demo study study-quick test test-tfio test-torch test-slow test-keras test-matrix test-nightly test-runners lint format fuzz kills audit package release-check bench bench-quick soak tensorboard clean
 
@@ -50,10 +51,10 @@ test-keras:  ## the tests of cells and layers on the oldest Keras
 	$(MATRIX) keras-oldest --tests "$(LAYER_TESTS) $(OTHER_TESTS) tests/test_callbacks.py"
 
 test-matrix:  ## many versions of Python, Keras and the backends, for docs/versions.md (LEGS="oldest jax")
-	$(MATRIX) --record $(LEGS)
+	$(MATRIX) $(OF_MATRIX)
 
 test-nightly:  ## the same on pre-releases; what breaks is no error
-	$(MATRIX) --record --nightly $(LEGS)
+	$(MATRIX) --nightly $(OF_MATRIX)
 
 test-runners: $(BIN)/.dev .venv-runners/.installed  ## the corpora on Dask and on Spark, which needs Java 17 (a large download)
 	PYTHONPATH=$(CURDIR)/.venv-runners KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -n 0 -m slow tests/datasets/test_runners.py
