@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 # Not public, but only Keras knows where a backend keeps the mask of a tensor.
-from keras.src.backend import get_keras_mask
+from keras.src.backend.common.masking import get_keras_mask
 
 from keras_gated import replicas
 from keras_gated.mixture import check_sizes, gaussian_mixture_nll

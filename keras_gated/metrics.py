@@ -14,7 +14,7 @@ import keras
 from keras import ops
 
 # Not public, but only Keras knows where a backend keeps the mask of a tensor.
-from keras.src.backend import get_keras_mask
+from keras.src.backend.common.masking import get_keras_mask
 
 from keras_gated.datasets import checks
 from keras_gated.losses import bernoulli_nll, weigh_steps
