@@ -20,7 +20,7 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS)
 MATRIX := $(PYTHON) .ci/matrix.py --workers $(WORKERS)
 OF_MATRIX = --record $(LEGS) $(if $(TESTS),--tests "$(TESTS)")
 
-.PHONY: help demo study study-quick test test-tfio test-torch test-slow test-keras test-matrix test-nightly test-runners lint format fuzz kills audit package release-check bench bench-quick soak tensorboard clean
+.PHONY: help demo study study-quick test test-tfio test-torch test-slow test-keras test-matrix test-nightly test-runners lint format fuzz kills audit docs docs-check package release-check bench bench-quick soak tensorboard clean
 
 help:  ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' Makefile | while IFS=: read name text; \
@@ -77,6 +77,14 @@ kills: $(BIN)/.dev  ## kill programs at random instants; the ends must be equal 
 audit: $(BIN)/.dev .venv-audit/bin/pip-audit  ## known vulnerabilities of what is installed (asks a database in the network)
 	$(BIN)/pip freeze --disable-pip-version-check --exclude-editable | sed 's/+.*//' > .venv-audit/installed.txt
 	.venv-audit/bin/pip-audit --strict --no-deps --disable-pip --requirement .venv-audit/installed.txt
+
+docs: .venv-docs/.installed  ## build the site in build/site/html, and follow its links
+	.venv-docs/bin/python docs/make_site.py
+	.venv-docs/bin/zensical build --clean --strict
+	.venv-docs/bin/python docs/make_site.py --check
+
+docs-check: docs  ## look at the site in headless Chromium (ARGS="--help"); apt-get install chromium chromium-driver
+	.venv-docs/bin/python docs/check_site.py $(ARGS)
 
 package: $(BIN)/.dev  ## build wheel and sdist, and try each in an empty environment
 	rm -rf dist .venv-package
@@ -135,6 +143,15 @@ $(BIN)/.examples $(BIN)/.study $(BIN)/.dev: $(BIN)/.%: setup.cfg pyproject.toml 
 		dask==2026.8.0 distributed==2026.8.0
 	$(BIN)/pip install --quiet --disable-pip-version-check --target .venv-runners --no-deps \
 		beam-pyspark-runner==0.0.3 pyspark==4.3.0 py4j==0.10.9.9
+	@touch $@
+
+# An environment of its own: it needs neither TensorFlow nor the package. Zensical is
+# before 1.0, so its version is fixed, and that of the handler of its reference, too.
+.venv-docs/.installed: Makefile
+	test -x .venv-docs/bin/python || $(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/pip install --quiet --disable-pip-version-check zensical==0.0.73 \
+		'mkdocstrings[python]==1.0.8' mkdocstrings-python==2.0.11 \
+		latex2mathml==3.81.1 selenium==4.51.0
 	@touch $@
 
 .venv-audit/bin/pip-audit: | $(BIN)/python
