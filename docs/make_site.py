@@ -3,10 +3,10 @@
     python docs/make_site.py          # before the site is built
     python docs/make_site.py --check  # after: every link and anchor leads somewhere
 
-The pages are docs/*.md as they stand, so that they read well in a repository, too. Three
-things differ in the copies: a link to a file outside docs/ leads to a page that shows it,
-a block of LaTeX (```math) becomes MathML, which browsers draw without a script, and the
-pages of the reference are lists of the public names, made here.
+The pages are docs/*.md as they stand, so that they read well in a repository, too.
+Three things differ in the copies: a link to a file outside docs/ leads to a page that
+shows it, a block of LaTeX (```math) becomes MathML, which browsers draw without a
+script, and the pages of the reference are lists of the public names, made here.
 """
 
 import argparse

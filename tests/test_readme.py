@@ -124,6 +124,32 @@ def test_python_of_the_page_on_a_cell_of_ones_own(tmp_path, monkeypatch, capsys)
     assert body in page.read_text()
 
 
+def test_python_of_the_site_s_pages(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for page, epochs in (
+        ("quick_start", 2),
+        ("choosing_a_cell", 0),
+        ("coming_from", 0),
+    ):
+        run("\n".join(blocks(README.parent / "docs" / f"{page}.md")), epochs=epochs)
+    out = capsys.readouterr().out
+    assert "{'tanh': 100, 'lstm': 36, 'gru': 46, 'simplified_gru': 62}" in out
+    assert "fast: the gradient of the step of GRUCell is written by hand" in out
+
+
+def test_messages_of_the_page_on_troubles_are_in_the_code():
+    """A message may be divided into several strings, with values between them."""
+    code = ""
+    for folder in ("keras_gated", "datasets", "examples"):
+        for path in sorted((README.parent / folder).rglob("*.py")):
+            code += path.read_text() + "\n"
+    code = re.sub(r'"\s*f?"', "", code)
+    page = (README.parent / "docs" / "troubleshooting.md").read_text()
+    messages = re.findall(r"^\| `(.+?)` \| ", page, re.MULTILINE)
+    assert len(messages) > 30
+    assert not [message for message in messages if message not in code]
+
+
 def test_links_of_the_pages_lead_somewhere():
     for page in (README, *README.parent.glob("docs/*.md"), *README.parent.glob("*.md")):
         for link in re.findall(r"\]\((?!http)([^)#]+)", page.read_text()):

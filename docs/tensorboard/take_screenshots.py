@@ -44,13 +44,17 @@ tick(document);
 """Elements of TensorBoard's older pages are in shadows, where selectors do not look."""
 
 
-def browser(height: int) -> webdriver.Chrome:
+def browser(height: int, logs: bool = False) -> webdriver.Chrome:
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which("chromium")
     for flag in ("headless=new", "no-sandbox", "disable-gpu", "no-first-run"):
         options.add_argument(f"--{flag}")
     options.add_argument("--disable-background-networking")
     options.add_argument(f"--window-size=1400,{height}")
+    if logs:  # of the console, and of what is loaded
+        options.set_capability(
+            "goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"}
+        )
     return webdriver.Chrome(options, Service(shutil.which("chromedriver")))
 
 
