@@ -21,13 +21,22 @@ from take_screenshots import browser
 SITE = Path(__file__).resolve().parents[1] / "build" / "site"
 LARGEST = 1_000_000
 SCREENS = {"phone": (390, 844), "desk": (1440, 900)}
-PAGES = (
-    "index layers speed choosing_a_cell coming_from troubleshooting study/report "
-    "reference/index reference/layers"
-).split()
+PAGES = [
+    "index",
+    "layers",
+    "speed",
+    "choosing_a_cell",
+    "coming_from",
+    "troubleshooting",
+    "study/report",
+    "reference/index",
+    "reference/layers",
+]
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
+    """Serves files, and prints nothing about it."""
+
     def log_message(self, *args: object) -> None:
         pass
 

@@ -27,6 +27,10 @@ FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 DOCTEST = re.compile(r"^( *)>>> .*\n(?:\1(?!\"\"\").+\n)*", re.MULTILINE)
 MATH = re.compile(r"^```math\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
+UNSEARCHED = "---\nsearch:\n  exclude: true\n---\n\n"
+"""Above sources, records and this project's own pages: every page loads the index of
+the search, which would be twice as large with them."""
+
 REFERENCE = {
     "cells": ("Cells", ["keras_gated.cells"]),
     "layers": (
@@ -174,7 +178,7 @@ def write_page(path: Path) -> list[Path]:
     to.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".py":
         name = path.relative_to(ROOT)
-        to.write_text(f"# {name}\n\n````python\n{path.read_text()}````\n")
+        to.write_text(f"{UNSEARCHED}# {name}\n\n````python\n{path.read_text()}````\n")
         return []
     if path.suffix != ".md":
         shutil.copyfile(path, to)
@@ -197,7 +201,8 @@ def write_page(path: Path) -> list[Path]:
         parts += [LINK.sub(link, text[end : fence.start()]), fence[0]]
         end = fence.end()
     parts.append(LINK.sub(link, text[end:]))
-    to.write_text(MATH.sub(mathml, "".join(parts)))
+    page = MATH.sub(mathml, "".join(parts))
+    to.write_text(page if path.parent == ROOT / "docs" else UNSEARCHED + page)
     return found
 
 

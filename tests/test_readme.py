@@ -134,7 +134,7 @@ def test_python_of_the_site_s_pages(tmp_path, monkeypatch, capsys):
         run("\n".join(blocks(README.parent / "docs" / f"{page}.md")), epochs=epochs)
     out = capsys.readouterr().out
     assert "{'tanh': 100, 'lstm': 36, 'gru': 46, 'simplified_gru': 62}" in out
-    assert "fast: the gradient of the step of GRUCell is written by hand" in out
+    assert "fast: GRUCell brings the gradient of its step" in out
 
 
 def test_messages_of_the_page_on_troubles_are_in_the_code():
