@@ -47,6 +47,12 @@ def messages(driver: object) -> list[dict]:
 
 def look(driver: object, address: str, name: str) -> tuple[int, list[str]]:
     driver.execute_cdp_cmd("Network.clearBrowserCache", {})
+    # The scheme of the first page is remembered, whatever the browser prefers later.
+    origin = address.partition(".html")[0].rpartition(":")
+    origin = f"{origin[0]}:{origin[2].partition('/')[0]}"
+    driver.execute_cdp_cmd(
+        "Storage.clearDataForOrigin", {"origin": origin, "storageTypes": "all"}
+    )
     messages(driver)
     driver.get(address)
     time.sleep(1)
