@@ -45,6 +45,9 @@ def messages(driver: object) -> list[dict]:
     return [json.loads(e["message"])["message"] for e in driver.get_log("performance")]
 
 
+SCHEME = "return document.body.getAttribute('data-md-color-scheme')"
+
+
 def look(driver: object, address: str, name: str) -> tuple[int, list[str]]:
     driver.execute_cdp_cmd("Network.clearBrowserCache", {})
     # The scheme of the first page is remembered, whatever the browser prefers later.
@@ -56,7 +59,15 @@ def look(driver: object, address: str, name: str) -> tuple[int, list[str]]:
     messages(driver)
     driver.get(address)
     time.sleep(1)
+    dark = name.endswith("dark")
+    if dark != (driver.execute_script(SCHEME) == "slate"):  # as a reader would
+        driver.execute_script(
+            "document.querySelector('input[name=__palette]:not(:checked)').click()"
+        )
+        time.sleep(0.5)
     size, wrong = 0, []
+    if dark != (driver.execute_script(SCHEME) == "slate"):
+        wrong.append("cannot be made dark, or light")
     for message in messages(driver):
         about = message["params"]
         if message["method"] == "Network.loadingFinished":
