@@ -62,7 +62,7 @@ def look(driver: object, address: str, name: str) -> tuple[int, list[str]]:
     dark = name.endswith("dark")
     if dark != (driver.execute_script(SCHEME) == "slate"):  # as a reader would
         driver.execute_script(
-            "document.querySelector('input[name=__palette]:not(:checked)').click()"
+            "document.querySelector('label[for^=__palette]:not([hidden])').click()"
         )
         time.sleep(0.5)
     size, wrong = 0, []
