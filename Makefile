@@ -20,7 +20,7 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS)
 MATRIX := $(PYTHON) .ci/matrix.py --workers $(WORKERS)
 OF_MATRIX = --record $(LEGS) $(if $(TESTS),--tests "$(TESTS)")
 
-.PHONY: help demo study study-quick test test-tfio test-torch test-slow test-keras test-matrix test-nightly test-runners lint format fuzz kills audit docs docs-check package release-check bench bench-quick soak tensorboard clean
+.PHONY: help demo study study-quick test test-tfio test-torch test-slow test-keras test-matrix test-nightly test-runners lint format fuzz kills audit docs docs-check package release-check bench bench-quick soak notebooks tensorboard clean
 
 help:  ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' Makefile | while IFS=: read name text; \
@@ -116,6 +116,9 @@ bench: $(BIN)/.torch  ## time the layers beside their peers (leave the machine a
 
 bench-quick: $(BIN)/.torch  ## some of it, five minutes
 	$(BIN)/python benchmarks/bench.py --quick $(ARGS)
+
+notebooks: $(BIN)/.dev  ## run the notebooks, and keep what they give
+	KERAS_BACKEND=tensorflow $(BIN)/python notebooks/execute.py $(ARGS)
 
 soak: $(BIN)/.dev  ## training, generation, streaming and reading for 30 minutes each, memory and time watched
 	$(BIN)/python benchmarks/soak.py $(ARGS)

@@ -2,7 +2,8 @@
 
 Each row of LEGS is an environment of its own, `.venv-matrix/NAME`. A leg whose tests
 ran on the very same files is not run again, so that a run that was stopped goes on.
-Needs nothing but a Python; uv, which it installs, can take the lowest versions.
+Needs nothing but a Python. pip installs, as it is set up on the machine; uv, which is
+installed for it, does what pip cannot: takes the lowest versions, leaves one out.
 """
 
 import argparse
@@ -105,18 +106,24 @@ def run(command: list, **options: object) -> subprocess.CompletedProcess:
     return subprocess.run([str(word) for word in command], **options)
 
 
+def attempt(command: list, **options: object) -> None:
+    """Runs a program that installs something."""
+    done = run(command, **options)
+    if done.returncode:
+        lines = [line.strip(" ×╰─▶│") for line in done.stderr.splitlines()]
+        why = " ".join(line for line in lines if not line.startswith("WARNING"))
+        raise CannotRunError(f"cannot be installed: {why[:200]}")
+
+
 def uv(*arguments: object) -> None:
     """Installs with uv, which is told what pip is told here."""
     tool = HOME / ".uv" / "bin" / "uv"
     if not tool.exists():
         venv.create(HOME / ".uv", with_pip=True)
-        run([tool.with_name("pip"), "install", "--quiet", "uv"], check=True)
+        attempt([tool.with_name("pip"), "install", "--quiet", "uv"])
     names = {"PIP_CERT": "SSL_CERT_FILE", "PIP_FIND_LINKS": "UV_FIND_LINKS"}
     told = {uvs: os.environ[pips] for pips, uvs in names.items() if pips in os.environ}
-    done = run([tool, *arguments], env={**told, **os.environ})
-    if done.returncode:
-        lines = [line.strip(" ×╰─▶│") for line in done.stderr.splitlines()]
-        raise CannotRunError(f"cannot be installed: {' '.join(lines)[:200]}")
+    attempt([tool, *arguments], env={**told, **os.environ})
 
 
 def install(name: str, leg: Leg) -> pathlib.Path:
@@ -128,7 +135,18 @@ def install(name: str, leg: Leg) -> pathlib.Path:
     if stamp.exists() and stamp.read_text() == wanted:
         return python
     print(f"Setting up {folder.relative_to(ROOT)}:", flush=True)
-    uv("venv", "--quiet", "--clear", "--python", interpreter(leg.python), folder)
+    attempt([interpreter(leg.python), "-m", "venv", "--clear", folder])
+    if leg.lowest or leg.nightly or leg.drop:
+        install_with_uv(leg, folder, python)
+    else:
+        pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        attempt([*pip, "--editable", f".[{leg.extra}]", *leg.packages.split()])
+    stamp.write_text(wanted)
+    return python
+
+
+def install_with_uv(leg: Leg, folder: pathlib.Path, python: pathlib.Path) -> None:
+    """What pip cannot: the lowest versions, pre-releases of some, one left out."""
     packages = leg.packages.split()
     options = ["--resolution", "lowest-direct"] if leg.lowest else []
     options += ["--prerelease", "allow"] if leg.nightly else []
@@ -157,8 +175,6 @@ def install(name: str, leg: Leg) -> pathlib.Path:
     else:
         uv(*target, *options, "-r", "setup.cfg", "--extra", leg.extra, *packages)
     uv(*target, "--no-deps", "--editable", ".")
-    stamp.write_text(wanted)
-    return python
 
 
 def sources() -> str:

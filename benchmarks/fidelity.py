@@ -60,7 +60,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 class Run:
-    """A model that goes on with files and harmonises them."""
+    """A model that goes on with files and harmonizes them."""
 
     def __init__(self, args: argparse.Namespace, folder: Path) -> None:
         self.model = generate_music.load_model(args.model)
@@ -116,7 +116,7 @@ class Run:
         track, channel = kept = old.places[number % len(old.places)]
         (made,), *_ = self.make(path, "--keep", f"{track}:{channel + 1}")
         new = fidelity_checks.File(made)
-        yield "harmonised", fidelity_checks.of_harmony(old, new, [kept])
+        yield "harmonized", fidelity_checks.of_harmony(old, new, [kept])
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""The files that fidelity.py continues and harmonises."""
+"""The files that fidelity.py continues and harmonizes."""
 
 import itertools
 import warnings

@@ -1,4 +1,4 @@
-"""How well a model harmonises: Bach's sopranos with lower voices that it finds.
+"""How well a model harmonizes: Bach's sopranos with lower voices that it finds.
 
     python benchmarks/harmonize.py --model runs/.../joint/best.keras --dataset jsb \
         --output harmony.json --picture harmony.png --output-dir harmonies
@@ -209,7 +209,7 @@ def main() -> int:
         }
         args.output.write_text(json.dumps(record, indent=1) + "\n")
     if args.picture:
-        titles = {"composer": "as it was written", "model": "as the model harmonises"}
+        titles = {"composer": "as it was written", "model": "as the model harmonizes"}
         draw({title: music[name][0] for name, title in titles.items()}, args.picture)
     if args.output_dir:
         for number in range(min(WRITTEN, len(found))):

@@ -1,9 +1,9 @@
-r"""Goes on with a piece of music, or harmonises it: your MIDI file stays as it is.
+r"""Goes on with a piece of music, or harmonizes it: your MIDI file stays as it is.
 
     python examples/generate_music.py --model runs/polyphonic_music/.../best.keras \
         --midi tune.mid --output continued --bars 16 --candidates 3
     python examples/generate_music.py --model runs/polyphonic_music/.../best.keras \
-        --midi quartet.mid --keep Violin --output harmonised
+        --midi quartet.mid --keep Violin --output harmonized
 
 writes, for each candidate, the MIDI file with every message of the original and new
 notes in its tracks, its sound and a picture, and a page with all of them,
@@ -72,7 +72,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="the drums repeat their last N bars (default: they are silent)",
     )
     harmony = parser.add_argument_group(
-        "to harmonise",
+        "to harmonize",
         "TRACK is the number or the name of a track, or the number of a track and a "
         "channel, such as 0:10. Notes of other tracks than those kept, or of those "
         "replaced, are found anew; if all are kept, in a new track.",
@@ -187,9 +187,9 @@ class New(NamedTuple):
 
 
 def check(args: argparse.Namespace) -> None:
-    harmonise = args.keep or args.replace
+    harmonize = args.keep or args.replace
     going_on = (args.bars, args.primer_bars, args.repeat_drums)
-    if harmonise and (args.only_new or any(x is not None for x in going_on)):
+    if harmonize and (args.only_new or any(x is not None for x in going_on)):
         raise ValueError(
             "--keep and --replace find other notes for the whole piece; leave out "
             "--bars, --primer-bars, --only-new and --repeat-drums."
@@ -243,7 +243,7 @@ def generate(
         "return_log_likelihood": True,
     }
     if args.keep or args.replace:
-        return harmonise(model, piece, args, reading, encoding, settings), encoding
+        return harmonize(model, piece, args, reading, encoding, settings), encoding
     return go_on(model, piece, args, reading, encoding, settings), encoding
 
 
@@ -296,7 +296,7 @@ def go_on(
     return in_order(rolls, likelihoods, reading.semitones, seam, [])
 
 
-def harmonise(
+def harmonize(
     model: keras.Model,
     piece: midi.Piece,
     args: argparse.Namespace,
@@ -442,7 +442,7 @@ def make(args: argparse.Namespace, model: keras.Model) -> New:
     music_page.write(Path(f"{output}.html"), args.midi.stem, about, candidates)
     if not all(roll.any() for roll in new.rolls):
         print("The model plays nothing in some; try another --seed or --temperature.")
-    what = "harmonised" if new.seam is None else f"from bar {new.seam.bar + 1} on"
+    what = "harmonized" if new.seam is None else f"from bar {new.seam.bar + 1} on"
     print(
         f"{args.midi.name}, {what}: {len(new.rolls[0])} steps, --seed {args.seed}, in "
         f"{time.perf_counter() - begun:.1f} s: {output}.mid, .wav, .png, .html"

@@ -26,7 +26,7 @@ from keras_gated.mixture import GaussianMixture
 from keras_gated.nade import NADE
 from keras_gated.sizing import match_units
 
-__version__ = "0.1.0"
+__version__ = "1.0.0.dev0"
 
 __all__ = [
     "NADE",

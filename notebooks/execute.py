@@ -1,7 +1,4 @@
-"""Runs the notebooks from top to bottom, and writes what they give.
-
-make notebooks
-"""
+"""Runs the notebooks from top to bottom, and keeps what they give: `make notebooks`."""
 
 import argparse
 import tempfile

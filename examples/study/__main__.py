@@ -22,7 +22,7 @@ from comparison import positive, seed
 from study import trials
 from study.joint import JointPlan
 from study.recipes import ABLATIONS, JOINT_PHASES
-from study.records import COMMITTED, Records
+from study.records import COMMITTED, Records, committed_in
 from study.tasks import Sources
 from study.trials import Plan, Trial
 from study.variant_plan import VariantPlan
@@ -170,7 +170,7 @@ def main(plan: Plan | None = None) -> int:
             return 0
         from study import tuner  # only the search needs KerasTuner
 
-        committed = None if args.afresh else COMMITTED
+        committed = () if args.afresh else committed_in(COMMITTED)
         records = Records(args.study_dir / "records", committed)
         return tuner.search(
             plan, records, args.study_dir, sources, args.workers, args.minutes

@@ -21,11 +21,12 @@ def plot_curves(records: list[dict], kind: str, path: Path) -> bool:
     Args:
         records: Of all trials.
         kind: `"music"` or `"speech"`.
-        path: Of the picture.
+        path: Of the picture, an SVG.
 
     Returns:
         Whether there was anything to draw.
     """
+    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     seeds = select(records, phase="seeds", failure=None)
@@ -49,7 +50,9 @@ def plot_curves(records: list[dict], kind: str, path: Path) -> bool:
     for axes in panels[:, 0]:
         axes.set_ylabel("nats per step")
     panels[0, 0].legend(title="solid: validation\ndotted: training")
-    figure.savefig(path, dpi=110)
+    # The same picture gives the same file.
+    with rc_context({"svg.hashsalt": path.stem}):
+        figure.savefig(path, metadata={"Date": None})
     return True
 
 
@@ -64,7 +67,10 @@ def _draw(column: np.ndarray, record: dict, label: str | None) -> None:
 
 
 def _scale(column: np.ndarray, low: float, high: float) -> None:
+    from matplotlib.ticker import EngFormatter
+
     margin = 0.06 * (high - low)
+    column[0].xaxis.set_major_formatter(EngFormatter(sep=""))  # 20k
     for axes, label in zip(column, ("updates", "seconds"), strict=True):
         axes.set_xlabel(label)
         axes.grid(which="both", linewidth=0.3)

@@ -11,8 +11,8 @@ from study.tasks import TASKS
 from study.trials import Key, Trial
 from study.variants import TRAINABLE
 
-COMMITTED = Path(__file__).parents[2] / "docs" / "study" / "records.jsonl"
-"""The records that come with the project."""
+COMMITTED = Path(__file__).parents[2] / "docs" / "study" / "records"
+"""The folder of the records that come with the project, a file for each set."""
 
 
 class Records:
@@ -20,16 +20,16 @@ class Records:
 
     Args:
         folder: Of the study's records, a JSON file each.
-        committed: A file of further records, a line each. If both have a trial, the
-            record in the folder is used. Default: `None`, no file.
+        committed: Files of further records, a line each. If both have a trial, the
+            record in the folder is used. Default: none.
     """
 
-    def __init__(self, folder: Path, committed: Path | None = None) -> None:
+    def __init__(self, folder: Path, committed: Iterable[Path] = ()) -> None:
         self.folder = folder
         self._committed = {}
-        if committed is not None and committed.exists():
-            for number, line in enumerate(committed.read_bytes().splitlines(), start=1):
-                record = _parse(line, f"{str(committed)!r}, line {number},")
+        for path in committed:
+            for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+                record = _parse(line, f"{str(path)!r}, line {number},")
                 self._committed[Trial.of(record).key] = record
 
     def path(self, trial: Trial) -> Path:
@@ -98,11 +98,22 @@ def in_order(records: Iterable[dict]) -> list[dict]:
     return sorted(records, key=place)
 
 
-def write_lines(records: Iterable[dict], path: Path) -> None:
-    """Writes a file of records, a line each."""
-    with atomic_path(path) as file:
-        compact = (json.dumps(r, separators=(",", ":")) for r in records)
-        Path(file).write_text("".join(f"{line}\n" for line in compact))
+def committed_in(folder: Path) -> list[Path]:
+    """The files of records in a folder, such as `COMMITTED`."""
+    return sorted(folder.glob("[!.]*.jsonl"))
+
+
+def write_committed(records: Iterable[dict], folder: Path) -> None:
+    """Writes a file of records for each set, a line each."""
+    records = list(records)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in {record["set"] for record in records}:
+        compact = (
+            json.dumps(record, separators=(",", ":"))
+            for record in select(records, set=name)
+        )
+        with atomic_path(folder / f"{name}.jsonl") as file:
+            Path(file).write_text("".join(f"{line}\n" for line in compact))
 
 
 def select(records: Iterable[dict], **values: Any) -> list[dict]:

@@ -21,7 +21,14 @@ import numpy as np
 from keras_gated import CELLS
 from keras_gated.datasets.files import atomic_path
 from study import figures, joint_tables, tables
-from study.records import COMMITTED, Records, in_order, select, write_lines
+from study.records import (
+    COMMITTED,
+    Records,
+    committed_in,
+    in_order,
+    select,
+    write_committed,
+)
 from study.tasks import TASKS
 from study.variant_plan import SETS
 from study.variants import TRAINABLE, VARIANTS
@@ -92,9 +99,10 @@ def write_report(
     """
     parts = [
         "# The empirical study, repeated",
-        "Made by `python examples/study_report.py` from "
-        "[records.jsonl](records.jsonl), which has a line for each trial: results, "
-        "learning curves, versions, and the command that repeats it. NLL is in nats "
+        "Made by `python examples/study_report.py` from the records of each set, such "
+        "as [jsb_chorales.jsonl](records/jsb_chorales.jsonl), which have a line for "
+        "each trial: results, learning curves, versions, and the command that repeats "
+        "it. NLL is in nats "
         "per step, at the epoch of each trial that was best by validation; ± is the "
         "95 % confidence interval of the mean over seeds (Student's t). The same "
         "figures are in [summary.csv](summary.csv); [notes.md](notes.md) tells what "
@@ -178,7 +186,7 @@ def _parse_arguments() -> argparse.Namespace:
         type=Path,
         default=COMMITTED.parent,
         metavar="DIR",
-        help="the folder of the report; records.jsonl in it is read and written, too "
+        help="the folder of the report; the records in it are read and written, too "
         "(default: docs/study)",
     )
     parser.add_argument(
@@ -206,8 +214,8 @@ def make(folder: Path, to: Path) -> list[dict]:
 
     Args:
         folder: Of the study's records.
-        to: The folder of the report. Its `records.jsonl` is added to the records, and
-            written again with all of them; a `time.json` is reported, too.
+        to: The folder of the report. The files in its `records` are added to the
+            records, and written again with all of them; a `time.json` is reported, too.
 
     Returns:
         All records, in order.
@@ -216,14 +224,13 @@ def make(folder: Path, to: Path) -> list[dict]:
         ValueError: There are no records, or a file is none.
     """
     committed = to / COMMITTED.name
-    records = in_order(Records(folder, committed).read().values())
+    records = in_order(Records(folder, committed_in(committed)).read().values())
     if not records:
         raise ValueError(
             f"there are no records in {str(folder.parent)!r} nor in {str(to)!r}; "
             "examples/empirical_study.py makes them"
         )
-    to.mkdir(parents=True, exist_ok=True)
-    write_lines(records, committed)
+    write_committed(records, committed)
     rows = summarize(records, TASKS, CELLS)
     write_summary(rows, to / "summary.csv")
     variants = summarize(records, SETS, TRAINABLE)
@@ -235,7 +242,7 @@ def make(folder: Path, to: Path) -> list[dict]:
         write_summary(joint, to / "joint.csv", joint_tables.COLUMNS)
     pictures = [
         name
-        for name, kind in (("figure_2.png", "music"), ("figure_3.png", "speech"))
+        for name, kind in (("figure_2.svg", "music"), ("figure_3.svg", "speech"))
         if figures.plot_curves(records, kind, to / name)
     ]
     timed = to / "time.json"

@@ -1,4 +1,4 @@
-"""A saved model goes on with a MIDI file, and harmonises it."""
+"""A saved model goes on with a MIDI file, and harmonizes it."""
 
 import importlib.util
 import re
@@ -184,7 +184,7 @@ def test_repeated_notes_meter_and_key_are_the_models(call, models, tune, tmp_pat
     np.testing.assert_array_equal(piano_roll.to_notes(heard), notes)
 
 
-def test_a_melody_with_repeated_notes_is_harmonised(call, models, duet, tmp_path):
+def test_a_melody_with_repeated_notes_is_harmonized(call, models, duet, tmp_path):
     out = tmp_path / "out"
     code, _, errors = call(
         *("--model", models / "told.keras", "--midi", duet, "--output", out),
@@ -198,14 +198,14 @@ def test_a_melody_with_repeated_notes_is_harmonised(call, models, duet, tmp_path
 
 
 @pytest.mark.parametrize("named", [("--keep", "Flute"), ("--replace", "1")])
-def test_a_melody_is_harmonised(call, models, duet, tmp_path, named):
+def test_a_melody_is_harmonized(call, models, duet, tmp_path, named):
     out = tmp_path / "out"
     code, said, errors = call(
         *("--model", models / "frames.keras", "--midi", duet, "--output", out),
         *("--seed", 1, "--particles", 4, *named),
     )
     assert code == 0, errors
-    assert "duet.mid, harmonised: 8 steps" in said
+    assert "duet.mid, harmonized: 8 steps" in said
     before, after = messages(duet), messages(f"{out}.mid")
     assert after[0] == before[0]
     assert after[1] != before[1]

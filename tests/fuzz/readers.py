@@ -359,7 +359,7 @@ def read_study(path: Path) -> object:
     is_committed = path.suffix == ".jsonl"
     if not is_committed:
         shutil.copy(path, folder)
-    return len(Records(folder, path if is_committed else None).read())
+    return len(Records(folder, [path] if is_committed else []).read())
 
 
 def synthesize(path: Path) -> object:

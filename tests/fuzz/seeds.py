@@ -173,5 +173,5 @@ def records() -> dict[str, bytes]:
     """Records of the study."""
     from study.records import COMMITTED
 
-    lines = COMMITTED.read_bytes().splitlines(keepends=True)
+    lines = (COMMITTED / "jsb_chorales.jsonl").read_bytes().splitlines(keepends=True)
     return {"0.json": lines[0], "1.json": lines[-1], "all.jsonl": b"".join(lines[:2])}
