@@ -47,12 +47,12 @@ def steps(page: str) -> Iterator[tuple[str, str]]:
 
 def serve(command: str, folder: Path) -> None:
     """Waits until TensorBoard knows a run and has shown its page."""
-    process = subprocess.Popen(
+    process = subprocess.Popen(  # noqa: S602
         command,
         shell=True,
         cwd=folder,
         start_new_session=True,
-        env=environment(),  # noqa: S602
+        env=environment(),
     )
     try:
         for path in ("", "data/runs"):

@@ -126,6 +126,22 @@ def test_cells_are_registered_under_the_name_of_the_package(cell_class):
     assert name == f"keras_gated>{cell_class.__name__}"
 
 
+def test_a_checkout_is_imported_where_another_copy_is_installed():
+    """Python looks into the folder where it is started before it looks elsewhere."""
+    code = (
+        "import sys\n"
+        "sys.meta_path = [x for x in sys.meta_path if 'editable' not in repr(x)]\n"
+        f"sys.path[:] = ['', *(x for x in sys.path if x != {str(ROOT)!r})]\n"
+        "import keras_gated\n"
+        "from keras_gated.datasets import midi\n"
+        "assert keras_gated.datasets is sys.modules['keras_gated.datasets']\n"
+        "print(midi.__file__)\n"
+    )
+    command = [sys.executable, "-c", code]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert run.stdout.strip() == str(ROOT / "datasets/music/midi.py"), run.stderr
+
+
 def test_every_data_set_is_an_attribute_and_nothing_is_imported_before():
     """In a process of its own, and without what an import may not need."""
     code = (
