@@ -5,7 +5,7 @@ from pathlib import Path
 import keras  # noqa: F401  (loads its backend, whose version is looked at)
 
 if not (Path(__file__).parent / "datasets").exists():
-    # A Python that was started in a checkout found this folder before what is installed.
+    # A Python that was started in a checkout found this before what is installed.
     __path__.append(str(Path(__file__).parents[1]))
 
 from keras_gated import versions
