@@ -34,6 +34,29 @@ def test_python_of_readme(tmp_path, monkeypatch):
     assert midi.read(tmp_path / "new.mid").any()
 
 
+def test_python_of_the_page_on_midi(tmp_path, monkeypatch):
+    """The model is one that its reader has."""
+    from keras_gated.datasets import midi
+
+    monkeypatch.chdir(tmp_path)
+    for k in range(10):
+        midi.write(np.eye(88)[k:40].repeat(2, axis=0), f"music/{k}.mid")
+    midi.write(np.eye(88), "tune.mid")
+    model = """
+import keras
+model = keras.Sequential([keras.Input((None, 88)), keras.layers.Dense(88)])
+model.compile("adam", "mse")
+"""
+    run("\n".join([model, *blocks(README.parent / "docs" / "midi.md")]), epochs=1)
+    assert midi.read("same.mid").any()
+
+
+def test_python_of_the_page_on_resuming(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run("\n".join(blocks(README.parent / "docs" / "resuming.md")), epochs=2)
+    assert {path.name for path in Path("run").iterdir()} >= {"backup.npz", "own.npz"}
+
+
 def test_python_of_the_page_on_audio(tmp_path, monkeypatch):
     """All blocks in a row; the last, which never ends, is left out."""
     from keras_gated.datasets import audio
