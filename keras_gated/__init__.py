@@ -17,6 +17,7 @@ from keras_gated import (
     cells,
     datasets,
     distribution,
+    exporting,
     generation,
     inspection,
     layers,
@@ -27,6 +28,7 @@ from keras_gated import (
 )
 from keras_gated.cells import *  # noqa: F403
 from keras_gated.encoding import RollEncoding
+from keras_gated.exporting import to_onnx
 from keras_gated.layers import *  # noqa: F403
 from keras_gated.mixture import GaussianMixture
 from keras_gated.nade import NADE
@@ -42,6 +44,7 @@ __all__ = [
     "cells",
     "datasets",
     "distribution",
+    "exporting",
     "generation",
     "inspection",
     "layers",
@@ -50,6 +53,7 @@ __all__ = [
     "metrics",
     "optimizers",
     "pictures",
+    "to_onnx",
 ]
 __all__ += cells.__all__
 __all__ += layers.__all__

@@ -198,7 +198,7 @@ class Stepper:
             (frame,) = frame
         else:
             frame = keras.tree.pack_sequence_as(model.input, frame)
-        with _links_kept(model.layers):
+        with links_kept(model.layers):
             self.model = keras.models.clone_model(
                 model, input_tensors=frame, clone_function=_one_step
             )
@@ -317,11 +317,14 @@ class Stepper:
 
 
 @contextlib.contextmanager
-def _links_kept(layers: list[keras.layers.Layer]) -> Iterator[None]:
+def links_kept(layers: list[keras.layers.Layer]) -> Iterator[None]:
     """Removes the links that symbolic calls inside the block add to layers.
 
     They connect a layer with the model that it is part of: a layer that two models
     share would keep both alive.
+
+    Args:
+        layers: The layers.
     """
     links = [
         nodes
@@ -336,8 +339,15 @@ def _links_kept(layers: list[keras.layers.Layer]) -> Iterator[None]:
             del nodes[length:]
 
 
-def _one_step(layer: keras.layers.Layer) -> keras.layers.Layer:
-    """The layer itself or, if it is recurrent, a layer of a single step."""
+def check_steps(layer: keras.layers.Layer) -> None:
+    """Checks that a layer of a model can be run step by step.
+
+    Args:
+        layer: The layer.
+
+    Raises:
+        ValueError: It cannot; the message names it.
+    """
     if isinstance(layer, keras.Model):
         raise ValueError(
             "A model within a model cannot be run step by step; put its layers into "
@@ -351,6 +361,11 @@ def _one_step(layer: keras.layers.Layer) -> keras.layers.Layer:
             f"Received a model with the layer {layer.name!r} of class "
             f"{type(layer).__name__}"
         )
+
+
+def _one_step(layer: keras.layers.Layer) -> keras.layers.Layer:
+    """The layer itself or, if it is recurrent, a layer of a single step."""
+    check_steps(layer)
     return _OneStep(layer) if isinstance(layer, keras.layers.RNN) else layer
 
 

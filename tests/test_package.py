@@ -35,8 +35,8 @@ PUBLIC = {
         MinGRUCell MinLSTM MinLSTMCell NADE ProjectedLSTM ProjectedLSTMCell RNN
         Recurrence RecurrentCell RollEncoding SLSTM SLSTMCell SimplifiedGRU
         SimplifiedGRUCell TanhCell TanhRNN callbacks cells datasets distribution
-        from_addons from_keras from_torch generation inspection layer_by_units layers
-        losses match_units metrics optimizers pictures to_keras""",
+        exporting from_addons from_keras from_torch generation inspection layer_by_units layers
+        losses match_units metrics optimizers pictures to_keras to_onnx""",
     "callbacks": """BackupAndRestore BackupError BestModel EpochProgress GateMonitor
         PianoRollImage SoundSummary TensorBoard TerminateOnNaN""",
     "datasets": """audio audio_dataset_from_directory audio_records bach_chorales fsdd
@@ -54,6 +54,7 @@ PUBLIC = {
         count_rounded from_notes halves next_step_dataset pack plot to_notes transpose
         with_onsets""",
     "distribution": "Workers initialize launch",
+    "exporting": "SingleStep to_litert to_onnx to_saved_model",
     "generation": "generate generate_audio stream_audio",
     "inspection": "gates jacobian_norms recurrent_layers",
     "losses": "BernoulliNLL GaussianMixtureNLL StepLoss bernoulli_nll weigh_steps",
