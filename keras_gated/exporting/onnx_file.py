@@ -70,8 +70,7 @@ def to_onnx(
     onnx, tf2onnx = require("onnx", "export"), require("tf2onnx", "export")
     placeholders = Placeholders(model if native and not step else None)
     function = traced(what)
-    if not hasattr(np, "object"):  # which tf2onnx looks for
-        object = object
+    vars(np).setdefault("object", object)  # which tf2onnx looks for
     with placeholders(), quiet("tensorflow", "absl", "tf2onnx"):
         file, _ = tf2onnx.convert.from_function(
             function,
