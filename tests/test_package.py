@@ -36,7 +36,8 @@ PUBLIC = {
         Recurrence RecurrentCell RollEncoding SLSTM SLSTMCell SimplifiedGRU
         SimplifiedGRUCell TanhCell TanhRNN callbacks cells datasets distribution
         exporting from_addons from_keras from_torch generation inspection
-        layer_by_units layers losses match_units metrics optimizers pictures to_keras to_onnx""",
+        layer_by_units layers losses match_units metrics optimizers pictures to_keras
+        to_onnx""",
     "callbacks": """BackupAndRestore BackupError BestModel EpochProgress GateMonitor
         PianoRollImage SoundSummary TensorBoard TerminateOnNaN""",
     "datasets": """audio audio_dataset_from_directory audio_records bach_chorales fsdd

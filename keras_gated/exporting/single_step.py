@@ -62,7 +62,7 @@ class SingleStep:
 
     def __init__(self, model: keras.Model) -> None:
         stepping.input_shape(model)
-        if not isinstance(model, (keras.Sequential, keras.models.Functional)):
+        if not getattr(model, "inputs", None):  # a subclassed one has none
             raise ValueError(
                 "Only Sequential and functional models can be run step by step. "
                 f"Received: the model {model.name!r} of class {type(model).__name__}; "
