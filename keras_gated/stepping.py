@@ -210,12 +210,8 @@ class Stepper:
             )
         self.output_shape = tuple(outputs[0].shape)
         for layer in self.model.layers:
-            if isinstance(layer, _OneStep) and len(layer._inbound_nodes) > 1:
-                raise ValueError(
-                    "A model that uses one recurrent layer in several places cannot be "
-                    "run step by step, because each place has its own states. Received "
-                    f"a model with the layer {layer.name!r} in several places"
-                )
+            if isinstance(layer, _OneStep):
+                check_place(layer)
         self._compiled = {}
 
     def compiled(self, function: Callable, *constants: Any) -> Callable:
@@ -339,6 +335,27 @@ def links_kept(layers: list[keras.layers.Layer]) -> Iterator[None]:
             del nodes[length:]
 
 
+class StepwiseError(ValueError):
+    """A model cannot be run step by step; the message names the layer and says why."""
+
+
+def check_place(layer: keras.layers.Layer) -> None:
+    """Checks that a layer of one step, which has states, is called once in its model.
+
+    Args:
+        layer: The layer, made for the model.
+
+    Raises:
+        StepwiseError: It is called in several places.
+    """
+    if len(layer._inbound_nodes) > 1:
+        raise StepwiseError(
+            "A model that uses one recurrent layer in several places cannot be "
+            "run step by step, because each place has its own states. Received "
+            f"a model with the layer {layer.name!r} in several places"
+        )
+
+
 def check_steps(layer: keras.layers.Layer) -> None:
     """Checks that a layer of a model can be run step by step.
 
@@ -346,17 +363,17 @@ def check_steps(layer: keras.layers.Layer) -> None:
         layer: The layer.
 
     Raises:
-        ValueError: It cannot; the message names it.
+        StepwiseError: It cannot.
     """
     if isinstance(layer, keras.Model):
-        raise ValueError(
+        raise StepwiseError(
             "A model within a model cannot be run step by step; put its layers into "
             f"the outer one. Received a model with the model {layer.name!r} inside"
         )
     if isinstance(layer, keras.layers.Bidirectional) or getattr(
         layer, "go_backwards", False
     ):
-        raise ValueError(
+        raise StepwiseError(
             "A model that reads sequences backwards cannot be run step by step. "
             f"Received a model with the layer {layer.name!r} of class "
             f"{type(layer).__name__}"

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_gated import stepping
@@ -26,8 +27,8 @@ class SingleStep:
 
     Args:
         model: A built Sequential or functional model. Its inputs are sequences,
-            `(batch, time, features)`; one without time, `(batch, features)`, is given
-            at every step.
+            `(batch, time, features)` or `(batch, time)`; one without time, `(batch,
+            features)`, is given at every step.
 
     Attributes:
         inputs: The `keras.KerasTensor` of each input, by name, in order.
@@ -35,8 +36,9 @@ class SingleStep:
 
     Raises:
         ValueError: The model cannot be run step by step: it is subclassed, reads
-            sequences backwards, computes the initial state of a layer, or has a model
-            inside; the message names the layer.
+            sequences backwards, computes the initial state of a layer, has a model
+            inside, or a layer that is not recurrent and yet looks at other steps; the
+            message names the layer.
 
     Example:
 
@@ -68,8 +70,21 @@ class SingleStep:
                 f"Received: the model {model.name!r} of class {type(model).__name__}; "
                 "call its layers on a keras.Input, and make a keras.Model of that"
             )
+        try:
+            self._build(model)
+            apart = self._differs()
+        except stepping.StepwiseError:
+            raise
+        except Exception as error:  # whatever a layer raises that is given one frame
+            raise _combines(_first_apart(model), model) from error
+        if apart:
+            raise _combines(_first_apart(model), model)
+
+    def _build(self, model: keras.Model) -> None:
         many = keras.tree.flatten(model.inputs)
-        self._sequences = [len(given.shape) > 2 for given in many]
+        self._sequences = [
+            len(given.shape) > 2 or given.shape[1:] == (None,) for given in many
+        ]
         frames = [
             keras.Input(
                 batch_shape=(None, 1, *given.shape[2:])
@@ -87,9 +102,13 @@ class SingleStep:
                 input_tensors=packed(model, frames),
                 clone_function=self._one_step,
             )
-        self.inputs = dict(
-            zip(_names("x", len(many)), map(self._of_frame, frames), strict=True)
-        )
+        for layer in self._layers:
+            stepping.check_place(layer)
+        frames = [
+            keras.KerasTensor((None, *x.shape[1 + sequence :]), x.dtype)
+            for x, sequence in zip(frames, self._sequences, strict=True)
+        ]
+        self.inputs = dict(zip(_names("x", len(many)), frames, strict=True))
         sizes = [size for layer in self._layers for size in layer.sizes()]
         self.inputs |= {
             f"state_{k}": keras.KerasTensor((None, size), dtype)
@@ -105,10 +124,42 @@ class SingleStep:
         self._layers.append(_ExplicitStep(layer))
         return self._layers[-1]
 
-    def _of_frame(self, frame: keras.KerasTensor) -> keras.KerasTensor:
-        shape = frame.shape
-        shape = (None, *shape[2:]) if len(shape) > 2 else shape
-        return keras.KerasTensor(shape, frame.dtype)
+    def _differs(self) -> bool:
+        """Whether the last of some steps gives something else than the sequence."""
+        random = np.random.default_rng(0)
+        whole, many = self.model, keras.tree.flatten(self.model.inputs)
+        pairs = list(zip(many, self._sequences, strict=True))
+        steps = max([x.shape[1] or 3 for x, sequence in pairs if sequence], default=1)
+        rows = next((x.shape[0] for x in many if x.shape[0]), 2)
+        given = [
+            random.integers(
+                0, 2, (rows, *([steps] if sequence else []), *x.shape[1 + sequence :])
+            ).astype(x.dtype)
+            for x, sequence in pairs
+        ]
+        with stepping.unchanged(whole):
+            expected = keras.tree.flatten(whole(packed(whole, given), training=False))
+        names, states = list(self.inputs)[: len(many)], self.initial_states(rows)
+        for step in range(steps):
+            frames = [
+                x[:, step] if sequence else x
+                for x, sequence in zip(given, self._sequences, strict=True)
+            ]
+            found = self({**dict(zip(names, frames, strict=True)), **states})
+            states = {name: found[f"new_{name}"] for name in states}
+        # Far above rounding, and below the effect of a wrong context.
+        close = 1e-3 if whole.compute_dtype in ("float32", "float64") else 0.1
+        for name, sequence in zip(self._ys, expected, strict=True):
+            one, all_of_it = (
+                ops.convert_to_numpy(ops.cast(x, "float32"))
+                for x in (found[name], sequence)
+            )
+            last = all_of_it[:, -1] if all_of_it.ndim > one.ndim else all_of_it
+            if one.shape != last.shape or not np.allclose(
+                one, last, close, close, True
+            ):
+                return True
+        return False
 
     def initial_states(self, batch_size: int) -> dict[str, Tensor]:
         """The states before the first step.
@@ -164,6 +215,32 @@ def packed(model: keras.Model, inputs: Sequence[Tensor]) -> Any:
     return keras.tree.pack_sequence_as(model.input, list(inputs))
 
 
+def _first_apart(model: keras.Model) -> keras.layers.Layer | None:
+    """The first layer that gives something else for a frame than for a sequence."""
+    for layer in model.layers:
+        part = object.__new__(SingleStep)
+        try:
+            part._build(keras.Model(model.inputs, layer.output))
+            apart = part._differs()
+        except Exception:
+            apart = True
+        if apart and not isinstance(layer, keras.layers.InputLayer):
+            return layer
+    return None
+
+
+def _combines(layer: keras.layers.Layer | None, model: keras.Model) -> ValueError:
+    which = (
+        f"layer {layer.name!r} of class {type(layer).__name__}" if layer else "model"
+    )
+    return stepping.StepwiseError(
+        "Only recurrent layers may look at other steps in a model that is run step by "
+        f"step. Received the model {model.name!r}, whose {which} gives something else "
+        "for a frame alone than within a sequence: export the model of sequences, or "
+        "one of the other layers"
+    )
+
+
 def _names(letter: str, count: int) -> list[str]:
     return [letter] if count == 1 else [f"{letter}_{k}" for k in range(count)]
 
@@ -201,7 +278,7 @@ class _ExplicitStep(keras.layers.Layer):
         inner = args[0] if args else None
         computed = len(args) > 1 or kwargs.pop("initial_state", None) is not None
         if computed or isinstance(inner, (list, tuple)):
-            raise ValueError(
+            raise stepping.StepwiseError(
                 "A model that computes the initial state of a recurrent layer cannot "
                 "be run step by step: export the layers after it as a model, whose "
                 "states are inputs. Received a model with an `initial_state` for the "
@@ -209,11 +286,9 @@ class _ExplicitStep(keras.layers.Layer):
             )
         return super().__call__(*args, **kwargs)
 
-    def compute_output_shape(self, input_shape: tuple) -> Any:
-        return self.rnn.compute_output_shape(input_shape)
-
     def call(self, frames: Tensor, mask: Any = None, training: bool = False) -> Any:
-        if self.given is None:  # the symbolic call, which finds out about masks
+        # Shapes are found by a symbolic call of this, which sees the masks.
+        if self.given is None:
             self.remembers = mask is not None and not self.rnn.zero_output_for_mask
             states = self.first(ops.shape(frames)[0])
         else:
