@@ -24,6 +24,7 @@ import quiet  # noqa: F401
 import keras
 import music_page
 import numpy as np
+from model_file import load_model
 
 import keras_gated
 from keras_gated.datasets import audio, midi, piano_roll
@@ -127,26 +128,6 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add("--musicxml", action="store_true", help="write MusicXML, too")
     return parser.parse_args(argv)
-
-
-def load_model(path: Path) -> keras.Model:
-    if not path.is_file():
-        raise ValueError(f"There is no model {str(path)!r}; `make demo` trains some.")
-    if path.suffix != ".keras":
-        # Of the older formats some versions of Keras run what is in the file.
-        raise ValueError(f"{str(path)!r} is no .keras file; no other is loaded.")
-    try:
-        return keras.saving.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:  # whatever a damaged archive leads to
-        if "safe_mode" in str(error):
-            raise ValueError(
-                f"{str(path)!r} holds code of its own (as keras.layers.Lambda does), "
-                "which could do anything; it is not loaded."
-            ) from error
-        # Keras puts all of the configuration before what it is about.
-        reason = str(error).rpartition("Exception encountered: ")[2]
-        reason = (reason or type(error).__name__).splitlines()[0]
-        raise ValueError(f"{str(path)!r} is no model that loads: {reason}") from error
 
 
 def encoding_of(

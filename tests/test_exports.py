@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 from differentiate import array
+from export_model import opened
 
 import keras_gated
 from keras_gated import GRU, LAYERS, LSTM, exporting, to_onnx
@@ -59,32 +60,6 @@ HEADS = {
         keras_gated.RNN([keras_gated.LSTMCell(4), K.GRUCell(5)])
     ),
 }
-
-
-def opened(path):
-    """A file as a function of named inputs."""
-    if path.suffix == ".onnx":
-        import onnxruntime
-
-        session = onnxruntime.InferenceSession(path)
-        names = [output.name for output in session.get_outputs()]
-        return lambda **given: dict(zip(names, session.run(None, given), strict=True))
-    if path.suffix == ".tflite":
-        try:
-            from ai_edge_litert.interpreter import Interpreter
-        except ImportError:
-            from tensorflow.lite import Interpreter
-        return Interpreter(str(path)).get_signature_runner()
-    import tensorflow as tf
-
-    loaded = tf.saved_model.load(path)
-
-    def call(**given):
-        given = {name: tf.constant(x) for name, x in given.items()}
-        found = loaded.signatures["serving_default"](**given)
-        return {name: x.numpy() for name, x in found.items()}
-
-    return call
 
 
 def inputs_of(model, batch, steps):

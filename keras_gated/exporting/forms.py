@@ -12,6 +12,8 @@ from keras_gated.exporting.single_step import SingleStep, packed
 
 Tensor = Any
 
+HALF = "float16", "bfloat16"
+
 
 class Form(NamedTuple):
     """A model, or one step of it, as what is exported."""
@@ -54,6 +56,14 @@ def form(model: keras.Model, step: bool, format_name: str) -> Form:
             "subclassed, are not known: call it on a keras.Input, and export a "
             "keras.Model of that"
         )
+    for layer in stepping.layers_within(model):
+        if layer.compute_dtype in HALF and format_name != "SavedModel":
+            raise ValueError(
+                f"The layer {layer.name!r} computes in {layer.compute_dtype}, and "
+                f"files of {format_name} are written in float32: make the same model "
+                "with dtype='float32', give it the weights (set_weights), and export "
+                "that"
+            )
     if step:
         one = SingleStep(model)
 

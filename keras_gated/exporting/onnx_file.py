@@ -66,7 +66,6 @@ def to_onnx(
     {'below': 'GRU', 'above': 'loop: ONNX has no operator for MinGRUCell'}
     """
     what = form(model, step, "ONNX")
-    _check_types(model)
     onnx, tf2onnx = require("onnx", "export"), require("tf2onnx", "export")
     placeholders = Placeholders(model if native and not step else None)
     function = traced(what)
@@ -90,19 +89,6 @@ def to_onnx(
     with atomic_path(path) as whole:
         whole.write_bytes(file.SerializeToString())
     return placeholders.about
-
-
-def _check_types(model: keras.Model) -> None:
-    from keras_gated import stepping
-
-    for layer in stepping.layers_within(model):
-        if layer.compute_dtype in ("float16", "bfloat16"):
-            raise ValueError(
-                f"The layer {layer.name!r} computes in {layer.compute_dtype}, and ONNX "
-                "files are written in float32: load the model with "
-                "keras.config.set_dtype_policy('float32'), or make it so, and give it "
-                "the weights"
-            )
 
 
 def _describe(file: Any, what: Form) -> None:

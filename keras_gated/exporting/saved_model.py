@@ -69,5 +69,7 @@ def write(what: Form, folder: Path, batch_size: int | None = None) -> Any:
     module = tf.Module()
     module.weights = [variable.value for variable in what.variables]
     module.serve = traced(what, batch_size)
+    # Without gradients, of which files have no need.
+    options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
     with quiet("tensorflow", "absl"):
-        tf.saved_model.save(module, folder, signatures=module.serve)
+        tf.saved_model.save(module, folder, module.serve, options)
