@@ -192,6 +192,21 @@ def test_eight_bits_are_smaller_and_near(step, tmp_path):
     assert 0 < error < 0.05 * np.ptp(found[False][1])
 
 
+def quantized():
+    model = sequential(GRU(16, **EVERY), K.Dense(3, name="d"))
+    model.quantize("int8")
+    return model
+
+
+@pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method")
+def test_what_keras_has_quantized(tmp_path):
+    model = quantized()
+    to_onnx(model, tmp_path / "model.onnx")
+    check(model, tmp_path / "model.onnx")
+    with pytest.raises(ValueError, match="layer 'd' was quantized by Keras"):
+        exporting.to_litert(model, tmp_path / "step.tflite", step=True)
+
+
 class Eigen(K.Layer):
     """An operation that LiteRT does not have."""
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import keras
 
+from keras_gated import stepping
 from keras_gated.datasets import checks
 from keras_gated.datasets.files import atomic_path
 from keras_gated.exporting import saved_model
@@ -59,6 +60,13 @@ def to_litert(
 
     batch_size = checks.whole("batch_size", batch_size)
     what = form(model, step, "LiteRT")
+    for layer in stepping.layers_within(model):
+        if isinstance(layer.dtype_policy, keras.dtype_policies.QuantizedDTypePolicy):
+            raise ValueError(
+                f"The layer {layer.name!r} was quantized by Keras, and LiteRT has no "
+                "operators for that: export the model as it was before, with "
+                "quantize=True"
+            )
     with (
         tempfile.TemporaryDirectory() as folder,
         quiet("tensorflow", "absl"),
