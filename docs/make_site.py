@@ -50,6 +50,7 @@ REFERENCE = {
         "Inspection and pictures",
         ["keras_gated.inspection", "keras_gated.pictures"],
     ),
+    "exporting": ("Exports", ["keras_gated.exporting"]),
     "distribution": ("Several processes", ["keras_gated.distribution"]),
     "music": (
         "Data sets of music",
