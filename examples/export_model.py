@@ -130,14 +130,14 @@ def opened(path: Path) -> Call:
         session = require("onnxruntime", "export").InferenceSession(path)
         names = [output.name for output in session.get_outputs()]
         return lambda **given: dict(zip(names, session.run(None, given), strict=True))
+    import tensorflow as tf
+
     if path.suffix == ".tflite":
         try:
             from ai_edge_litert.interpreter import Interpreter
         except ImportError:  # TensorFlow's own, which is to go
-            from tensorflow.lite import Interpreter
+            Interpreter = tf.lite.Interpreter
         return Interpreter(str(path)).get_signature_runner()
-    import tensorflow as tf
-
     logging.getLogger("absl").setLevel(logging.ERROR)  # about gradients
     loaded = tf.saved_model.load(path)
 

@@ -147,6 +147,14 @@ def test_python_of_the_page_on_a_cell_of_ones_own(tmp_path, monkeypatch, capsys)
     assert body in page.read_text()
 
 
+def test_python_of_the_page_on_exports(tmp_path, monkeypatch):
+    pytest.importorskip("tf2onnx")
+    monkeypatch.chdir(tmp_path)
+    run("\n".join(blocks(README.parent / "docs" / "exports.md")), epochs=0)
+    found = {path.name for path in tmp_path.iterdir()}
+    assert found == {"model.onnx", "step.onnx", "step.tflite", "saved"}
+
+
 def test_python_of_the_site_s_pages(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for page, epochs in (
