@@ -252,25 +252,27 @@ def run(
     return np.stack(frames, 1), time.perf_counter() - began
 
 
-def measure(form: Form, path: Path, model: keras.Model, seed: int) -> dict[str, Any]:
+def measure(
+    form: Form,
+    path: Path,
+    model: keras.Model,
+    many: list[np.ndarray],
+    expected: np.ndarray,
+) -> dict[str, Any]:
     """Runs a file beside the model.
 
     Args:
         form: How it was written.
         path: The file.
         model: The model.
-        seed: As of `sequences`.
+        many: From `sequences`.
+        expected: The first output of the model for them.
 
     Raises:
         ValueError: Its numbers are others than those of the model.
     """
-    many = sequences(model, seed)
     names = ["x"] if len(many) == 1 else [f"x_{k}" for k in range(len(many))]
     xs = dict(zip(names, many, strict=True))
-    expected = keras.tree.flatten(
-        model(many if len(many) > 1 else many[0], training=False)
-    )
-    expected = keras.ops.convert_to_numpy(expected[0])
     one, call = exporting.SingleStep(model) if form.step else None, opened(path)
     found, _ = run(call, xs, one)
     if found.ndim > expected.ndim:  # the last step of a model that gives one
@@ -307,7 +309,15 @@ def export(model: keras.Model, args: argparse.Namespace) -> dict[str, dict]:
     Returns:
         What came of each, by its title; `"not written"` is why not.
     """
+    if args.to.is_file():
+        raise ValueError(f"{str(args.to)!r} is a file; --to takes a folder.")
     args.to.mkdir(parents=True, exist_ok=True)
+    many = sequences(model, args.seed)
+    # Once, because a stateful model goes on from its states.
+    expected = keras.tree.flatten(
+        model(many if len(many) > 1 else many[0], training=False)
+    )
+    expected = keras.ops.convert_to_numpy(expected[0])
     table = {}
     for form in forms(args.to, args.quantize):
         path = args.to / form.file
@@ -318,7 +328,7 @@ def export(model: keras.Model, args: argparse.Namespace) -> dict[str, dict]:
         except ValueError as error:
             row["not written"] = str(error)
         else:
-            row |= measure(form, path, model, args.seed)
+            row |= measure(form, path, model, many, expected)
         print(line(form.title, row), flush=True)
     return table
 

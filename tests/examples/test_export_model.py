@@ -30,7 +30,7 @@ def call(monkeypatch, capsys, tmp_path):
         monkeypatch.setattr(sys, "argv", ["export_model.py", *map(str, arguments)])
         code = export_model.main()
         written = folder / "exports.json"
-        table = json.loads(written.read_text()) if written.exists() else None
+        table = json.loads(written.read_text()) if written.is_file() else None
         return code, *capsys.readouterr(), table
 
     return run_here
@@ -83,14 +83,17 @@ def test_a_file_with_other_numbers_is_an_error(call, monkeypatch):
 
 
 def test_what_is_no_model(call, tmp_path):
-    code, _, errors, table = call(None)
+    code, _, errors, _ = call(None)
     assert code == 2
     assert "There is no model" in errors
     (tmp_path / "model.keras").write_bytes(b"PK")
-    code, _, errors, table = call(None)
+    code, _, errors, _ = call(None)
     assert code == 2
     assert "is no model that loads" in errors
-    assert table is None
+    (tmp_path / "files").write_bytes(b"")
+    code, _, errors, _ = call([GRU(2)])
+    assert code == 2
+    assert "files' is a file; --to takes a folder" in errors
 
 
 def test_the_likelihood_of_next_frames_is_that_of_the_loss():
