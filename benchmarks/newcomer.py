@@ -13,8 +13,8 @@ import json
 import os
 import platform
 import re
+import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -22,6 +22,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -45,23 +46,26 @@ def steps(page: str) -> Iterator[tuple[str, str]]:
             yield from (("command", line) for line in text.splitlines())
 
 
-def serve(command: str, folder: Path) -> None:
+def words(command: str, folder: Path) -> list[str]:
+    """The words of a command, with files in the place of `*`, as a shell takes it."""
+    found = []
+    for word in shlex.split(command):
+        found += [str(x) for x in folder.glob(word)] if "*" in word else [word]
+    return found
+
+
+def serve(command: list[str], **options: Any) -> None:
     """Waits until TensorBoard knows a run and has shown its page."""
-    process = subprocess.Popen(  # noqa: S602
-        command,
-        shell=True,
-        cwd=folder,
-        start_new_session=True,
-        env=environment(),
-    )
+    options.pop("check")
+    process = subprocess.Popen(command, **options)
     try:
         for path in ("", "data/runs"):
             while not _get(path):
                 if process.poll() is not None:
-                    raise RuntimeError(f"{command!r} has ended")
+                    raise RuntimeError(f"{command} has ended")
                 time.sleep(0.2)
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
+        process.terminate()
 
 
 def _get(path: str) -> bool:
@@ -94,9 +98,9 @@ def take(kind: str, text: str, folder: Path) -> None:
     if kind == "code":
         subprocess.run([".venv/bin/python", "-c", text], **options)
     elif "tensorboard --" in text:
-        serve(text, folder)
+        serve(words(text, folder), **options)
     else:
-        subprocess.run(text, shell=True, **options)  # noqa: S602  (of our own page)
+        subprocess.run(words(text, folder), **options)
 
 
 def main() -> None:
