@@ -20,7 +20,7 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS)
 MATRIX := $(PYTHON) .ci/matrix.py --workers $(WORKERS)
 OF_MATRIX = --record $(LEGS) $(if $(TESTS),--tests "$(TESTS)")
 
-.PHONY: help demo study study-quick test test-tfio test-torch test-slow test-keras test-matrix test-nightly test-runners lint format fuzz kills audit docs docs-check package release-check bench bench-quick soak notebooks tensorboard clean
+.PHONY: help demo study study-quick test test-tfio test-torch test-slow test-keras test-matrix test-nightly test-runners test-browser lint format fuzz kills audit docs docs-check package release-check bench bench-quick soak notebooks tensorboard clean
 
 help:  ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' Makefile | while IFS=: read name text; \
@@ -58,6 +58,9 @@ test-nightly:  ## the same on pre-releases; what breaks is no error
 
 test-runners: $(BIN)/.dev .venv-runners/.installed  ## the corpora on Dask and on Spark, which needs Java 17 (a large download)
 	PYTHONPATH=$(CURDIR)/.venv-runners KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -n 0 -m slow tests/datasets/test_runners.py
+
+test-browser: $(BIN)/.dev .venv-browser/.installed  ## the page of export_page.py in Chromium; needs npm, apt-get install chromium chromium-driver
+	PYTHONPATH=.venv-browser KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -n 0 -m slow tests/examples/test_export_page.py
 
 lint: $(BIN)/.dev  ## ruff: style, formatting, type hints, docstrings
 	$(BIN)/ruff check .
@@ -155,6 +158,10 @@ $(BIN)/.examples $(BIN)/.study $(BIN)/.dev: $(BIN)/.%: setup.cfg pyproject.toml 
 	.venv-docs/bin/pip install --quiet --disable-pip-version-check zensical==0.0.73 \
 		'mkdocstrings[python]==1.0.8' mkdocstrings-python==2.0.11 \
 		latex2mathml==3.81.1 selenium==4.51.0
+	@touch $@
+
+.venv-browser/.installed: | $(BIN)/python
+	$(BIN)/pip install --quiet --disable-pip-version-check --target .venv-browser selenium
 	@touch $@
 
 .venv-audit/bin/pip-audit: | $(BIN)/python
