@@ -11,12 +11,13 @@ of frames how much less likely the frames are.
 """
 
 import argparse
+import contextlib
 import json
 import logging
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -82,8 +83,8 @@ def forms(folder: Path, quantized: bool) -> list[Form]:
             require("onnxruntime", "export")
             from onnxruntime import quantization
 
-            logging.getLogger().setLevel(logging.ERROR)  # advice that it gives
-            quantization.quantize_dynamic(folder / source, path)
+            with without_warnings():  # advice that it gives
+                quantization.quantize_dynamic(folder / source, path)
 
         return write
 
@@ -120,6 +121,16 @@ def forms(folder: Path, quantized: bool) -> list[Form]:
     ]
 
 
+@contextlib.contextmanager
+def without_warnings() -> Iterator[None]:
+    """Drops what libraries log, but for errors."""
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
 def opened(path: Path) -> Call:
     """A file that was written as a function: named inputs to named outputs.
 
@@ -138,8 +149,8 @@ def opened(path: Path) -> Call:
         except ImportError:  # TensorFlow's own, which is to go
             Interpreter = tf.lite.Interpreter
         return Interpreter(str(path)).get_signature_runner()
-    logging.getLogger("absl").setLevel(logging.ERROR)  # about gradients
-    loaded = tf.saved_model.load(path)
+    with without_warnings():  # about gradients
+        loaded = tf.saved_model.load(path)
 
     def call(**given: np.ndarray) -> Arrays:
         given = {name: tf.constant(x) for name, x in given.items()}

@@ -35,11 +35,11 @@ export function read(bytes) {
         notes.push(note);
       }
     }
-    for (const note of sounding.values()) note.end = tick;
   }
-  if (!notes.length) throw new Error("The file has no notes but those of drums.");
+  const released = notes.filter(({ end }) => end !== null);
+  if (!released.length) throw new Error("The file has no notes but those of drums.");
   for (const list of [meters, keys, tempi]) list.sort((a, b) => a.tick - b.tick);
-  return { file, notes, meters, keys, tempi, programs };
+  return { file, notes: released, meters, keys, tempi, programs };
 }
 
 /** The line of the grid that is nearest to a tick, halves up, in whole numbers. */

@@ -321,8 +321,8 @@ def _digests_of_code() -> dict[str, str]:
     """Of this package, and of what the program has loaded from its own folder."""
     files = {}
     for package in ("keras_gated", "keras_gated.datasets"):
-        (folder,) = importlib.util.find_spec(package).submodule_search_locations
-        for path in sorted(Path(folder).rglob("*.py")):
+        folder = Path(importlib.util.find_spec(package).origin).parent
+        for path in sorted(folder.rglob("*.py")):
             files[f"{package}/{path.relative_to(folder).as_posix()}"] = path
     main = getattr(sys.modules["__main__"], "__file__", None)
     if main is not None:
