@@ -1,7 +1,7 @@
 // The page: a file in, its continuation seen, heard and saved.
 
 import { goOn, load } from "./model.js";
-import { KEYS, line, read, seam, seconds, toC, toNotes, toRoll, write } from "./roll.js";
+import { KEYS, read, seam, seconds, toC, toNotes, toRoll, write } from "./roll.js";
 
 const element = (id) => document.getElementById(id);
 const number = (id) => Number(element(id).value);
@@ -12,14 +12,18 @@ function say(text, error = false) {
   element("message").className = error ? "error" : "";
 }
 
+/** What the model hears of the file, and how many steps it goes on for. */
+function look() {
+  const { about } = model;
+  const semitones = about.transpose === "C" ? toC(piece, about.profiles) : about.transpose;
+  const { first, count } = seam(piece, number("bars"), about.steps_per_quarter);
+  return { semitones, first, count, before: toRoll(piece, about, semitones, first) };
+}
+
 /** Goes on with the file; also returns what came of it, for programs. */
 async function run() {
   const { about } = model;
-  const semitones = about.transpose === "C" ? toC(piece, about.profiles) : about.transpose;
-  const { tick, bar } = seam(piece);
-  const at = (t) => line(t, piece, about.steps_per_quarter);
-  const first = at(tick), count = at(tick + number("bars") * bar) - first;
-  const before = toRoll(piece, about, semitones, first);
+  const { semitones, first, count, before } = look();
   const began = performance.now();
   const show = (part) => {
     element("progress").value = part;
@@ -27,7 +31,7 @@ async function run() {
   };
   const made = await goOn(model, before, count, number("temperature"), number("seed"), show);
   const milliseconds = performance.now() - began;
-  const notes = toNotes(made, about, semitones, piece, tick);
+  const notes = toNotes(made, about, semitones, piece, first);
   const all = [...piece.notes, ...notes];
   music = all.map(({ start, end, pitch, velocity }) =>
     ({ pitch, velocity, start: seconds(start, piece), end: seconds(end, piece) }));
@@ -111,4 +115,4 @@ try {
 } catch (error) {
   say(`The model does not load: ${error.message ?? error}`, true);
 }
-globalThis.page = { run, model };
+globalThis.page = { look, run, model };

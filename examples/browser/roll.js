@@ -21,7 +21,7 @@ export function read(bytes) {
       tick += event.deltaTime;
       const { type, channel } = event;
       if (type === "timeSignature") meters.push({ tick, ...event });
-      if (type === "keySignature") keys.push({ tick, ...event });
+      if (type === "keySignature" && Math.abs(event.key) <= 7) keys.push({ tick, ...event });
       if (type === "setTempo") tempi.push({ tick, micro: event.microsecondsPerBeat });
       if (type === "programChange") programs[channel] = event.programNumber;
       if ((type !== "noteOn" && type !== "noteOff") || channel === DRUMS) continue;
@@ -91,20 +91,22 @@ export function toRoll(piece, about, semitones, steps) {
   return roll;
 }
 
-/** The bar line where music goes on, and the ticks of a bar there. */
-export function seam(piece) {
+/** Where music goes on for some bars: the first step at or after a bar line, and steps. */
+export function seam(piece, bars, [steps, quarters]) {
   const { ticksPerBeat } = piece.file.header;
+  const step = (quarters * ticksPerBeat) / steps;
   // A played note may end an eighth of a quarter after the bar.
   const end = Math.max(...piece.notes.map((note) => note.end)) - ticksPerBeat / 8;
   const usual = { tick: 0, numerator: 4, denominator: 4 };
   const meter = piece.meters.filter(({ tick }) => tick <= Math.max(end, 0)).pop() ?? usual;
   const bar = (4 * ticksPerBeat * meter.numerator) / meter.denominator;
-  const bars = Math.max(0, Math.ceil((end - meter.tick) / bar));
-  return { tick: Math.round(meter.tick + bars * bar), bar };
+  const begin = meter.tick + Math.max(0, Math.ceil((end - meter.tick) / bar)) * bar;
+  const first = Math.ceil(begin / step);
+  return { first, count: Math.max(1, Math.floor((begin + bars * bar) / step) - first) };
 }
 
-/** Notes of frames that begin at a tick. */
-export function toNotes(frames, about, semitones, piece, tick) {
+/** Notes of frames that begin at a step. */
+export function toNotes(frames, about, semitones, piece, begin) {
   const [steps, quarters] = about.steps_per_quarter;
   const length = (quarters * piece.file.header.ticksPerBeat) / steps;
   const notes = [];
@@ -114,7 +116,7 @@ export function toNotes(frames, about, semitones, piece, tick) {
       const on = t < frames.length && frames[t][key] > 0;
       const again = on && about.onsets && frames[t][KEYS + key] > 0;
       if (first !== null && (!on || again)) {
-        const [start, end] = [first, t].map((x) => Math.round(tick + x * length));
+        const [start, end] = [first, t].map((x) => Math.round((begin + x) * length));
         notes.push({ start, end, pitch: key + LOWEST - semitones, velocity: 80 });
         first = null;
       }

@@ -234,6 +234,43 @@ def test_the_page_goes_on_as_the_model_does(
         assert url.startswith((served, "data:", "blob:")), url
 
 
+LOOK = """
+const { semitones, first, count, before } = page.look();
+const on = before.flatMap((frame, t) => [...frame.keys()].filter((k) => frame[k])
+  .map((k) => [t, k]));
+return { semitones, first, count, on };
+"""
+
+
+@pytest.mark.slow
+def test_the_page_reads_real_files_as_the_package(
+    tmp_path, monkeypatch, served, browser
+):
+    """Of music21's corpus, with all that its files have; and made ones."""
+    monkeypatch.syspath_prepend(str(DOCS.parents[1] / "benchmarks"))
+    from fidelity_files import made_here, of_corpus
+
+    model = whole()
+    model.save(tmp_path / "model.keras")
+    to = ["--model", str(tmp_path / "model.keras"), "--to", str(tmp_path / "page")]
+    monkeypatch.setattr(sys, "argv", ["export_page.py", *to])
+    assert export_page.main() == 0
+    browser.get(served)
+    wait(browser, "Choose a file")
+    files = [*of_corpus(tmp_path), *made_here(tmp_path)]
+    assert len(files) > 20
+    for path in files:
+        browser.find_element("id", "file").send_keys(str(path))
+        wait(browser, f"{path.name}: ")
+        found = browser.execute_script(LOOK)
+        seam = midi.find_seam(midi.read_piece(path), 2, bars=8)
+        reading = midi.read_all(path, midi.Options(2, transpose="C", onsets=True))
+        assert found["semitones"] == reading.semitones
+        assert (found["first"], found["count"]) == (seam.step, seam.steps)
+        on = np.argwhere(reading.roll[: seam.step]).tolist()
+        assert found["on"] == on
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
