@@ -76,12 +76,15 @@ def decode_by_pyav(path: str, layout: Layout = WHOLE, checked: bool = True) -> D
 def _decode(file: BinaryIO, promised: int | None, checked: bool) -> Decoded:
     """Decodes a file that has so many samples at least; the last block closes it."""
     av = require("av", extra="audio")
+    # Later ones read what files say of themselves when they are asked, which we do not.
+    at_once = int(av.__version__.partition(".")[0]) < 19
+    options = {"metadata_errors": "ignore"} if at_once else {}
     try:
         container = av.open(
             _Nameless(file),
             container_options={"format_whitelist": ",".join(FORMATS)},
-            metadata_errors="ignore",
             io_open=_refuse,
+            **options,
         )
     except av.FFmpegError as error:
         raise ValueError(_reason(error)) from error
