@@ -344,10 +344,10 @@ def test_bad_arguments_for_sound():
 
 
 def test_models_that_cannot_go_on_with_sound():
-    inputs = keras.Input((None, 6))
+    inputs, more = keras.Input((None, 6)), keras.Input((None, 6))
     no_mixture = keras.Sequential([inputs, keras.layers.Dense(4)])
     not_built = keras.Sequential([GaussianMixture(3, 4)])
-    two = keras.Model([inputs, keras.Input((1,))], GaussianMixture(3, 4)(inputs))
+    two = keras.Model([inputs, more], GaussianMixture(3, 4)(inputs + more))
     with pytest.raises(ValueError, match="is not built"):
         generate_audio(not_built, waves(40), 4)
     for model in (no_mixture, two, None):

@@ -207,13 +207,13 @@ def test_gates_are_in_float32_at_least(dtype):
 
 
 def small_models():
-    frames = keras.Input((TIME, INPUTS))
+    frames, more = keras.Input((TIME, INPUTS)), keras.Input((TIME, 4))
     gru = GRU(4, name="watched", return_sequences=True)
     return {
         "gru": keras.Sequential([frames, gru]),
         "two": keras.Sequential([frames, gru, LSTM(4, name="another")]),
         "keras": keras.Sequential([frames, keras.layers.GRU(4)]),
-        "several inputs": keras.Model([frames, keras.Input((4,))], gru(frames)),
+        "several inputs": keras.Model([frames, more], gru(frames) + more),
         "not built": keras.Sequential([gru]),
         "nothing": None,
     }
