@@ -161,7 +161,7 @@ $(BIN)/.examples $(BIN)/.study $(BIN)/.dev: $(BIN)/.%: setup.cfg pyproject.toml 
 	@touch $@
 
 .venv-browser/.installed: | $(BIN)/python
-	$(BIN)/pip install --quiet --disable-pip-version-check --target .venv-browser selenium
+	$(BIN)/pip install --quiet --disable-pip-version-check --target .venv-browser selenium==4.51.0
 	@touch $@
 
 .venv-audit/bin/pip-audit: | $(BIN)/python

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import quiet  # noqa: F401
 import keras
 import numpy as np
-from model_file import load_model
+from model_file import export_parser, load_model, make_folder
 
 import keras_gated
 from keras_gated import GaussianMixture, exporting, losses
@@ -40,12 +40,8 @@ Call = Callable[..., Arrays]
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = export_parser(__doc__)
     add = parser.add_argument
-    add("--model", type=Path, required=True, metavar="FILE", help="a .keras file")
-    add("--to", type=Path, required=True, metavar="FOLDER", help="where to write")
     add("--quantize", action="store_true", help="also in 8 bits")
     add("--seed", type=int, default=0, metavar="N", help="of what the model is run on")
     return parser.parse_args()
@@ -320,9 +316,7 @@ def export(model: keras.Model, args: argparse.Namespace) -> dict[str, dict]:
     Returns:
         What came of each, by its title; `"not written"` is why not.
     """
-    if args.to.is_file():
-        raise ValueError(f"{str(args.to)!r} is a file; --to takes a folder.")
-    args.to.mkdir(parents=True, exist_ok=True)
+    make_folder(args.to)
     many = sequences(model, args.seed)
     # Once, because a stateful model goes on from its states.
     expected = keras.tree.flatten(

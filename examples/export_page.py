@@ -10,7 +10,6 @@ leaves the reader's machine. npm (of Node.js) must be there to write it; it brin
 onnxruntime-web and midi-file to examples/browser/node_modules once.
 """
 
-import argparse
 import json
 import shutil
 import subprocess
@@ -19,7 +18,7 @@ from pathlib import Path
 
 import quiet  # noqa: F401
 import keras
-from model_file import load_model
+from model_file import export_parser, load_model, make_folder
 
 import keras_gated
 from keras_gated import NADE, RollEncoding, exporting
@@ -27,16 +26,6 @@ from keras_gated.datasets import midi, piano_roll
 
 SOURCES = Path(__file__).parent / "browser"
 RUNTIME = "ort-wasm-simd-threaded.wasm"
-
-
-def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
-    add("--model", type=Path, required=True, metavar="FILE", help="a .keras file")
-    add("--to", type=Path, required=True, metavar="FOLDER", help="where to write")
-    return parser.parse_args()
 
 
 def about(model: keras.Model) -> dict:
@@ -132,13 +121,11 @@ def _run(command: list, cwd: Path) -> None:
 
 
 def main() -> int:
-    args = parse_arguments()
+    args = export_parser(__doc__).parse_args()
     try:
         model = load_model(args.model)
         known = about(model)
-        if args.to.is_file():
-            raise ValueError(f"{str(args.to)!r} is a file; --to takes a folder.")
-        args.to.mkdir(parents=True, exist_ok=True)
+        make_folder(args.to)
         keras_gated.to_onnx(model, args.to / "step.onnx", step=True)
         (args.to / "about.json").write_text(json.dumps(known))
         bundle(args.to)

@@ -1,5 +1,9 @@
-"""The model file that a command names, with errors that say in a line what it is."""
+"""The model that a command names, and the folder that it writes to.
 
+Errors say in a line what is wrong with them.
+"""
+
+import argparse
 from pathlib import Path
 
 import keras
@@ -33,3 +37,32 @@ def load_model(path: Path) -> keras.Model:
         reason = str(error).rpartition("Exception encountered: ")[2]
         reason = (reason or type(error).__name__).splitlines()[0]
         raise ValueError(f"{str(path)!r} is no model that loads: {reason}") from error
+
+
+def export_parser(description: str) -> argparse.ArgumentParser:
+    """The arguments of a command that writes a model into a folder.
+
+    Args:
+        description: Of the command.
+    """
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--model", type=Path, required=True, metavar="FILE", help="a .keras file")
+    add("--to", type=Path, required=True, metavar="FOLDER", help="where to write")
+    return parser
+
+
+def make_folder(path: Path) -> None:
+    """Makes the folder that `--to` names, unless it is there.
+
+    Args:
+        path: The folder.
+
+    Raises:
+        ValueError: It is a file.
+    """
+    if path.is_file():
+        raise ValueError(f"{str(path)!r} is a file; --to takes a folder.")
+    path.mkdir(parents=True, exist_ok=True)

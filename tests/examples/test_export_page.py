@@ -112,6 +112,20 @@ def key_by_key(model, roll, count, seed, known):
 
 
 @pytest.fixture
+def export(tmp_path, monkeypatch):
+    """Runs the script on a model; its exit code."""
+
+    def run_here(model):
+        model.save(tmp_path / "model.keras")
+        places = {"--model": tmp_path / "model.keras", "--to": tmp_path / "page"}
+        arguments = [str(word) for pair in places.items() for word in pair]
+        monkeypatch.setattr(sys, "argv", ["export_page.py", *arguments])
+        return export_page.main()
+
+    return run_here
+
+
+@pytest.fixture
 def served(tmp_path):
     """The address of a folder of `tmp_path`."""
 
@@ -164,13 +178,10 @@ def wait(driver, text):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_the_page_goes_on_as_the_model_does(
-    name, tmp_path, monkeypatch, served, browser, capsys
+    name, tmp_path, export, served, browser, capsys
 ):
     model = of_name(name)
-    model.save(tmp_path / "model.keras")
-    to = ["--model", str(tmp_path / "model.keras"), "--to", str(tmp_path / "page")]
-    monkeypatch.setattr(sys, "argv", ["export_page.py", *to])
-    assert export_page.main() == 0, capsys.readouterr().err
+    assert export(model) == 0, capsys.readouterr().err
     encoding, known = keras_gated.RollEncoding.of(model), export_page.about(model)
     tune(tmp_path / "tune.mid", key=name == "whole")
     browser.get(served)
@@ -244,17 +255,14 @@ return { semitones, first, count, on };
 
 @pytest.mark.slow
 def test_the_page_reads_real_files_as_the_package(
-    tmp_path, monkeypatch, served, browser
+    tmp_path, monkeypatch, export, served, browser
 ):
     """Of music21's corpus, with all that its files have; and made ones."""
     monkeypatch.syspath_prepend(str(DOCS.parents[1] / "benchmarks"))
     from fidelity_files import made_here, of_corpus
 
     model = whole()
-    model.save(tmp_path / "model.keras")
-    to = ["--model", str(tmp_path / "model.keras"), "--to", str(tmp_path / "page")]
-    monkeypatch.setattr(sys, "argv", ["export_page.py", *to])
-    assert export_page.main() == 0
+    assert export(model) == 0
     browser.get(served)
     wait(browser, "Choose a file")
     files = [*of_corpus(tmp_path), *made_here(tmp_path)]
@@ -282,22 +290,16 @@ def test_the_page_reads_real_files_as_the_package(
         ),
     ],
 )
-def test_what_the_page_cannot_run_is_said(make, message, tmp_path, monkeypatch, capsys):
+def test_what_the_page_cannot_run_is_said(make, message, tmp_path, export, capsys):
     model = make()
     model.build((None, None, 88))
-    model.save(tmp_path / "model.keras")
-    to = ["--model", str(tmp_path / "model.keras"), "--to", str(tmp_path / "page")]
-    monkeypatch.setattr(sys, "argv", ["export_page.py", *to])
-    assert export_page.main() == 2
+    assert export(model) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "page").exists()
 
 
-def test_without_npm(tmp_path, monkeypatch, capsys):
+def test_without_npm(monkeypatch, export, capsys):
     model = independent()
-    model.save(tmp_path / "model.keras")
-    to = ["--model", str(tmp_path / "model.keras"), "--to", str(tmp_path / "page")]
-    monkeypatch.setattr(sys, "argv", ["export_page.py", *to])
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    assert export_page.main() == 2
+    assert export(model) == 2
     assert "install Node.js" in capsys.readouterr().err
