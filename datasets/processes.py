@@ -5,11 +5,12 @@ import concurrent.futures
 import contextlib
 import json
 import queue
+import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,19 @@ class Processes:
                 process.kill_if_late()
 
 
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ctrl-C is not for a process that is started here, not even before it says so."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class _Process:
     """One process, started when there is work, and again when it was brought down.
 
@@ -175,7 +189,8 @@ class _Process:
 
     def _start(self) -> None:
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        self._process = subprocess.Popen(self._command, **pipes)
+        with _uninterrupted():
+            self._process = subprocess.Popen(self._command, **pipes)
         if self._ended:  # meanwhile
             self._process.kill()
         if worker.receive(self._process.stdout) is None:
