@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import keras
 import numpy as np
 import onnx
+import pytest
 from onnx import helper
 
 import keras_gated
@@ -45,6 +46,22 @@ class Row:
 
     def twin(self, units=UNITS, **arguments):
         return self.keras_twin(units, **{**self.keras_arguments, **arguments})
+
+
+def some(values, first=1):
+    """As parameters: every third value is tested always, the others by `test-slow`.
+
+    Where they are the pairs of two lists of at least three, the length of the second of
+    which is no multiple of three, each element of both is among those tested always.
+    """
+
+    def parameter(number, value):
+        parts = value if isinstance(value, tuple) else (value,)
+        names = [getattr(p, "id", getattr(p, "name", str(p))) for p in parts]
+        marks = [] if number % 3 == first else [pytest.mark.slow]
+        return pytest.param(*parts, id="-".join(names), marks=marks)
+
+    return [parameter(n, value) for n, value in enumerate(values)]
 
 
 def negate_first_third(array):

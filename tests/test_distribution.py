@@ -41,13 +41,19 @@ def assert_same(here, there):
 
 
 @has_tensorflow
-@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.slow)])
-def test_several_train_as_one(count, tmp_path):
-    alone = training_together.same_as_one(distribution.Workers())
-    found = together(count, "same_as_one", tmp_path)
+@pytest.mark.parametrize(
+    ("task", "count"),
+    [
+        ("same_as_one", 2),
+        pytest.param("same_as_one", 4, marks=pytest.mark.slow),
+        pytest.param("joint_as_one", 2, marks=pytest.mark.slow),
+    ],
+)
+def test_several_train_as_one(task, count, tmp_path):
+    alone = getattr(training_together, task)(distribution.Workers())
+    found = together(count, task, tmp_path)
     assert all(result == found[0] for result in found)
-    for model, of_one in alone.items():
-        assert_same(found[0][model], of_one)
+    assert_same(found[0], alone)
 
 
 @of_tensorflow
@@ -188,7 +194,9 @@ def test_nothing_is_left_when_the_launcher_is_ended(how, tmp_path):
     command = [sys.executable, "-c", worker]
     launch = f"from keras_gated import distribution; distribution.launch(2, {command})"
     process = subprocess.Popen(
-        [sys.executable, "-c", launch], stderr=subprocess.DEVNULL
+        [sys.executable, "-c", launch],
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "KERAS_BACKEND": "jax"},  # which loads sooner
     )
     while len(pids := os.listdir(tmp_path)) < 2:
         assert process.poll() is None

@@ -72,10 +72,11 @@ def smears(music, real):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "joint",
     [
-        pytest.param(True, id="whole frames", marks=pytest.mark.slow),
+        pytest.param(True, id="whole frames"),
         pytest.param(False, id="keys"),
     ],
 )

@@ -1,5 +1,6 @@
 """The cells of later papers: their equations in NumPy, PyTorch's, and both loops."""
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -8,7 +9,16 @@ import keras
 import numpy as np
 import pytest
 from differentiate import gradients
-from oracles import BATCH, INPUTS, TIME, UNITS, array, precise_activations, sequences
+from oracles import (
+    BATCH,
+    INPUTS,
+    TIME,
+    UNITS,
+    array,
+    precise_activations,
+    sequences,
+    some,
+)
 
 import keras_gated
 from keras_gated import RNN
@@ -303,13 +313,6 @@ CASES = {
         {"use_bias": False, "recurrent_dropout": 0.4},
     ),
 }
-SOME = {
-    "masked, backwards, from states": ONE_EACH,
-    "states again, no bias": ONE_EACH[:2],
-}
-SOME = {} if BACKEND == "jax" else SOME  # every one is compiled there
-EACH = [(row, "all that is random") for row in ONE_EACH]
-EACH += [(row, case) for case, rows in SOME.items() for row in rows]
 
 
 def run(row, layer, call, arguments, fast, batch=BATCH, time=TIME):
@@ -333,16 +336,14 @@ def run(row, layer, call, arguments, fast, batch=BATCH, time=TIME):
     return [value, *by_weight, by_input, *keras.tree.flatten(rnn(x, **call))]
 
 
-@pytest.mark.parametrize(
-    ("row", "case"), EACH, ids=[f"{case}-{row.name}" for row, case in EACH]
-)
-def test_fast_loop_equals_keras_loop(row, case):
+@pytest.mark.parametrize(("case", "row"), some(itertools.product(CASES, ONE_EACH)))
+def test_fast_loop_equals_keras_loop(case, row):
     """Outputs, states, and the gradients of weights and inputs, in float64."""
     assert_same(*(run(row, *CASES[case], fast=fast) for fast in (True, False)))
 
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="of TensorFlow")
-@each_cell
+@pytest.mark.parametrize("row", some(ONE_EACH))
 def test_cores_share_a_batch_in_blocks(row, monkeypatch):
     """Of three rows, with each product in several parts, and blocks of two steps."""
     from keras_gated.layers import loop_blocks as blocks
