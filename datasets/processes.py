@@ -77,7 +77,8 @@ class Processes:
         for _ in self._processes:
             self._tasks.put(None)  # wakes one that waits for a task
         for thread in self._threads:
-            thread.join()
+            if thread.is_alive():
+                thread.join()
 
     def submit(self, path: Path | str, content: bytes) -> Callable[[], Read]:
         """Lets a process read a file.
@@ -100,8 +101,8 @@ class Processes:
 
     def _start(self, target: Callable, *arguments: Any) -> None:
         thread = threading.Thread(target=target, args=arguments, daemon=True)
+        self._threads.append(thread)  # before it starts: Ctrl-C may come at any moment
         thread.start()
-        self._threads.append(thread)  # now: Ctrl-C may come at any moment
 
     def _watch(self) -> None:
         seconds, _ = self._limits

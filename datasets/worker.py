@@ -109,10 +109,11 @@ def main() -> None:
     # What a parser prints must not come between the answers.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    load_folder()
-    file_error = importlib.import_module(f"{PACKAGE}.files").FileError
-    read = load_function(sys.argv[1], json.loads(sys.argv[2]))
-    send(answers, b"")  # it is ready
+    with ending_the_process():
+        load_folder()
+        file_error = importlib.import_module(f"{PACKAGE}.files").FileError
+        read = load_function(sys.argv[1], json.loads(sys.argv[2]))
+        send(answers, b"")  # it is ready
     # A thread takes what is sent at once, so that the two never wait for each other.
     tasks: queue.SimpleQueue[tuple[bytes, list] | None] = queue.SimpleQueue()
 
@@ -142,6 +143,8 @@ def ending_the_process() -> Iterator[None]:
         yield
     except MemoryError:
         os._exit(OUT_OF_MEMORY)
+    except BrokenPipeError:  # whoever started this has ended
+        os._exit(1)
     except Exception:
         traceback.print_exc()
         os._exit(1)

@@ -6,6 +6,7 @@ Keras's own optimizer and loss, say what is right.
 
 import functools
 import gc
+import itertools
 import weakref
 
 import keras
@@ -71,12 +72,7 @@ def frames_model(masking, notes, *head):
 
 @pytest.mark.parametrize(
     ("source", "target"),
-    [
-        ("Masking", "frames"),
-        ("Masking", "events"),
-        ("Embedding", "frames"),
-        ("Embedding", "events"),
-    ][few],
+    some(itertools.product(["Masking", "Embedding"], ["events", "frames"])),
 )
 def test_evaluates_and_fits_metrics_under_keras_masks(source, target):
     """Each counts what a weight of every step would count, on every backend."""
@@ -390,7 +386,7 @@ def test_lets_a_model_go_after_generating():
     assert gone() is None
 
 
-@pytest.mark.parametrize("batch", [4, 1][few])
+@pytest.mark.parametrize("batch", some([4, 1]))
 def test_generates_with_a_stateful_model_of_another_batch(batch):
     layers = [GRU(3, return_sequences=True, stateful=True), keras.layers.Dense(5)]
     model = keras.Sequential([keras.Input(batch_shape=(batch, None, 5)), *layers])

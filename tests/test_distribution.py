@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import pytest
 import training_together
+from oracles import some
 
 from keras_gated import distribution, replicas
 from keras_gated.distribution import cluster
@@ -41,12 +42,13 @@ def assert_same(here, there):
 
 
 @has_tensorflow
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "count"),
     [
         ("same_as_one", 2),
-        pytest.param("same_as_one", 4, marks=pytest.mark.slow),
-        pytest.param("joint_as_one", 2, marks=pytest.mark.slow),
+        ("same_as_one", 4),
+        ("joint_as_one", 2),
     ],
 )
 def test_several_train_as_one(task, count, tmp_path):
@@ -183,7 +185,7 @@ def test_all_are_started_again_when_one_is_killed(restarts, code, tmp_path, capf
     assert ("Worker 1 was killed" in shown.err) == bool(restarts)
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("how", some([signal.SIGINT, signal.SIGKILL]))
 def test_nothing_is_left_when_the_launcher_is_ended(how, tmp_path):
     worker = (
         "import os, time; from keras_gated.distribution import workers; "

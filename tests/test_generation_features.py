@@ -1,9 +1,11 @@
 """Sampling from models that are told something of each step besides."""
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
-from oracles import array
+from oracles import array, some
 
 from keras_gated import GRU, NADE, RollEncoding
 from keras_gated.generation import generate
@@ -48,8 +50,9 @@ def log_likelihoods(model, primer, continuation, features):
     return each.sum(axis=-1)[:, PRIMER - 1 :].sum(axis=1)
 
 
-@pytest.mark.parametrize("joint", [False, True])
-@pytest.mark.parametrize("particles", [1, 4])
+@pytest.mark.parametrize(
+    ("joint", "particles"), some(itertools.product([False, True], [1, 4]), 0)
+)
 def test_steps_are_told_what_is_known_of_them(joint, particles):
     """The likelihood is that of teacher forcing, which tells the same."""
     model, (primer, features) = model_of(joint), given()

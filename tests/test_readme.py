@@ -51,12 +51,14 @@ model.compile("adam", "mse")
     assert midi.read("same.mid").any()
 
 
+@pytest.mark.slow
 def test_python_of_the_page_on_resuming(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run("\n".join(blocks(README.parent / "docs" / "resuming.md")), epochs=2)
     assert {path.name for path in Path("run").iterdir()} >= {"backup.npz", "own.npz"}
 
 
+@pytest.mark.slow
 def test_python_of_the_page_on_audio(tmp_path, monkeypatch):
     """All blocks in a row; the last, which never ends, is left out."""
     from keras_gated.datasets import audio
@@ -70,6 +72,7 @@ def test_python_of_the_page_on_audio(tmp_path, monkeypatch):
     run(code.partition("for block in")[0] + "assert sound.any()", epochs=1)
 
 
+@pytest.mark.slow
 def test_python_of_the_page_on_corpora(tmp_path, monkeypatch):
     pytest.importorskip("apache_beam", reason="the extra 'beam' is not installed")
     import corpus_scripts
@@ -89,6 +92,7 @@ def test_python_of_the_page_on_corpora(tmp_path, monkeypatch):
     run(f"{code}assert len([*music, *speech]) == 2", epochs=0)
 
 
+@pytest.mark.slow
 def test_python_of_the_page_on_scaling_out(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     page = README.parent / "docs" / "scaling_out.md"
@@ -126,6 +130,7 @@ def test_python_of_the_page_on_layers(capsys):
     )
 
 
+@pytest.mark.slow
 def test_python_of_the_page_on_a_cell_of_ones_own(tmp_path, monkeypatch, capsys):
     """Few rolls stand for the chorales; the cell is that of the example."""
     from keras_gated.datasets import bach_chorales
@@ -147,6 +152,7 @@ def test_python_of_the_page_on_a_cell_of_ones_own(tmp_path, monkeypatch, capsys)
     assert body in page.read_text()
 
 
+@pytest.mark.slow
 def test_python_of_the_page_on_exports(tmp_path, monkeypatch):
     pytest.importorskip("tf2onnx")
     monkeypatch.chdir(tmp_path)
@@ -155,6 +161,7 @@ def test_python_of_the_page_on_exports(tmp_path, monkeypatch):
     assert found == {"model.onnx", "step.onnx", "step.tflite", "saved"}
 
 
+@pytest.mark.slow
 def test_python_of_the_site_s_pages(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for page, epochs in (

@@ -1,5 +1,7 @@
 """The cells inside `keras.layers.RNN` and its relatives, beside Keras's cells."""
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -52,9 +54,8 @@ def assert_same(ours, theirs, **tolerance):
         np.testing.assert_allclose(a, b, **{"atol": 1e-5, "rtol": 0, **tolerance})
 
 
-@each_cell
-@pytest.mark.parametrize("case", CASES, ids=str)
-def test_options_and_masks(row, case):
+@pytest.mark.parametrize(("case", "row"), some(itertools.product(CASES, ROWS)))
+def test_options_and_masks(case, row):
     mask, options = CASES[case]
     cell, twin = built_pair(row)
     x, _ = sequences()
@@ -158,7 +159,7 @@ def model_for_fit(row, jit_compile, **arguments):
 JIT_COMPILE = [False] if keras.config.backend() == "torch" else [True, False]
 
 
-@pytest.mark.parametrize("row", ROWS[1::3], ids=lambda row: row.id)
+@pytest.mark.parametrize("row", some(ROWS[1::3]))
 def test_fit_learns_with_everything_on(row):
     """To echo the input of the step before."""
     x = np.random.default_rng(0).normal(size=(32, 6, INPUTS)).astype("float32")
@@ -170,7 +171,8 @@ def test_fit_learns_with_everything_on(row):
 
 
 @pytest.mark.skipif(len(JIT_COMPILE) == 1, reason="compiled nowhere on this backend")
-@pytest.mark.parametrize("row", some(ROWS[::3]))
+@pytest.mark.slow
+@pytest.mark.parametrize("row", ROWS[::3], ids=lambda row: row.id)
 def test_fit_is_the_same_compiled_and_not(row):
     x, _ = sequences()
     losses = []
@@ -204,9 +206,11 @@ def test_mixed_precision(row, policy):
     assert {keras.backend.standardize_dtype(g.dtype) for g in gates.values()} == {half}
 
 
-@pytest.mark.parametrize("row", ROWS[1::3], ids=lambda row: row.id)
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
-def test_fit_in_mixed_precision(row, policy):
+@pytest.mark.parametrize(
+    ("policy", "row"),
+    some(itertools.product(["mixed_bfloat16", "mixed_float16"], ROWS), 0),
+)
+def test_fit_in_mixed_precision(policy, row):
     cell = row.make(dtype=policy, weight_noise=0.1, dropout=0.1)
     model = keras.Sequential([keras.layers.RNN(cell, dtype=policy)])
     model.compile("adam", "mse")

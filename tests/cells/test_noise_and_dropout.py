@@ -1,11 +1,13 @@
 """Weight noise and dropout: when they act, on what, and how long."""
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
 from differentiate import gradients
 from keras import ops
-from oracles import INPUTS, ROWS, UNITS, array, built, sequences
+from oracles import INPUTS, ROWS, UNITS, array, built, sequences, some
 
 from keras_gated.cells.noise import normal
 
@@ -43,10 +45,15 @@ def test_acts_in_training_only_and_anew_for_every_batch(row, option):
     assert np.abs(first - second).max() > 1e-3
 
 
-@each_cell
-@pytest.mark.parametrize("option", ["weight_noise", "dropout", "recurrent_dropout"])
-@pytest.mark.parametrize("unroll", [True, False])
-def test_stays_the_same_along_a_sequence(row, option, unroll):
+@pytest.mark.parametrize(
+    ("unroll", "option", "row"),
+    some(
+        itertools.product(
+            [True, False], ["weight_noise", "dropout", "recurrent_dropout"], ROWS
+        )
+    ),
+)
+def test_stays_the_same_along_a_sequence(unroll, option, row):
     """A long sequence equals its steps taken one by one with the same draw."""
     cell, _ = built(row, seed=1, **{option: 0.4})
     layer = keras.layers.RNN(cell, return_sequences=True, unroll=unroll)
@@ -107,7 +114,7 @@ def test_noise_is_what_keras_draws(dtype):
         np.testing.assert_array_equal(array(drawn), array(expected))
 
 
-@each_cell
+@pytest.mark.parametrize("row", some(ROWS))
 def test_gradient_is_taken_at_the_noisy_weights_and_applied_to_the_clean(row):
     noisy_cell, _ = built(row, weight_noise=0.3)
     layer = keras.layers.RNN(noisy_cell)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from oracles import some
 
 pytest.importorskip("keras_tuner")
 from comparison import color_of
@@ -380,6 +381,7 @@ def test_names_of_the_limit_of_time(name, monkeypatch):
     assert command_line.parse_arguments(Plan()).minutes == 60
 
 
+@pytest.mark.slow
 def test_a_new_cell_is_in_the_plan_the_report_and_the_figures(tmp_path, monkeypatch):
     class NewCell(TanhCell):
         title = "new cell"
@@ -427,7 +429,7 @@ def search(folder):
     return plan, tuner.search(plan, Records(folder / "records"), folder, Sources())
 
 
-@pytest.mark.parametrize("damage", ["cut short", "empty", "missing"])
+@pytest.mark.parametrize("damage", some(["cut short", "empty", "missing"], 0))
 def test_search_goes_on_though_a_kill_damaged_the_tuners_files(
     tmp_path, monkeypatch, damage
 ):

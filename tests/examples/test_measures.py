@@ -132,6 +132,7 @@ def test_drift(run):
     assert "steps 10 to 20" in said
 
 
+@pytest.mark.slow
 def test_harmonies(run):
     script, pieces, record, said = run(
         "harmonize", "--particles", "4", "--output-dir", "written"
@@ -159,6 +160,7 @@ def test_harmonies(run):
     assert of["composer"]["log_likelihood"] == pytest.approx(total / steps, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_controls_are_the_harmony_of_another_piece(run):
     script, *_ = run("harmonize", "--particles", "1")
     sopranos = [script.soprano_of(music((0, n, 60 + n))) for n in (4, 6)]

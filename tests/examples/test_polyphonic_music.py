@@ -260,6 +260,7 @@ def test_log_dir_that_is_a_file(call, music, tmp_path):
     assert "taken' is not a folder" in errors
 
 
+@pytest.mark.slow
 def test_a_cell_that_fails_says_why(call, music, tmp_path):
     code, _, errors = call(
         *("--midi-dir", music, "--log-dir", tmp_path / "runs", "--epochs", "1"),
@@ -388,6 +389,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_end(music, tmp_path):
     assert end_of(killed / "runs") == end_of(whole / "runs")
 
 
+@pytest.mark.slow
 def test_a_stopped_run_and_what_does_not_go_on_with_it(
     call, music, tmp_path, monkeypatch
 ):
@@ -452,6 +454,7 @@ def test_a_stopped_run_and_what_does_not_go_on_with_it(
     assert len(folders()) == 3
 
 
+@pytest.mark.slow
 def test_names_do_not_depend_on_what_was_trained_before(
     script, call, music, tmp_path, monkeypatch
 ):

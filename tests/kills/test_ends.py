@@ -12,9 +12,15 @@ from kills.ends import differences, end_of, kinds
 
 
 @pytest.fixture
-def ends(tmp_path):
+def ends(written, tmp_path):
     """Two folders of the same end, written at other times."""
-    folders = tmp_path / "first", tmp_path / "second"
+    return [shutil.copytree(folder, tmp_path / folder.name) for folder in written]
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    here = tmp_path_factory.mktemp("ends")
+    folders = here / "first", here / "second"
     for folder, seconds in zip(folders, (3.5, 4.5), strict=True):
         run = folder / f"20260101-12000{seconds:.0f}"
         (run / "gru").mkdir(parents=True)

@@ -343,6 +343,7 @@ def test_bad_splits(tmp_path, cache_dir, arguments, message):
         )
 
 
+@pytest.mark.slow
 def test_two_scripts_at_once_share_the_cache_and_need_no_guard(tmp_path, cache_dir):
     """Neither waits for the other's end nor spoils its rolls.
 

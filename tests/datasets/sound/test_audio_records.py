@@ -229,10 +229,10 @@ def test_a_part_that_is_there(prepare, tmp_path):
 
 
 def test_limits_of_the_decoder(prepare, tmp_path):
-    write_sounds(tmp_path / "sound", 2, seconds=0.5)
+    write_sounds(tmp_path / "sound", 2, seconds=30)
     for number, (arguments, reason) in enumerate(
         [
-            (("--parse-seconds", 0.001), "0.001 seconds"),
+            (("--parse-seconds", 0.0001), "0.0001 seconds"),
             (("--max-seconds", 0.1), "longer than 0 seconds"),
             (("--channel", 5), "there is no channel=5"),
         ]

@@ -559,7 +559,7 @@ def test_whole_files_are_not_suspected(tmp_path, container):
         assert decoders.decode(path).decoder == decoders.decoder_name()
 
 
-@pytest.mark.parametrize("count", [60, pytest.param(5000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [20, pytest.param(5000, marks=pytest.mark.slow)])
 def test_damaged_files(count, tmp_path):
     """No crash, no hang, no other error; and nothing that others read is lost."""
     output = tmp_path / "counts.json"
