@@ -75,6 +75,7 @@ def test_as_in_the_guide_of_keras_to_pytorch(tmp_path):
 
 
 @has_tensorflow
+@pytest.mark.slow
 def test_what_is_refused_is_so_in_all_before_the_first_step(tmp_path):
     first, second = together(2, "found_before", tmp_path)
     for name in first.keys() & {"data", "model", "code"}:

@@ -259,6 +259,7 @@ def test_saved_and_loaded(settings, tmp_path):
 @pytest.mark.skipif(
     keras.config.backend() != "tensorflow", reason="exports are TensorFlow's"
 )
+@pytest.mark.slow
 def test_exported_models_give_the_same(tmp_path):
     import tensorflow as tf
 

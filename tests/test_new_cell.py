@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 
 CELL = '''
@@ -97,6 +99,7 @@ assert "new" in trials.Plan().cells
 """
 
 
+@pytest.mark.slow
 def test_every_list_has_a_new_cell(tmp_path):
     for name in ("keras_gated", "examples", "benchmarks", "docs/study"):
         shutil.copytree(ROOT / name, tmp_path / name)

@@ -5,6 +5,7 @@ import sys
 
 import keras
 import numpy as np
+import pytest
 from comparison import joint
 from comparison.training import Settings
 from differentiate import array
@@ -132,6 +133,7 @@ for path in sorted(pathlib.Path(sys.argv[1]).glob("*.keras")):
 """
 
 
+@pytest.mark.slow
 def test_every_model_loads_in_safe_mode_in_another_process(tmp_path):
     names = []
     for name, model in models():

@@ -103,6 +103,7 @@ def test_config_round_trip_of_every_argument(row):
 @pytest.mark.skipif(
     keras.config.backend() == "jax", reason="slow; tested on the other backends"
 )
+@pytest.mark.slow
 def test_saved_models_load_in_another_process(tmp_path):
     """Without custom objects; a model of every cell."""
     x, _ = sequences()

@@ -578,6 +578,7 @@ audio.read_files(sys.argv[2:], cache_dir=sys.argv[1], verbose=0)
 """
 
 
+@pytest.mark.slow
 def test_killed_while_it_reads(tmp_path):
     """What was stored before is there, and what is read after is right."""
     paths = [write(tmp_path / f"{k}.wav", noise(200_000, seed=k)) for k in range(8)]
