@@ -269,7 +269,8 @@ def page(results: list[dict]) -> str:
         "leg (an environment of its own) at a time; `make test-nightly` does so with",
         "pre-releases. What was not run is no result.",
         "A leg with a part of the tests has its command in versions.json.",
-        "[verification.md](verification.md) says what the tests compare.\n",
+        "[verification.md](verification.md) says what the tests compare, and",
+        "[systems.md](systems.md) what is known of macOS and Windows.\n",
         "| leg | Python | Keras | backend | NumPy | tests | passed | skipped | failed "
         "| seconds | date |",
         "|---|---|---|---|---|---|---|---|---|---|---|",

@@ -254,3 +254,51 @@ def test_nothing_that_was_read_can_be_run(folder):
 )
 def test_what_could_run_it_is_found(code):
     assert [*unsafe(ast.parse(code))]
+
+
+ELSEWHERE = """
+import importlib, os, pathlib, signal, sys
+import keras, music21, numpy as np, soundfile, subprocess, tensorflow
+for module, names in (
+    (signal, "SIGKILL SIGSTOP SIGBUS SIGHUP pthread_sigmask SIG_BLOCK SIG_SETMASK"),
+    (os, "sched_getaffinity killpg fork getuid geteuid statvfs"),
+):
+    for name in names.split():
+        delattr(module, name)
+sys.modules.update(fcntl=None, resource=None)
+subprocess.Popen.kill = subprocess.Popen.terminate  # as it is on Windows
+import keras_gated
+from keras_gated import callbacks
+from keras_gated.datasets import midi, midi_dataset_from_directory
+
+root = pathlib.Path(keras_gated.__file__).parents[1]
+for file in [*root.glob("keras_gated/**/*.py"), *root.glob("datasets/**/*.py")]:
+    parts = file.relative_to(root).with_suffix("").parts
+    name = ".".join(parts if parts[0] == "keras_gated" else ("keras_gated", *parts))
+    if file.stem not in "__main__ loop_jax loop_torch loop_linear loop_kernels".split():
+        importlib.import_module(name.removesuffix(".__init__"))
+for k in range(9):
+    midi.write(np.eye(88)[k:], f"music/{k}.mid")
+how = {"batch_size": 2, "seed": 1, "verbose": False}
+train = midi_dataset_from_directory("music", workers=2, **how)
+layers = [keras_gated.GRU(4, return_sequences=True), keras.layers.Dense(88)]
+model = keras.Sequential([keras.Input((None, 88)), *layers])
+model.compile("adam", keras_gated.losses.BernoulliNLL())
+backup = callbacks.BackupAndRestore("backup.npz", train)
+model.fit(train, callbacks=[backup], verbose=0)
+assert pathlib.Path("backup.npz").exists()
+print("works", layers[0].loop)
+"""
+
+
+@pytest.mark.slow
+def test_nothing_needs_what_other_systems_lack(tmp_path):
+    """Signals, calls and modules that macOS or Windows do not have."""
+    done = subprocess.run(
+        [sys.executable, "-c", ELSEWHERE],
+        cwd=tmp_path,
+        env={**os.environ, "KERAS_BACKEND": "tensorflow"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.startswith("works fast"), done.stderr

@@ -16,7 +16,11 @@ from keras_gated.distribution.cluster import ADDRESSES, COUNT, INDEX
 
 LIFELINE = "KERAS_GATED_LIFELINE"
 """The number of a pipe that the launcher holds open as long as it lives."""
-KILLED = signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV, signal.SIGBUS
+KILLED = [
+    getattr(signal, name)
+    for name in ("SIGKILL", "SIGTERM", "SIGSEGV", "SIGBUS")
+    if hasattr(signal, name)  # Windows has some of them
+]
 """After which the same command may well succeed."""
 GRACE = 10.0
 """Seconds that a process has to end by itself."""
@@ -42,6 +46,7 @@ def launch(
 
     Raises:
         ValueError: `workers` is not a positive integer, or `restarts` is negative.
+        NotImplementedError: This is Windows.
 
     Example:
 
@@ -52,6 +57,12 @@ def launch(
     """
     checks.whole("workers", workers)
     checks.whole("restarts", restarts, 0)
+    if os.name == "nt":
+        raise NotImplementedError(
+            "Windows hands no pipe to a new process, by which it would end with this "
+            f"one. Start the processes yourself, each with {ADDRESSES}, {COUNT} and "
+            f"{INDEX} in its environment (docs/scaling_out.md)."
+        )
     command = list(command or [sys.executable, *sys.orig_argv[1:]])
     for left in range(restarts, -1, -1):
         codes = _run(workers, command)
