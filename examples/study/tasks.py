@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -194,6 +195,10 @@ def train(
     Returns:
         The results by their names in a record. If no epoch had a finite validation
         NLL, `valid_nll` is infinite and `failure` says so; otherwise that is `None`.
+
+    Raises:
+        BackupError: The folder has the backup of a training with other data, or of
+            another plan. One of other versions, or a damaged one, is replaced.
     """
     data = task.load(sources)
     keras.utils.clear_session()  # names must not depend on what was trained before
@@ -216,6 +221,12 @@ def train(
         row, curves = comparison.train(model, settings, batches[:3], folder, watchers)
         batches.evaluation.start_at(0)  # a sum of another order would round otherwise
         scores = model.evaluate(batches.evaluation, verbose=0, return_dict=True)
+    except callbacks.BackupError as error:
+        if not all(what.startswith("versions.") for what in error.differing):
+            raise
+        print(f"{error} It was removed.", file=sys.stderr)
+        comparison.discard_backup(folder)
+        return train(task, cell, settings, sources, folder, watch_gates)
     except ValueError as error:
         seconds = time.perf_counter() - began
         figures = {"valid_nll": math.inf, "seconds": seconds, "failure": str(error)}

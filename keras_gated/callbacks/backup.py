@@ -115,7 +115,8 @@ class BackupAndRestore(keras.callbacks.Callback):
         if differing := list(differences(about["identity"], self._identity)):
             raise BackupError(
                 f"The backup {str(self.path)!r} is of another training: "
-                f"{'; '.join(differing[:3])}. Remove it to train anew."
+                f"{'; '.join(differing[:3])}. Remove it to train anew.",
+                differing,
             )
         self._restore_variables()
         if replicas.is_first():

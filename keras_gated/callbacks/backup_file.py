@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,17 @@ ARRAY, FUNCTION = "the array", "the function"
 
 
 class BackupError(RuntimeError):
-    """A backup is damaged, or is that of another training; the message says which."""
+    """A backup is damaged, or is that of another training; the message says which.
+
+    Args:
+        message: The message.
+        differing: What differs in the other training, by name; nothing in a damaged
+            backup. Default: nothing.
+    """
+
+    def __init__(self, message: str, differing: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.differing = list(differing)
 
 
 def write(path: Path, about: dict[str, Any], arrays: list[np.ndarray]) -> None:

@@ -19,6 +19,7 @@ from oracles import some
 
 pytest.importorskip("keras_tuner")
 from comparison import color_of
+from kills import small_study
 from kills.ends import end_of
 from study import __main__ as command_line
 from study import figures, recipes, records, report, trials, tuner
@@ -30,7 +31,8 @@ from study.trials import Plan, Trial
 from study.variant_plan import VariantPlan
 from study.variants import VARIANTS, Variant, variants_of
 
-from keras_gated import CELLS, TanhCell
+from keras_gated import CELLS, TanhCell, callbacks
+from keras_gated.callbacks import identity
 
 ROOT = Path(__file__).parents[2]
 SMALL = ROOT / "tests" / "kills" / "small_study.py"
@@ -332,6 +334,29 @@ def test_a_variant_is_trained_and_its_record_is_known(tmp_path, monkeypatch):
     assert record["parameters"] == 88 * units + units**2 + 3 * units
     assert record["failure"] is None
     assert records.in_order([record]) == [record]
+
+
+@pytest.mark.slow
+def test_a_training_that_other_versions_began_is_begun_anew(
+    tmp_path, monkeypatch, capsys
+):
+    """One with other data is not."""
+    plan = small_study.plan.shortened(small_study.EPOCHS)
+    trial = plan.trials({})[0]
+    first = trials.run(trial, plan, Sources(), tmp_path)  # the backup is still there
+    version = identity.importlib.metadata.version
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            identity.importlib.metadata,
+            "version",
+            lambda name: "9.9" if name == "keras" else version(name),
+        )
+        again = trials.run(trial, plan, Sources(), tmp_path)
+    assert "keras was" in capsys.readouterr().err
+    assert again["valid_nll"] == first["valid_nll"]
+    other = dataclasses.replace(plan, tasks={"jsb_chorales": small_study.few(9)})
+    with pytest.raises(callbacks.BackupError, match=r"data\.content"):
+        trials.run(trial, other, Sources(), tmp_path)
 
 
 def test_cells_that_the_paper_does_not_have_are_variants():
