@@ -17,6 +17,7 @@ OTHER_TESTS := tests/cells tests/test_inspection.py tests/test_stepping.py \
 TFIO_TESTS := tests/datasets/sound tests/datasets/sets/test_fsdd.py tests/cells \
 	tests/layers tests/test_mixture.py tests/test_as_users_do.py
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS)
+ALL := -m "slow or not slow"
 MATRIX := $(PYTHON) .ci/matrix.py --workers $(WORKERS)
 OF_MATRIX = --record $(LEGS) $(if $(TESTS),--tests "$(TESTS)")
 
@@ -38,13 +39,13 @@ test-tfio:  ## sound, cells and layers with TensorFlow 2.17 and tensorflow-io
 	$(MATRIX) tfio --tests "$(TFIO_TESTS)"
 
 test-torch: $(BIN)/.torch  ## the tests of the cells and layers on PyTorch (a large download)
-	WITHOUT=tensorflow KERAS_BACKEND=torch $(PYTEST) $(LAYER_TESTS) $(OTHER_TESTS)
+	WITHOUT=tensorflow KERAS_BACKEND=torch $(PYTEST) $(ALL) $(LAYER_TESTS) $(OTHER_TESTS)
 	KERAS_BACKEND=torch $(PYTEST) tests/test_distribution.py -k "as_one or refused or guide"
 
 test-slow: $(BIN)/.dev  ## what takes long: the demo as a user runs it, all chorales, all of JAX
 	KERAS_BACKEND=tensorflow $(PYTEST) -m slow
 	XLA_FLAGS= KERAS_BACKEND=tensorflow $(PYTEST) $(LAYER_TESTS)
-	WITHOUT=tensorflow KERAS_BACKEND=jax $(PYTEST) $(LAYER_TESTS) $(OTHER_TESTS)
+	WITHOUT=tensorflow KERAS_BACKEND=jax $(PYTEST) $(ALL) $(LAYER_TESTS) $(OTHER_TESTS)
 	KERAS_BACKEND=jax $(PYTEST) tests/test_distribution.py -k "as_one or refused"
 
 test-keras:  ## the tests of cells and layers on the oldest Keras
