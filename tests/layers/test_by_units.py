@@ -81,7 +81,7 @@ def test_has_the_signature_of_its_keras_layer(layer_class):
     added = ours[len(theirs) :]
     assert {p.kind for p in added} == {inspect.Parameter.KEYWORD_ONLY, ours[-1].kind}
     documented = re.findall(
-        r"^        (?:\*\*)?(\w+): ", layer_class.__doc__, re.MULTILINE
+        r"^    (?:\*\*)?(\w+): ", inspect.cleandoc(layer_class.__doc__), re.MULTILINE
     )
     assert [name for name in documented if name in {p.name for p in ours}] == [
         p.name for p in ours
