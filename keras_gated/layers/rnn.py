@@ -153,6 +153,8 @@ class RNN(keras.layers.RNN):
                 "Argument `learn_initial_state` cannot be combined with stateful=True, "
                 "where a batch begins with the last states of the batch before it."
             )
+        # Keras's pre-releases of 3.16 take it back, and the layers above lose the mask.
+        self.supports_masking = True
         self.learn_initial_state = bool(learn_initial_state)
         checks.whole("truncate_gradient", truncate_gradient, optional=True)
         self.truncate_gradient = truncate_gradient

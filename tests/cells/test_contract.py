@@ -47,7 +47,7 @@ class TestKerasContract(TestCase):
     def test_rnn_over_cell(self):
         for row in ROWS:
             self.run_layer_test(
-                keras.layers.RNN,
+                keras_gated.RNN,
                 init_kwargs={"cell": row.make(dropout=0.2, weight_noise=0.1, seed=3)},
                 input_shape=(BATCH, TIME, INPUTS),
                 expected_output_shape=(BATCH, UNITS),

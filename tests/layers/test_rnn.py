@@ -820,6 +820,14 @@ def test_fit_is_the_same_on_both_loops():
         assert_same([results[0], found], atol=1e-5)
 
 
+def test_masks_reach_the_layers_above():
+    x = np.random.default_rng(0).normal(size=(2, 5, INPUTS)).astype("float32")
+    x[:, 3:] = 0
+    layers = [RNN(ROWS[0].make(), return_sequences=True), RNN(ROWS[3].make())]
+    model = keras.Sequential([keras.layers.Masking(), *layers])
+    np.testing.assert_allclose(array(model(x)), array(model(x[:, :3])), atol=1e-6)
+
+
 def test_second_order_gradient_works_or_says_that_it_does_not():
     x, _ = sequences()
     layer = keras_gated.GRU(4)
