@@ -12,6 +12,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ from study.trials import Plan, Trial
 
 kt = require("keras_tuner", extra="study")
 
+LIFELINE = "KERAS_GATED_STUDY_LIFELINE"
+"""Set where the standard input ends with the process that has started this one."""
 LARGEST_NLL = 1e9
 """Reported to KerasTuner for a training that failed: it does not accept infinity."""
 
@@ -133,6 +136,8 @@ def search(
         The exit code.
     """
     is_one_of_several = "KERASTUNER_TUNER_ID" in os.environ
+    if LIFELINE in os.environ:
+        threading.Thread(target=_end_with_the_input, daemon=True).start()
     if not is_one_of_several:
         _discard_if_damaged(study_dir / plan.name)
         if workers > 1:
@@ -160,7 +165,8 @@ def _run_workers(plan: Plan, records: Records, workers: int) -> int:
     chief, *others = processes = [
         subprocess.Popen(
             [sys.executable, *sys.orig_argv[1:]],
-            env={**environment, "KERASTUNER_TUNER_ID": role},
+            env={**environment, "KERASTUNER_TUNER_ID": role, LIFELINE: "stdin"},
+            stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
         )
         for role in ("chief", *(f"worker{k}" for k in range(workers)))
@@ -179,6 +185,12 @@ def _run_workers(plan: Plan, records: Records, workers: int) -> int:
             process.terminate()
             process.wait()
     return next((worker.returncode for worker in others if worker.returncode), 0)
+
+
+def _end_with_the_input() -> None:
+    """A process that is killed cannot end its workers; but their input ends with it."""
+    os.read(sys.stdin.fileno(), 1)
+    os._exit(1)
 
 
 def _environment(workers: int) -> dict[str, str]:

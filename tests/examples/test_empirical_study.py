@@ -67,7 +67,7 @@ def records_of(folder):
 
 @pytest.mark.slow
 def test_study_that_is_killed_ends_as_one_that_is_not(tmp_path):
-    """Killed at two random moments; what is left is repeated, bit by bit."""
+    """Killed at three random moments; what is left is repeated, bit by bit."""
     began = time.monotonic()
     out = run(tmp_path / "whole")
     seconds = time.monotonic() - began
@@ -79,14 +79,16 @@ def test_study_that_is_killed_ends_as_one_that_is_not(tmp_path):
     ]
     assert re.search(r"6 of 6 trials", out)
     random = np.random.default_rng()
-    for moment in random.uniform(0, seconds, 2):
+    for moment, workers in zip(random.uniform(0, seconds, 3), "121", strict=True):
         process = subprocess.Popen(
-            command(tmp_path / "killed"), stdout=subprocess.DEVNULL
+            command(tmp_path / "killed", "--workers", workers),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
         )
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(moment)
+            process.communicate(timeout=moment)
         process.kill()
-        process.wait()
+        process.communicate(timeout=60)  # until its workers have ended, too
         left = records_of(tmp_path / "killed")
         print(f"killed after {moment:.2f} of {seconds:.2f} s: {len(left)} records")
         assert left.items() <= whole.items()
