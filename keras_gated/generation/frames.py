@@ -300,7 +300,7 @@ def _stepper(
     """The stepper of the body of a model, if it has an output for each frame."""
     try:
         stepper = stepping.stepper(body, size)
-    except KeyError as error:  # Keras 3.8 finds only here that inputs are missing
+    except KeyError as error:  # Keras 3.13 finds only here that inputs are missing
         raise _not_for_head(model) from error
     if stepper.output_shape[:2] != (size, 1) or (
         head is None and stepper.output_shape[2] != notes
