@@ -77,6 +77,14 @@ def chorales_home(keras_home):
 
 
 @pytest.fixture(autouse=True)
+def _no_function_that_autograph_cannot_transform(caplog):
+    """TensorFlow asks the user to report it, though all goes well without."""
+    yield
+    messages = [record.getMessage() for record in caplog.get_records("call")]
+    assert not [text for text in messages if "AutoGraph could not transform" in text]
+
+
+@pytest.fixture(autouse=True)
 def _folder_of_doctests(request, monkeypatch):
     """What examples write goes nowhere else."""
     if isinstance(request.node, pytest.DoctestItem):

@@ -170,7 +170,8 @@ def passes(
     tf = require("tensorflow")
     first = secrets.randbits(62) if seed is None else seed
 
-    def one(number: tf.Tensor) -> "tf.data.Dataset":
+    @tf.autograph.experimental.do_not_convert
+    def one(number: tf.Tensor) -> tf.data.Dataset:
         return make(number + first if shuffle else None)
 
     if num_workers == 1:
