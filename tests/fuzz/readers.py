@@ -18,7 +18,14 @@ import numpy as np
 from fuzz import seeds
 from fuzz.shells import OGG, ZIP, Shell
 from keras_gated.callbacks import BackupError, backup_file
-from keras_gated.datasets import audio, corpora, midi, midi_directory, midi_records
+from keras_gated.datasets import (
+    audio,
+    audio_records,
+    corpora,
+    midi,
+    midi_directory,
+    midi_records,
+)
 from keras_gated.datasets.music import midi_repair
 from keras_gated.datasets.music.midi_options import Options
 from keras_gated.datasets.sets import published
@@ -275,16 +282,15 @@ def read_matrices(path: Path) -> object:
     return [len(split) for split in splits]
 
 
-def read_records(path: Path) -> object:
+def read_records(
+    path: Path, corpus: Callable[[], dict[str, bytes]], dataset: Callable
+) -> object:
     from tensorflow.errors import DataLossError, FailedPreconditionError
 
-    folder = in_folder(
-        path, {k: x for k, x in seeds.corpus().items() if k != path.name}
-    )
-    options = {"batch_size": 2, "shuffle": False}
-    dataset = midi_records.midi_dataset_from_records(folder, **options)
+    others = {name: data for name, data in corpus().items() if name != path.name}
+    batches = dataset(in_folder(path, others), batch_size=2, shuffle=False)
     try:
-        return len(list(dataset.as_numpy_iterator()))
+        return len(list(batches.as_numpy_iterator()))
     except (DataLossError, FailedPreconditionError):  # in the graph, without a name
         return "a shard is damaged"
 
@@ -455,9 +461,24 @@ READERS = {
     ),
     "records": Reader(
         seeds.corpus,
-        read_records,
+        functools.partial(
+            read_records,
+            corpus=seeds.corpus,
+            dataset=midi_records.midi_dataset_from_records,
+        ),
         (ValueError,),
         ("music/midi_records.py", "records.py"),
+        share=0.2,
+    ),
+    "sound records": Reader(
+        seeds.sound_corpus,
+        functools.partial(
+            read_records,
+            corpus=seeds.sound_corpus,
+            dataset=audio_records.audio_dataset_from_records,
+        ),
+        (ValueError,),
+        ("sound/audio_records.py", "records.py"),
         share=0.2,
     ),
     "corpus": Reader(

@@ -134,6 +134,31 @@ def corpus() -> dict[str, bytes]:
 
 
 @functools.cache
+def sound_corpus() -> dict[str, bytes]:
+    """The same of sound: a recording in 16 bits and one in 32."""
+    import tensorflow as tf
+
+    from keras_gated.datasets import audio_records, records
+
+    short, long = (np.sin(np.arange(n)) / 2 for n in (100, 130))
+    packed = [
+        ("a.wav", (short * 2**15).astype("<i2").tobytes(), 16),
+        ("b.wav", long.astype("<f4").tobytes(), 32),
+    ]
+    examples = [records.example(audio_records.features(*record)) for record in packed]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "recordings-00000-of-00001.tfrecord")
+        with tf.io.TFRecordWriter(str(path)) as writer:
+            for example in examples:
+                writer.write(example)
+        shard = path.read_bytes()
+    manifest = {"settings": {"sampling_rate": 8000}, "recordings": 2, "samples": 230}
+    manifest |= {"seconds": 230 / 8000, "mean": 0.0, "std": 0.35}
+    manifest |= {"shards": [path.name], "lengths": {"100": 1, "130": 1}}
+    return {path.name: shard, "manifest.json": json.dumps(manifest, indent=1).encode()}
+
+
+@functools.cache
 def models() -> dict[str, bytes]:
     """A model as the demo saves it."""
     import keras
