@@ -46,7 +46,7 @@ test-slow: $(BIN)/.dev  ## what takes long: the demo as a user runs it, all chor
 	KERAS_BACKEND=tensorflow $(PYTEST) -m slow
 	XLA_FLAGS= KERAS_BACKEND=tensorflow $(PYTEST) $(LAYER_TESTS)
 	WITHOUT=tensorflow KERAS_BACKEND=jax $(PYTEST) $(ALL) $(LAYER_TESTS) $(OTHER_TESTS)
-	KERAS_BACKEND=jax $(PYTEST) tests/test_distribution.py -k "as_one or refused"
+	KERAS_BACKEND=jax $(PYTEST) $(ALL) tests/test_distribution.py -k "as_one or refused"
 
 test-keras:  ## the tests of cells and layers on the oldest Keras
 	$(MATRIX) keras-oldest --tests "$(LAYER_TESTS) $(OTHER_TESTS) tests/test_callbacks.py"
