@@ -295,6 +295,13 @@ def read_records(
         return "a shard is damaged"
 
 
+def _reader_of_records(
+    corpus: Callable[[], dict[str, bytes]], dataset: Callable, module: str
+) -> Reader:
+    call = functools.partial(read_records, corpus=corpus, dataset=dataset)
+    return Reader(corpus, call, (ValueError,), (module, "records.py"), share=0.2)
+
+
 def rolls_corpus(output: Path) -> corpora.Corpus:
     import prepare_midi_corpus as preparation
 
@@ -459,27 +466,15 @@ READERS = {
         ("sets/published.py",),
         share=0.5,
     ),
-    "records": Reader(
+    "records": _reader_of_records(
         seeds.corpus,
-        functools.partial(
-            read_records,
-            corpus=seeds.corpus,
-            dataset=midi_records.midi_dataset_from_records,
-        ),
-        (ValueError,),
-        ("music/midi_records.py", "records.py"),
-        share=0.2,
+        midi_records.midi_dataset_from_records,
+        "music/midi_records.py",
     ),
-    "sound records": Reader(
+    "sound records": _reader_of_records(
         seeds.sound_corpus,
-        functools.partial(
-            read_records,
-            corpus=seeds.sound_corpus,
-            dataset=audio_records.audio_dataset_from_records,
-        ),
-        (ValueError,),
-        ("sound/audio_records.py", "records.py"),
-        share=0.2,
+        audio_records.audio_dataset_from_records,
+        "sound/audio_records.py",
     ),
     "corpus": Reader(
         prepared, prepare_corpus, (ValueError,), ("corpora.py",), share=0.4
