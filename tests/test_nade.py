@@ -91,19 +91,28 @@ def test_logits_depend_on_the_keys_before_them_alone(settings):
 
 
 def test_equations():
-    """The docstring's sums, key by key, in NumPy."""
-    layer = layer_of({"order": [3, 0, 5, 1, 4, 2]}, "float64")
+    """The docstring's sums, key by key, in NumPy; from silence to all keys at once."""
+    keys, random = 19, np.random.default_rng(3)
+    order = random.permutation(keys).tolist()
+    layer = layer_of({"order": order}, "float64", keys=keys)
     c, C, A, b, B, W, V = (array(w) for w in layer.weights)
-    random = np.random.default_rng(3)
-    h, y = random.normal(size=4), random.integers(0, 2, K).astype("float64")
-    expected, before = np.empty(K), []
-    for j in layer.order:
-        a = b + h @ B + sum((W[k] * y[k] for k in before), np.zeros(5))
-        linear = sum(A[k, j] * y[k] for k in before)
-        expected[j] = c[j] + h @ C[:, j] + linear + V[j] @ (1 / (1 + np.exp(-a)))
-        before.append(j)
-    both = (ops.convert_to_tensor(x[None], "float64") for x in (h, y))
-    np.testing.assert_allclose(array(layer([*both]))[0], expected, EXACT)
+    shares = np.array([0, 0.1, 0.3, 0.5, 0.9, 1])[:, None]
+    frames = (random.random((6, keys)) < shares).astype("float64")
+    features = random.normal(size=(6, 4))
+    expected = np.empty_like(frames)
+    for row, (h, y) in enumerate(zip(features, frames, strict=True)):
+        before = []
+        for j in order:
+            a = b + h @ B + sum((W[k] * y[k] for k in before), np.zeros(5))
+            linear = sum(A[k, j] * y[k] for k in before)
+            hidden = V[j] @ (1 / (1 + np.exp(-a)))
+            expected[row, j] = c[j] + h @ C[:, j] + linear + hidden
+            before.append(j)
+    both = [ops.convert_to_tensor(x, "float64") for x in (features, frames)]
+    np.testing.assert_allclose(array(layer(both)), expected, EXACT, EXACT)
+    for row in range(6):  # whatever other frames need
+        alone = array(layer([x[row] for x in both]))
+        np.testing.assert_allclose(alone, expected[row], EXACT, EXACT)
 
 
 @pytest.mark.parametrize("order", ["descending", "ascending"])
@@ -288,13 +297,29 @@ def test_exported_models_give_the_same(tmp_path):
 
 @each_setting
 def test_training_computes_the_same(settings):
-    """Compiled and recomputed, as inference is not; without dropout."""
+    """Recomputed for the gradient, as inference is not; without dropout."""
     layer, random = layer_of(settings), np.random.default_rng(12)
     features = random.normal(size=(3, 7, 4)).astype("float32")
     frames = random.integers(0, 2, (3, 7, K)).astype("float32")
     inputs = [features, frames, *known_of(layer, (3, 7))]
     found = array(layer(inputs, training=True))
     np.testing.assert_allclose(found, array(layer(inputs)), 1e-5, 1e-5)
+
+
+@pytest.mark.skipif(
+    keras.config.backend() != "tensorflow", reason="the others have one way to compile"
+)
+def test_a_model_that_is_compiled_as_a_whole_trains_alike():
+    random, trained = np.random.default_rng(12), []
+    frames = random.integers(0, 2, (4, 7, K)).astype("float32")
+    for compiled in (False, True):
+        keras.utils.set_random_seed(1)
+        model = model_of()
+        model.compile("sgd", losses.BernoulliNLL(), jit_compile=compiled)
+        model.fit([frames[:, :-1], frames[:, 1:]], frames[:, 1:], verbose=0)
+        trained.append(model.get_weights())
+    for plain, whole in zip(*trained, strict=True):
+        np.testing.assert_allclose(plain, whole, 1e-4, 1e-6)
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])

@@ -17,8 +17,9 @@ from pathlib import Path
 
 import keras
 import tensorflow as tf
-from comparison import positive, seed
+from comparison import discard_backup, positive, seed
 
+from keras_gated.callbacks import BackupError
 from study import trials
 from study.joint import JointPlan
 from study.recipes import ABLATIONS, JOINT_PHASES
@@ -175,7 +176,7 @@ def main(plan: Plan | None = None) -> int:
         return tuner.search(
             plan, records, args.study_dir, sources, args.workers, args.minutes
         )
-    except (ValueError, ImportError, OSError) as error:
+    except (ValueError, ImportError, OSError, BackupError) as error:
         print(f"{Path(sys.argv[0]).name}: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -202,10 +203,11 @@ def run_alone(args: argparse.Namespace, plan: Plan, sources: Sources) -> None:
         seed=args.seed,
         epochs=args.epochs or plan.recipes[name].search_epochs or 1,
     )
-    folder = args.study_dir / "alone"
+    records = Records(args.study_dir / "alone")
+    folder = records.folder / trial.name
     record = trials.run(trial, plan, sources, folder)
-    records = Records(folder)
     records.write(record)
+    discard_backup(folder)
     shown = {key: value for key, value in record.items() if key != "curves"}
     print(json.dumps(shown, indent=1))
     print(f"The record with its learning curves: {records.path(trial)}")

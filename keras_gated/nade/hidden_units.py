@@ -1,7 +1,6 @@
 """The sums over the hidden units of NADE."""
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -9,62 +8,60 @@ from keras import ops
 
 Tensor = Any
 
-KEYS_AT_A_TIME = 8
-"""Hidden units of so many keys are in memory together, while a model is trained."""
+AT_A_TIME = 8
+"""So many intervals of each frame are in memory together."""
 
 
 def of_hidden_units(
-    training: bool,
     hidden: Tensor,
     frames: Tensor,
     key_input: Tensor,
     key_output: Tensor,
+    training: bool = False,
 ) -> Tensor:
     """The sums over hidden units in the logits of keys, which are in their order.
 
+    A key that is off leaves the hidden units of the next one as they are, and most keys
+    are off. So the units are computed once for each interval: the keys from one that is
+    on, which does not belong to it, up to the next one, which does.
+
     Args:
-        training: Whether gradients are wanted.
         hidden: What the hidden units are before the first key, `(..., H)`.
         frames: `(..., K)`.
         key_input: W, `(K, H)`.
         key_output: V, `(K, H)`.
+        training: Whether gradients are wanted.
 
     Returns:
         `(..., K)`.
     """
+    shape, (keys, units) = ops.shape(frames), key_input.shape
+    hidden, frames = ops.reshape(hidden, (-1, units)), ops.reshape(frames, (-1, keys))
+    on = ops.cast(frames != 0, "int32")
+    interval = ops.expand_dims(ops.cumsum(on, axis=-1) - on, 1)  # of each key
 
-    def some_keys(hidden: Tensor, frames: Tensor, W: Tensor, V: Tensor) -> tuple:
-        # Before the first key, and after each.
-        added = [ops.expand_dims(hidden, -2), ops.expand_dims(frames, -1) * W]
-        sums = ops.cumsum(ops.concatenate(added, axis=-2), axis=-2)
-        units = ops.sigmoid(sums[..., :-1, :])
-        return ops.sum(units * V, axis=-1), sums[..., -1, :]
+    def of_some(
+        first: int, hidden: Tensor, frames: Tensor, W: Tensor, V: Tensor
+    ) -> Tensor:
+        numbers = first + ops.arange(AT_A_TIME, dtype="int32")[:, None]
+        before = ops.where(interval < numbers, ops.expand_dims(frames, 1), 0)
+        rise = ops.matmul(ops.reshape(before, (-1, keys)), W)
+        sums = ops.expand_dims(hidden, 1) + ops.reshape(rise, (-1, AT_A_TIME, units))
+        values = ops.sigmoid(ops.reshape(sums, (-1, units)))
+        terms = ops.reshape(ops.matmul(values, ops.transpose(V)), ops.shape(before))
+        return ops.sum(ops.where(interval == numbers, terms, 0), axis=1)
 
-    if training and hasattr(keras, "remat"):  # from Keras 3.9 on; else memory grows
-        some_keys = keras.remat(some_keys)
-    logits = []
-    for begin in range(0, key_input.shape[0], KEYS_AT_A_TIME):
-        end = begin + KEYS_AT_A_TIME
-        part, hidden = some_keys(
-            hidden, frames[..., begin:end], key_input[begin:end], key_output[begin:end]
+    def begin_at(first: int) -> Tensor:
+        function = functools.partial(of_some, first)
+        if training and hasattr(keras, "remat"):  # from Keras 3.9 on; else memory grows
+            function = keras.remat(function)
+        return function(hidden, frames, key_input, key_output)
+
+    logits, last = ops.zeros_like(frames), ops.max(interval, initial=0)
+    for first in range(0, keys, AT_A_TIME):
+        logits = logits + ops.cond(
+            last >= first,
+            functools.partial(begin_at, first),
+            functools.partial(ops.zeros_like, frames),
         )
-        logits.append(part)
-    return ops.concatenate(logits, axis=-1)
-
-
-@functools.cache
-def hidden_units_for(training: bool) -> Callable:
-    """`of_hidden_units`; in training by XLA on TensorFlow, three times as fast.
-
-    Keras does not compile models by default there; on JAX it does. Compiled functions
-    cannot be exported to other formats.
-
-    Args:
-        training: Whether gradients are wanted.
-    """
-    function = functools.partial(of_hidden_units, training)
-    if not training or keras.config.backend() != "tensorflow":
-        return function
-    import tensorflow as tf
-
-    return tf.function(function, jit_compile=True, autograph=False)
+    return ops.reshape(logits, shape)

@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_gated.datasets import checks
-from keras_gated.nade.hidden_units import hidden_units_for
+from keras_gated.nade.hidden_units import of_hidden_units
 from keras_gated.nade.windows import KeyWindows
 
 Tensor = Any
@@ -187,7 +187,7 @@ class NADE(keras.layers.Layer):
                 ops.cast(ops.take(part, self._places, axis), dtype)
                 for part, axis in zip(parts, axes, strict=True)
             )
-            nonlinear = hidden_units_for(bool(training))(hidden, *parts)
+            nonlinear = of_hidden_units(hidden, *parts, training=training)
             back = np.argsort(self._places)
             logits = logits + ops.take(nonlinear, back, axis=-1)
         if self.tied_units:

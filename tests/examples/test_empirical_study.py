@@ -96,16 +96,17 @@ def test_study_that_is_killed_ends_as_one_that_is_not(tmp_path):
     assert records_of(tmp_path / "killed") == whole
     assert end_of(tmp_path / "killed") == end_of(tmp_path / "whole")
 
-    # The command of a record gives its curve again.
-    record = whole["jsb_chorales-gru-seeds-2"]
-    arguments = record["command"].split()[2:]
-    assert arguments[:4] == ["--sets", "jsb_chorales", "--cells", "gru"]
-    run(tmp_path / "again", *arguments[4:])
-    (path,) = (tmp_path / "again" / "alone").glob("*.json")
-    again = json.loads(path.read_text())
-    for key in ("nll", "val_nll"):
-        assert again["curves"][key] == record["curves"][key]
-    assert again["test_nll_step"] == record["test_nll_step"]
+    # The commands of records give their curves again, one after the other.
+    for name in ("jsb_chorales-gru-seeds-2", "jsb_chorales-gru-seeds-1"):
+        record = whole[name]
+        arguments = record["command"].split()[2:]
+        assert arguments[:4] == ["--sets", "jsb_chorales", "--cells", "gru"]
+        run(tmp_path / "again", *arguments[4:])
+        (path,) = (tmp_path / "again" / "alone").glob(f"*-{record['number']}.json")
+        again = json.loads(path.read_text())
+        for key in ("nll", "val_nll"):
+            assert again["curves"][key] == record["curves"][key]
+        assert again["test_nll_step"] == record["test_nll_step"]
     again = [whole[f"jsb_chorales-gru-finalists-{k}"] for k in range(2)]
     best = min(again, key=lambda r: r["valid_nll"])
     assert record["learning_rate"] == best["learning_rate"]
