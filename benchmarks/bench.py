@@ -1,6 +1,6 @@
 """Times the fast layers beside their peers, all in one run.
 
-    python benchmarks/bench.py                    # all, more than an hour
+    python benchmarks/bench.py                    # all, 45 to 90 minutes
     python benchmarks/bench.py --quick            # some of it, five minutes
     python benchmarks/bench.py --parts table --sizes music --cells gru
 
