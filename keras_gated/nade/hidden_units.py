@@ -57,11 +57,15 @@ def of_hidden_units(
             function = keras.remat(function)
         return function(hidden, frames, key_input, key_output)
 
-    logits, last = ops.zeros_like(frames), ops.max(interval, initial=0)
-    for first in range(0, keys, AT_A_TIME):
-        logits = logits + ops.cond(
-            last >= first,
-            functools.partial(begin_at, first),
-            functools.partial(ops.zeros_like, frames),
-        )
-    return ops.reshape(logits, shape)
+    firsts, last = range(0, keys, AT_A_TIME), ops.max(interval, initial=0)
+    try:
+        known = int(last)
+    except (TypeError, RuntimeError):  # it is being traced, and has no value yet
+        none = functools.partial(ops.zeros_like, frames)
+        parts = [
+            ops.cond(last >= first, functools.partial(begin_at, first), none)
+            for first in firsts
+        ]
+    else:
+        parts = [begin_at(first) for first in firsts if first <= known]
+    return ops.reshape(sum(parts), shape)
